@@ -1,0 +1,227 @@
+// The whole surface of the native engine on one screen. C++ never parses JSON, safetensors headers or network
+// bytes: it gets these validated descriptors and spans, and checks every bound again.
+
+export type Dtype = 'F32' | 'F16' | 'BF16';
+export type BackendChoice = 'auto' | 'reference' | 'cpu';
+
+/** A tensor inside `ModelDescriptor.files[file]`: `bytes` bytes from `offset`, row-major. */
+export interface FileTensor {
+  file: number;
+  offset: number;
+  bytes: number;
+  dtype: Dtype;
+  shape: number[];
+}
+
+export interface ModelConfig {
+  layers: number;
+  hiddenSize: number;
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+  ffnSize: number;
+  vocabSize: number;
+  /** Longest sequence in tokens, prompt and answer together. */
+  contextTokens: number;
+  rmsEps: number;
+  /** Inverse frequencies of the rotary embedding, [headDim / 2], scaling already applied. */
+  ropeInvFreq: number[];
+  /** Multiplies cos and sin (1 except for YaRN-like scalings). */
+  ropeAttentionScale: number;
+}
+
+export interface LayerTensors {
+  inputNorm: FileTensor; // [hidden]
+  postAttentionNorm: FileTensor; // [hidden]
+  qProj: FileTensor; // [heads * headDim, hidden]
+  kProj: FileTensor; // [kvHeads * headDim, hidden]
+  vProj: FileTensor; // [kvHeads * headDim, hidden]
+  oProj: FileTensor; // [hidden, heads * headDim]
+  gateProj: FileTensor; // [ffn, hidden]
+  upProj: FileTensor; // [ffn, hidden]
+  downProj: FileTensor; // [hidden, ffn]
+  qBias: FileTensor | null;
+  kBias: FileTensor | null;
+  vBias: FileTensor | null;
+  qNorm: FileTensor | null; // [headDim]
+  kNorm: FileTensor | null; // [headDim]
+}
+
+export interface ModelDescriptor {
+  config: ModelConfig;
+  /** Absolute paths; mapped read-only. */
+  files: string[];
+  embedTokens: FileTensor; // [vocab, hidden]
+  norm: FileTensor; // [hidden]
+  /** The same tensor as `embedTokens` where embeddings are tied. */
+  lmHead: FileTensor; // [vocab, hidden]
+  layers: LayerTensors[];
+}
+
+export interface EngineOptions {
+  model: ModelDescriptor;
+  backend: BackendChoice;
+  /** Revisions that can be resident at once. */
+  slots: number;
+  maxRank: number;
+  /** Bytes of the KV cache, rounded down to whole blocks of 16 tokens. */
+  kvBytes: number;
+  /** Sequences that run at once. */
+  maxBatch: number;
+  /** Tokens of one engine step; longer prompts are prefilled in chunks. */
+  maxBatchTokens: number;
+  /** Sequences that may wait; one more is refused with `queue_full`. */
+  maxWaiting: number;
+  threads: number;
+}
+
+export interface EngineInfo {
+  backend: 'reference' | 'avx2' | 'avx512';
+  slots: number;
+  /** Pages of 16 ranks of one module group of one layer. */
+  pages: number;
+  kvBlocks: number;
+  blockTokens: number;
+}
+
+export const LORA_MODULES = [
+  'q_proj',
+  'k_proj',
+  'v_proj',
+  'o_proj',
+  'gate_proj',
+  'up_proj',
+  'down_proj',
+] as const;
+export type LoraModuleName = (typeof LORA_MODULES)[number];
+
+/** One adapted projection. `a` is [rank, in], `b` [out, rank], both row-major at their offsets in the body. */
+export interface LoraModule {
+  layer: number;
+  module: LoraModuleName;
+  rank: number;
+  /** lora_alpha / r, or lora_alpha / sqrt(r) for rsLoRA. */
+  scale: number;
+  a: { offset: number; dtype: Dtype };
+  b: { offset: number; dtype: Dtype };
+}
+
+export interface StageReport {
+  slot: number;
+  pages: number;
+  /** True where every B is zero: the adapter changes nothing. */
+  zeroEffect: boolean;
+  /** Revisions without leases whose slots were taken for this one. */
+  evicted: string[];
+  packMs: number;
+}
+
+export type Target =
+  | { kind: 'base' }
+  /** Whatever revision is current when the engine takes the request in. */
+  | { kind: 'adapter'; name: string }
+  | { kind: 'revision'; digest: string };
+
+export interface GenerateRequest {
+  /** Unique among live requests; chosen by the caller. */
+  id: number;
+  /** At least one token id, each below vocabSize. */
+  prompt: number[];
+  target: Target;
+  /** 0 asks for prompt log-probabilities only. */
+  maxTokens: number;
+  /** Token ids that end the generation; the ending token is not delivered. */
+  stopTokens: number[];
+  /** 0 = greedy. */
+  temperature: number;
+  topP: number;
+  /** 0 = no limit. */
+  topK: number;
+  minP: number;
+  seed: number;
+  presencePenalty: number;
+  frequencyPenalty: number;
+  repetitionPenalty: number;
+  logitBias: [token: number, bias: number][];
+  /** Alternatives to report per generated token; -1 = report no log-probabilities at all. */
+  logprobs: number;
+  /** Alternatives to report per prompt token; -1 = none. */
+  promptLogprobs: number;
+  /** Multiplies the adapter's own scale; 1 = as trained. */
+  loraScale: number;
+}
+
+/** Log-probabilities of the raw distribution (before temperature, penalties and bias). */
+export interface TokenLogprobs {
+  logprob: number;
+  /** Most likely first. */
+  top: [token: number, logprob: number][];
+}
+
+export type EngineEvent =
+  /** The request holds its lease; `revision` is null for the base. Comes first. */
+  | { id: number; type: 'accepted'; revision: string | null; step: number }
+  /** Log-probabilities of prompt tokens 1 .. n-1; comes before the first token. */
+  | { id: number; type: 'prompt'; logprobs: TokenLogprobs[] }
+  | { id: number; type: 'token'; token: number; logprobs: TokenLogprobs | null }
+  | { id: number; type: 'finished'; reason: 'stop' | 'length' | 'cancelled'; stopToken: number | null }
+  /** Codes: `adapter_not_found`, `revision_not_found`, `not_resident`, `queue_full`, `engine_failed`, `closing`. */
+  | { id: number; type: 'failed'; code: string; message: string }
+  /** The last lease of a revision that was asked to go is gone; its slot is free. */
+  | { id: 0; type: 'freed'; revision: string };
+
+export interface EngineSnapshot {
+  /** Engine steps done since start. */
+  step: number;
+  /** Counts activations and deactivations. */
+  epoch: number;
+  running: number;
+  waiting: number;
+  kvBlocksUsed: number;
+  pagesUsed: number;
+  slots: {
+    slot: number;
+    revision: string;
+    state: 'staging' | 'ready' | 'retired';
+    leases: number;
+    pages: number;
+  }[];
+  /** Names of adapters with running sequences, and with waiting ones. */
+  runningAdapters: string[];
+  waitingAdapters: string[];
+  promptTokens: number;
+  generatedTokens: number;
+  preemptions: number;
+}
+
+/**
+ * Errors thrown or rejected by the engine are `Error`s with a stable `code`:
+ * `invalid_argument` (with the field's name), `no_capacity`, `non_finite` (with the index into `modules` and which
+ * factor as `module` and `factor`), `revision_not_found`, `closing`, `unsupported_backend`.
+ */
+export interface Engine {
+  readonly info: EngineInfo;
+  /**
+   * Packs a revision into free pages on a worker thread; serves nobody yet. `body` must not change until the
+   * promise settles. Evicts the least recently used revision without leases if no slot or page is free; rejects
+   * with `no_capacity` if there is none. A revision that is resident already resolves at once.
+   */
+  stage(revision: string, body: Uint8Array, modules: LoraModule[]): Promise<StageReport>;
+  /** Points `adapter` at a resident revision between two steps. `step` is the first step that serves it. */
+  activate(adapter: string, revision: string): Promise<{ step: number; epoch: number }>;
+  /** Takes the name away between two steps; running sequences keep their leases. */
+  deactivate(adapter: string): Promise<{ step: number; epoch: number }>;
+  /** Frees the slot now, or when the last lease goes (`freed` event). Unknown revisions resolve to 0 leases. */
+  release(revision: string): Promise<{ leases: number }>;
+  submit(request: GenerateRequest): void;
+  cancel(id: number): void;
+  snapshot(): EngineSnapshot;
+  /** Ends running sequences with `closing`, joins all threads. */
+  close(): Promise<void>;
+}
+
+export interface NativeAddon {
+  /** `onEvents` gets the events of one or more engine steps, in order. */
+  createEngine(options: EngineOptions, onEvents: (events: EngineEvent[]) => void): Engine;
+  backends(): { name: string; available: boolean; reason: string }[];
+}

@@ -1,0 +1,164 @@
+/**
+ * The admin API of a server pod (design.md §5), its only definition: the pod serves it, the operator calls it.
+ * Both sides parse what they receive with these schemas. Objects are open: a newer side may add fields.
+ *
+ *   GET    /lora/v1/state                                    → PodState
+ *   GET    /lora/v1/watch                                    → text/event-stream, each `data:` a PodState, the first at once
+ *   PUT    /lora/v1/adapters/{name}/revisions/{digest}       body safetensors → StageReply
+ *   POST   /lora/v1/adapters/{name}/revisions                the same when the digest is not known before the last byte
+ *   GET    /lora/v1/adapters/{name}/revisions/{digest}       → the safetensors bytes, config in HEADER.config
+ *   POST   /lora/v1/adapters/{name}/activate                 ActivateRequest → ActivateReply
+ *   DELETE /lora/v1/adapters/{name}[/revisions/{digest}]     → RemoveReply, 202 while leases > 0
+ *   POST   /lora/v1/seeded                                   → 204; the pod holds all that it should: it may be ready
+ *   PUT    /v1/adapters/{name}                               stage + activate → PutAdapterReply
+ *
+ * Every call carries `Authorization: Bearer <admin token>`; calls of the operator also carry HEADER.fence.
+ */
+import { z } from 'zod';
+
+export const HEADER = {
+  /** base64url of adapter_config.json; else `__metadata__.adapter_config` of the safetensors header is taken. */
+  config: 'x-lora-config',
+  /** The trainer's step, a whole number. */
+  step: 'x-lora-step',
+  /** `<lease transitions>.<sequence>`: see Fence. */
+  fence: 'x-lora-fence',
+  /** Comma-separated checks to waive: `zero_effect`. */
+  allow: 'x-lora-allow',
+  contentDigest: 'content-digest',
+} as const;
+
+export const MEDIA_TYPE = 'application/octet-stream';
+
+export const DIGEST_PATTERN = /^sha256:[0-9a-f]{64}$/;
+export const NAME_PATTERN = /^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$/;
+export const NAME_LENGTH_MAX = 128;
+export const SAFETENSORS_HEADER_BYTES_MAX = 1 << 20;
+
+export const Digest = z.string().regex(DIGEST_PATTERN);
+export const AdapterName = z.string().max(NAME_LENGTH_MAX).regex(NAME_PATTERN);
+export const Step = z.number().int().nonnegative().nullable();
+
+/**
+ * Orders what operators ask of a pod. `term` is the lease's transition count: a pod refuses any call of a lower term
+ * than it has seen. `sequence` grows with each activation of one adapter: a pod refuses to go back within an adapter.
+ */
+export const Fence = z.object({ term: z.number().int().nonnegative(), sequence: z.number().int().nonnegative() });
+export type Fence = z.infer<typeof Fence>;
+
+export const RevisionState = z.object({
+  digest: Digest,
+  step: Step,
+  state: z.enum(['staged', 'current', 'retired']),
+  /** slot: resident in the engine; host: its bytes are in RAM and are brought in when asked for. */
+  tier: z.enum(['slot', 'host']),
+  leases: z.number().int(),
+  bytes: z.number().int(),
+  rank: z.number().int(),
+  modules: z.array(z.string()),
+});
+export type RevisionState = z.infer<typeof RevisionState>;
+
+export const AdapterState = z.object({
+  name: AdapterName,
+  current: Digest.nullable(),
+  /** The fence of the activation that made `current` current; null where no operator did. */
+  fence: Fence.nullable(),
+  revisions: z.array(RevisionState),
+});
+export type AdapterState = z.infer<typeof AdapterState>;
+
+/** What an adapter's tensors are checked against: per module, input and output width. */
+export const Geometry = z.object({
+  layers: z.number().int().positive(),
+  modules: z.record(z.string(), z.object({ in: z.number().int(), out: z.number().int() })),
+});
+export type Geometry = z.infer<typeof Geometry>;
+
+export const PodState = z.object({
+  /** New with every process start. */
+  bootId: z.string(),
+  baseModel: z.object({ name: z.string(), digest: Digest, geometry: Geometry }),
+  limits: z.object({
+    slots: z.number().int(),
+    pages: z.number().int(),
+    hostBytes: z.number().int(),
+    maxRank: z.number().int(),
+    maxAdapterBytes: z.number().int(),
+    dtypes: z.array(z.string()),
+  }),
+  used: z.object({ slots: z.number().int(), pages: z.number().int(), hostBytes: z.number().int() }),
+  adapters: z.array(AdapterState),
+  /** Counts activations and removals. */
+  epoch: z.number().int(),
+  seeded: z.boolean(),
+});
+export type PodState = z.infer<typeof PodState>;
+
+const Milliseconds = z.number().nonnegative();
+
+export const StageReport = z.object({
+  modules: z.number().int(),
+  targetModules: z.array(z.string()),
+  layers: z.array(z.number().int()),
+  /** Largest rank of any module. */
+  rank: z.number().int(),
+  ranks: z.array(z.number().int()),
+  dtypes: z.array(z.string()),
+  pages: z.number().int(),
+  warnings: z.array(z.string()),
+  timings: z.object({ receiveMs: Milliseconds, checkMs: Milliseconds, packMs: Milliseconds }),
+});
+export type StageReport = z.infer<typeof StageReport>;
+
+export const StageReply = z.object({
+  name: AdapterName,
+  revision: Digest,
+  step: Step,
+  bytes: z.number().int(),
+  /** True where the pod held this revision already. */
+  existed: z.boolean(),
+  report: StageReport,
+});
+export type StageReply = z.infer<typeof StageReply>;
+
+export const ActivateRequest = z.object({
+  revision: Digest,
+  /** Compare-and-swap: the digest that must be current, or null for "none yet". Absent: no check. */
+  expectCurrent: Digest.nullable().optional(),
+  /** Revisions to keep besides the current one; the others go when their leases do. */
+  keep: z.number().int().min(0).max(16).default(2),
+  inFlight: z.enum(['Finish']).default('Finish'),
+});
+export type ActivateRequest = z.input<typeof ActivateRequest>;
+
+export const ActivateReply = z.object({
+  name: AdapterName,
+  revision: Digest,
+  previous: Digest.nullable(),
+  epoch: z.number().int(),
+  visibleAtStep: z.number().int(),
+  durationMs: Milliseconds,
+});
+export type ActivateReply = z.infer<typeof ActivateReply>;
+
+export const RemoveReply = z.object({ name: AdapterName, removed: z.array(Digest), leases: z.number().int() });
+export type RemoveReply = z.infer<typeof RemoveReply>;
+
+export const PutAdapterReply = StageReply.extend({
+  previous: Digest.nullable(),
+  epoch: z.number().int(),
+  visibleAtStep: z.number().int(),
+});
+export type PutAdapterReply = z.infer<typeof PutAdapterReply>;
+
+export const ErrorReply = z.object({
+  error: z.object({
+    code: z.string(),
+    message: z.string(),
+    field: z.string().optional(),
+    expected: z.unknown().optional(),
+    actual: z.unknown().optional(),
+  }),
+});
+export type ErrorReply = z.infer<typeof ErrorReply>;
