@@ -1,0 +1,157 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
+import { describe, expect, it } from 'vitest';
+
+const ROOT = resolve(import.meta.dirname, '..');
+
+/** Folder → the folders that its files may import from (besides itself). The data flow of design.md §9. */
+const ALLOWED: Record<string, string[]> = {
+  operator: [
+    'operator/adapter',
+    'operator/pool',
+    'operator/push',
+    'operator/source',
+    'operator/pods',
+    'operator/kube',
+    'operator/api',
+    'operator/telemetry',
+    'server/contract',
+  ],
+  'operator/push': [
+    'operator/adapter',
+    'operator/source',
+    'operator/pods',
+    'operator/kube',
+    'operator/api',
+    'server/contract',
+  ],
+  'operator/adapter': [
+    'operator/source',
+    'operator/pods',
+    'operator/kube',
+    'operator/api',
+    'operator/telemetry',
+    'server/contract',
+  ],
+  'operator/pool': ['operator/pods', 'operator/kube', 'operator/api', 'operator/telemetry', 'server/contract'],
+  'operator/source': ['operator/kube', 'operator/api', 'server/contract'],
+  'operator/pods': ['operator/kube', 'operator/api', 'operator/telemetry', 'server/contract'],
+  'operator/api': ['operator/kube', 'server/contract'],
+  'operator/telemetry': [],
+  'operator/kube': [],
+  server: [
+    'server/openai',
+    'server/adapters',
+    'server/engine',
+    'server/model',
+    'server/text',
+    'server/telemetry',
+    'server/contract',
+  ],
+  'server/openai': [
+    'server/adapters',
+    'server/engine',
+    'server/text',
+    'server/telemetry',
+    'server/contract',
+    'native',
+  ],
+  'server/adapters': ['server/engine', 'server/contract', 'server/telemetry', 'native'],
+  'server/engine': ['native'],
+  'server/model': ['server/contract', 'native'],
+  'server/telemetry': ['server/contract'],
+  'server/text': [],
+  'server/contract': [],
+  native: [],
+};
+
+/** What a file of server/ other than engine/ may take from native/: its types, never its code. */
+const NATIVE_TYPES_ONLY = ['server/openai', 'server/adapters', 'server/model'];
+
+function sourcesUnder(folder: string, extension: RegExp): string[] {
+  return readdirSync(join(ROOT, folder), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && extension.test(entry.name))
+    .map((entry) => relative(ROOT, join(entry.parentPath, entry.name)));
+}
+
+interface Import {
+  from: string;
+  to: string;
+  typeOnly: boolean;
+}
+
+function importsOf(file: string): Import[] {
+  const text = readFileSync(join(ROOT, file), 'utf8');
+  const statements = text.matchAll(/^\s*(?:import|export)\s(?:[^'";]*?from\s*)?'(\.[^']+)'/gm);
+  return [...statements].map(([statement, specifier]) => ({
+    from: file,
+    to: relative(ROOT, resolve(ROOT, dirname(file), specifier as string)),
+    typeOnly: /^\s*(?:import|export) type\s/.test(statement),
+  }));
+}
+
+/** The longest key of ALLOWED that holds the file. */
+function areaOf(file: string): string {
+  const areas = Object.keys(ALLOWED).filter((area) => file.startsWith(`${area}/`));
+  const area = areas.sort((a, b) => b.length - a.length)[0];
+  if (area === undefined) throw new Error(`${file} is in no folder of the house plan`);
+  return area;
+}
+
+const imports = ['operator', 'server', 'native']
+  .flatMap((folder) => sourcesUnder(folder, /\.ts$/))
+  .flatMap(importsOf);
+
+function cycleFrom(start: string, edges: Map<string, string[]>): string[] | null {
+  const path: string[] = [];
+  const done = new Set<string>();
+  const visit = (file: string): string[] | null => {
+    if (path.includes(file)) return [...path.slice(path.indexOf(file)), file];
+    if (done.has(file)) return null;
+    path.push(file);
+    for (const next of edges.get(file) ?? []) {
+      const cycle = visit(next);
+      if (cycle) return cycle;
+    }
+    path.pop();
+    done.add(file);
+    return null;
+  };
+  return visit(start);
+}
+
+describe('imports', () => {
+  it('follow the arrows of the house plan', () => {
+    const wrong = imports.filter(({ from, to }) => {
+      const area = areaOf(from);
+      return areaOf(to) !== area && !ALLOWED[area]?.includes(areaOf(to));
+    });
+    expect(wrong.map(({ from, to }) => `${from} → ${to}`)).toEqual([]);
+  });
+
+  it('reach the native code through server/engine only', () => {
+    const wrong = imports.filter(
+      ({ from, to, typeOnly }) =>
+        NATIVE_TYPES_ONLY.includes(areaOf(from)) && areaOf(to) === 'native' && !typeOnly && to !== 'native/types.ts',
+    );
+    expect(wrong.map(({ from, to }) => `${from} → ${to}`)).toEqual([]);
+  });
+
+  it('have no cycle', () => {
+    const edges = new Map<string, string[]>();
+    for (const { from, to } of imports) edges.set(from, [...(edges.get(from) ?? []), to]);
+    const cycles = [...edges.keys()].map((file) => cycleFrom(file, edges)).filter((cycle) => cycle !== null);
+    expect(cycles.map((cycle) => cycle.join(' → '))).toEqual([]);
+  });
+
+  it('keep C++ in the order addon → engine → kernels, and Node out of engine and kernels', () => {
+    const forbidden: Record<string, RegExp> = {
+      'native/kernels': /#include\s+["<](?:.*engine\/|.*addon\/|napi|node_api|uv\.h|cuda)/,
+      'native/engine': /#include\s+["<](?:.*addon\/|napi|node_api|uv\.h|cuda)/,
+    };
+    const wrong = Object.entries(forbidden).flatMap(([folder, pattern]) =>
+      sourcesUnder(folder, /\.(?:h|cc)$/).filter((file) => pattern.test(readFileSync(join(ROOT, file), 'utf8'))),
+    );
+    expect(wrong).toEqual([]);
+  });
+});
