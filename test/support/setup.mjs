@@ -1,0 +1,36 @@
+/**
+ * Brings a clean clone to where it can run: packages, the native addon and, for `cluster`, a control plane and tools.
+ * Plain JavaScript without dependencies, because it runs before there are any, on whatever Node (≥ 18) is there.
+ */
+import { ensureAddon } from './setup/addon.mjs';
+import { ensureControlPlane, ensureGoTools, findClusterTools } from './setup/cluster-tools.mjs';
+import { ensureNodeModules } from './setup/node-modules.mjs';
+import { beQuiet, SetupError } from './setup/run.mjs';
+
+const USAGE = `usage: node test/support/setup.mjs TARGET [--quiet]
+  server   packages and the native addon
+  tools    packages, a Kubernetes control plane, helm and an S3 server
+  cluster  all of these
+  where    print the places of the control plane and the tools as JSON on stdout, build nothing`;
+
+const TARGETS = {
+  server: [ensureNodeModules, ensureAddon],
+  tools: [ensureNodeModules, ensureControlPlane, ensureGoTools],
+  cluster: [ensureNodeModules, ensureAddon, ensureControlPlane, ensureGoTools],
+  where: [async () => process.stdout.write(`${JSON.stringify(await findClusterTools())}\n`)],
+};
+
+async function main([target, ...rest]) {
+  if (rest[0] === '--quiet') {
+    rest.shift();
+    beQuiet();
+  }
+  const steps = Object.hasOwn(TARGETS, target ?? '') && rest.length === 0 ? TARGETS[target] : null;
+  if (steps === null) throw new SetupError(USAGE);
+  for (const step of steps) await step();
+}
+
+main(process.argv.slice(2)).catch((error) => {
+  process.stderr.write(`${error instanceof SetupError ? error.message : error.stack}\n`);
+  process.exitCode = 1;
+});

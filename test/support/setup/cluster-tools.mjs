@@ -1,0 +1,135 @@
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+} from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { cacheDir, keyOf, withLock } from './files.mjs';
+import { run, say, withProgress } from './run.mjs';
+import { ASSETS_SOURCE, findGo } from './toolchain.mjs';
+
+const KUBERNETES = { version: 'v1.36.3', major: '1', minor: '36' };
+export const COMMANDS = ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'kubectl'];
+
+const GO_TOOLS = [
+  { name: 'helm', package: 'helm.sh/helm/v4/cmd/helm', version: 'v4.3.1', about: '2 min' },
+  {
+    name: 'versitygw',
+    package: 'github.com/versity/versitygw/cmd/versitygw',
+    version: 'v1.8.0',
+    about: '1 min',
+  },
+];
+
+/** Folder of etcd, kube-apiserver, … : the one that the user names, else the one built here. */
+export async function ensureControlPlane() {
+  const named = namedAssets();
+  if (named !== null) return;
+  const toolchain = await findGo();
+  await ensureBuilt(
+    controlPlaneFolder(toolchain),
+    COMMANDS,
+    'building the Kubernetes control plane',
+    '6 min',
+    (folder) => buildControlPlane(toolchain.go, folder),
+  );
+}
+
+export async function ensureGoTools() {
+  const toolchain = await findGo();
+  for (const tool of GO_TOOLS) {
+    await ensureBuilt(
+      toolFolder(tool, toolchain),
+      [tool.name],
+      `building ${tool.name} ${tool.version}`,
+      tool.about,
+      (folder) =>
+        run(toolchain.go, ['install', '-trimpath', '-ldflags', '-s -w', `${tool.package}@${tool.version}`], {
+          env: { ...process.env, GOBIN: folder, GOFLAGS: '' },
+        }),
+    );
+  }
+}
+
+/** What the tests read (test/support/tools.ts); null where a part is missing. */
+export async function findClusterTools() {
+  const named = namedAssets();
+  const toolchain = await findGo().catch(() => null);
+  const built = toolchain && controlPlaneFolder(toolchain);
+  const found = { assets: named ?? (built && hasAll(built, COMMANDS) ? built : null) };
+  for (const tool of GO_TOOLS) {
+    const path = toolchain && join(toolFolder(tool, toolchain), tool.name);
+    found[tool.name] = path && existsSync(path) ? path : null;
+  }
+  return found;
+}
+
+function namedAssets() {
+  const folder = process.env.KUBEBUILDER_ASSETS;
+  if (!folder) return null;
+  const missing = COMMANDS.filter((name) => !existsSync(join(folder, name)));
+  if (missing.length === 0) return folder;
+  say(`KUBEBUILDER_ASSETS=${folder} lacks ${missing.join(', ')}: using a control plane built here`);
+  return null;
+}
+
+function controlPlaneFolder({ version }) {
+  const sources = ['go.mod', 'go.sum', 'main.go'].map((name) => readFileSync(join(ASSETS_SOURCE, name)));
+  return join(
+    cacheDir(),
+    'control-plane',
+    keyOf(...sources, version, KUBERNETES.version, process.platform, process.arch),
+  );
+}
+
+function toolFolder(tool, { version }) {
+  return join(
+    cacheDir(),
+    'tools',
+    `${tool.name}-${tool.version}-${keyOf(version, process.platform, process.arch)}`,
+  );
+}
+
+function hasAll(folder, names) {
+  return names.every((name) => existsSync(join(folder, name)));
+}
+
+/** Builds into a folder of another name and renames it: whoever looks sees all of it or nothing. */
+async function ensureBuilt(folder, names, label, about, build) {
+  if (hasAll(folder, names)) return;
+  await withLock(`${folder}.lock`, async () => {
+    if (hasAll(folder, names)) return;
+    mkdirSync(dirname(folder), { recursive: true });
+    removeHalfBuilt(folder);
+    const temporary = mkdtempSync(`${folder}.building-`);
+    try {
+      await withProgress(label, about, () => build(temporary));
+      rmSync(folder, { recursive: true, force: true });
+      renameSync(temporary, folder);
+    } finally {
+      rmSync(temporary, { recursive: true, force: true });
+    }
+  });
+}
+
+/** What a killed setup left behind; the caller holds the lock. */
+function removeHalfBuilt(folder) {
+  for (const name of readdirSync(dirname(folder))) {
+    if (name.startsWith(`${basename(folder)}.building-`))
+      rmSync(join(dirname(folder), name), { recursive: true, force: true });
+  }
+}
+
+async function buildControlPlane(go, folder) {
+  const prefix = '-X k8s.io/component-base/version.git';
+  const { version, major, minor } = KUBERNETES;
+  const ldflags = `-s -w ${prefix}Version=${version} ${prefix}Major=${major} ${prefix}Minor=${minor}`;
+  const binary = join(folder, 'kube-all');
+  await run(go, ['build', '-trimpath', '-ldflags', ldflags, '-o', binary, '.'], { cwd: ASSETS_SOURCE });
+  for (const name of COMMANDS) symlinkSync('kube-all', join(folder, name));
+}

@@ -1,0 +1,21 @@
+import { execFileSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { z } from 'zod';
+
+const SETUP = fileURLToPath(new URL('setup.mjs', import.meta.url));
+
+const Tools = z.object({
+  /** Folder of etcd, kube-apiserver, kube-controller-manager, kube-scheduler and kubectl. */
+  assets: z.string().nullable(),
+  helm: z.string().nullable(),
+  versitygw: z.string().nullable(),
+});
+export type Tool = keyof z.infer<typeof Tools>;
+
+/** Where setup.mjs put a tool. */
+export function toolPath(tool: Tool): string {
+  const reply = execFileSync(process.execPath, [SETUP, 'where'], { encoding: 'utf8' });
+  const path = Tools.parse(JSON.parse(reply))[tool];
+  if (path === null) throw new Error(`${tool} is missing: run \`node test/support/setup.mjs tools\` first`);
+  return path;
+}
