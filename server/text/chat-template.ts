@@ -1,0 +1,79 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Template } from '@huggingface/jinja';
+
+export interface ChatMessage {
+  role: string;
+  content: string;
+}
+
+export interface ChatTemplateOptions {
+  addGenerationPrompt: boolean;
+  /** Extra variables, as `enable_thinking`. */
+  variables: Record<string, string | number | boolean>;
+}
+
+/** The template refused the conversation, for example because roles do not alternate. */
+export class ChatTemplateError extends Error {}
+
+/** A model's own way to write a conversation as one text. */
+export class ChatTemplate {
+  private readonly template: Template;
+  private readonly specialTokens: Record<string, string>;
+
+  constructor(source: string, specialTokens: Record<string, string>) {
+    this.template = new Template(source);
+    this.specialTokens = specialTokens;
+  }
+
+  /** Null where the model comes without a template. */
+  static async load(modelDir: string): Promise<ChatTemplate | null> {
+    const config = JSON.parse(await readFile(join(modelDir, 'tokenizer_config.json'), 'utf8'));
+    const source =
+      (await readIfThere(join(modelDir, 'chat_template.jinja'))) ?? templateOf(config.chat_template);
+    return source === null ? null : new ChatTemplate(source, specialTokensOf(config));
+  }
+
+  render(messages: ChatMessage[], options: ChatTemplateOptions): string {
+    try {
+      return this.template.render({
+        ...options.variables,
+        ...this.specialTokens,
+        messages,
+        tools: null,
+        documents: null,
+        add_generation_prompt: options.addGenerationPrompt,
+      });
+    } catch (cause) {
+      throw new ChatTemplateError(cause instanceof Error ? cause.message : String(cause), { cause });
+    }
+  }
+}
+
+async function readIfThere(path: string): Promise<string | null> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw error;
+  }
+}
+
+/** A string, or a list of named templates of which `default` is taken. */
+function templateOf(value: unknown): string | null {
+  if (typeof value === 'string') return value;
+  if (!Array.isArray(value)) return null;
+  const named = value.find((entry) => entry?.name === 'default')?.template;
+  return typeof named === 'string' ? named : null;
+}
+
+function specialTokensOf(config: Record<string, unknown>): Record<string, string> {
+  const tokens: Record<string, string> = {};
+  for (const name of ['bos_token', 'eos_token', 'pad_token', 'unk_token']) {
+    const value = config[name];
+    const content =
+      typeof value === 'object' && value !== null ? (value as { content?: unknown }).content : value;
+    if (typeof content === 'string') tokens[name] = content;
+  }
+  return tokens;
+}
