@@ -1,0 +1,238 @@
+import { z } from 'zod';
+import { DIGEST_PATTERN, NAME_LENGTH_MAX, NAME_PATTERN } from '../../server/contract/adapter-api.ts';
+import type { KubeObject, Resource } from '../kube/resource.ts';
+import { type AdapterConditionType, type Condition, Conditions } from './conditions.ts';
+import { Duration, Quantity } from './quantity.ts';
+
+export const API_GROUP = 'lorikeet.dev';
+export const API_VERSION = 'v1alpha1';
+export const ADAPTER_FINALIZER = `${API_GROUP}/adapter`;
+
+export const LORA_ADAPTERS: Resource = {
+  group: API_GROUP,
+  version: API_VERSION,
+  plural: 'loraadapters',
+  kind: 'LoraAdapter',
+  namespaced: true,
+};
+
+export const POD_ERRORS_MAX = 20;
+export const KEEP_REVISIONS_MAX = 16;
+
+/** The name of an object, as DNS subdomains go. */
+export const ObjectName = z.string().min(1).max(253);
+const ServedName = z.string().max(NAME_LENGTH_MAX).regex(NAME_PATTERN);
+const Digest = z.string().max(71).regex(DIGEST_PATTERN);
+const TargetModules = z.array(z.string().max(256)).max(128);
+const Count = z.number().int().nonnegative();
+
+const ObjectStoreSource = z.object({
+  uri: z
+    .string()
+    .max(1024)
+    .regex(/^s3:\/\/[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](\/.*)?$/)
+    .describe('s3://bucket/prefix/ under which adapter_config.json and adapter_model.safetensors lie.'),
+  versionId: z
+    .string()
+    .min(1)
+    .max(1024)
+    .optional()
+    .describe('The version of adapter_model.safetensors in a versioned bucket. Default: the newest.'),
+  endpoint: z
+    .string()
+    .max(512)
+    .regex(/^https?:\/\/[^\s/?#]+(\/[^\s?#]*)?$/)
+    .optional()
+    .describe('The URL of an S3-compatible store. Default: AWS.'),
+  region: z.string().min(1).max(64).optional().describe('Default: us-east-1.'),
+  credentialsSecretRef: z
+    .object({ name: ObjectName.describe('A Secret of the same namespace.') })
+    .optional()
+    .describe(
+      'A Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and maybe AWS_SESSION_TOKEN. Default: requests are not signed.',
+    ),
+});
+
+const PushSource = z.object({
+  maxBytes: Quantity.optional().describe(
+    'A push larger than this is refused. Default: what the pods accept.',
+  ),
+  durability: z
+    .enum(['Memory'])
+    .default('Memory')
+    .describe('Memory: a pushed revision lives in the pods and in the spool of the operator, nowhere else.'),
+});
+
+const SOURCE_RULES = [
+  {
+    rule: 'has(self.objectStore) != has(self.push)',
+    message: 'exactly one of objectStore and push must be set',
+  },
+  {
+    rule: 'has(self.objectStore) == has(oldSelf.objectStore) && has(self.push) == has(oldSelf.push)',
+    message: 'the kind of a source is immutable: make another LoraAdapter',
+  },
+];
+
+const Source = z.object({
+  objectStore: ObjectStoreSource.optional().describe('The adapter lies in an object store.'),
+  push: PushSource.optional().describe('A trainer pushes the adapter to the operator; see status.pushURL.'),
+});
+
+const Verify = z.object({
+  sha256: z
+    .string()
+    .max(64)
+    .regex(/^[0-9a-f]{64}$/)
+    .optional()
+    .describe('Lower-case hex SHA-256 of adapter_model.safetensors.'),
+  rank: z.number().int().min(1).max(4096).optional().describe('The largest rank of any module.'),
+  targetModules: TargetModules.min(1).optional().describe('The modules that carry tensors, in any order.'),
+});
+
+const Update = z.object({
+  consistency: z.enum(['PerPod']).default('PerPod').describe('PerPod: each pod swaps when it is told to.'),
+  inFlight: z
+    .enum(['Finish'])
+    .default('Finish')
+    .describe('Finish: a running request ends on the revision that it began with.'),
+  keepRevisions: z
+    .number()
+    .int()
+    .min(0)
+    .max(KEEP_REVISIONS_MAX)
+    .default(2)
+    .describe('Earlier revisions that pods keep, for requests that pin one and for going back.'),
+});
+
+const Deletion = z.object({
+  policy: z
+    .enum(['Drain', 'Immediate'])
+    .default('Drain')
+    .describe('Drain: running requests may finish first. Immediate: the adapter is removed at once.'),
+  drainTimeout: Duration.default('60s').describe(
+    'How long Drain waits, and how long a silent pod holds deletion up.',
+  ),
+});
+
+const SPEC_RULES = [
+  {
+    rule: 'has(self.servedName) == has(oldSelf.servedName) && (!has(self.servedName) || self.servedName == oldSelf.servedName)',
+    message: 'servedName is immutable: make another LoraAdapter',
+  },
+];
+
+export const LoraAdapterSpec = z
+  .object({
+    poolRef: z
+      .object({ name: ObjectName.describe('A ServerPool of the same namespace.') })
+      .describe('The pool whose pods hold the adapter. Immutable.')
+      .meta({
+        'x-kubernetes-validations': [
+          { rule: 'self == oldSelf', message: 'poolRef is immutable: make another LoraAdapter' },
+        ],
+      }),
+    servedName: ServedName.optional().describe(
+      'What clients send as "model". Unique in the pool, immutable. Default: metadata.name.',
+    ),
+    source: Source.describe('Where the tensors come from: exactly one member, which stays the same.').meta({
+      'x-kubernetes-validations': SOURCE_RULES,
+    }),
+    verify: Verify.optional().describe(
+      'What the adapter is expected to be; anything else is refused before a pod sees it.',
+    ),
+    placement: z
+      .object({ mode: z.enum(['All']).default('All').describe('All: every pod of the pool.') })
+      .prefault({})
+      .describe('Which pods of the pool hold the adapter.'),
+    update: Update.prefault({}).describe('How a new revision takes the place of the old one.'),
+    deletion: Deletion.prefault({}).describe('How the adapter leaves the pods when the object is deleted.'),
+    suspend: z
+      .boolean()
+      .default(false)
+      .describe('True: what is loaded stays, nothing changes, pushes are refused.'),
+  })
+  .describe('What should be.')
+  .meta({ 'x-kubernetes-validations': SPEC_RULES });
+export type LoraAdapterSpec = z.output<typeof LoraAdapterSpec>;
+
+export const RevisionRecord = z.object({
+  digest: Digest.describe('The identity of the content.'),
+  short: z.string().max(12).describe('The first twelve hexadecimal digits of digest.'),
+  step: Count.nullable().describe("The trainer's step, where it gave one."),
+  bytes: Count.describe('Size of the safetensors file.'),
+  rank: Count.describe('The largest rank of any module.'),
+  targetModules: TargetModules.describe('The modules that carry tensors.'),
+  sourceVersion: z
+    .string()
+    .max(1024)
+    .optional()
+    .describe('What the source calls this content: an ETag or a version.'),
+  pushedBy: z.string().max(512).optional().describe('The account that pushed it.'),
+  at: z.iso.datetime().describe('When the operator first had it.'),
+});
+export type RevisionRecord = z.infer<typeof RevisionRecord>;
+
+export const PodError = z.object({
+  name: ObjectName.describe('The pod.'),
+  reason: z.string().max(64).describe('The code of the refusal, or Unreachable.'),
+  message: z.string().max(256).describe('What the pod said.'),
+  retryAt: z.iso.datetime().optional().describe('When the operator tries again; absent where it does not.'),
+});
+export type PodError = z.infer<typeof PodError>;
+
+const PodCounts = z.object({
+  desired: Count.describe('Pods that should hold the adapter.'),
+  staged: Count.describe('Of these, pods that hold the desired revision.'),
+  ready: Count.describe('Of these, pods that have confirmed that they serve it.'),
+  summary: z.string().max(32).describe('ready/desired, for kubectl get.'),
+});
+
+const Swap = z.object({
+  durationMs: z.number().nonnegative().describe('From the first order to activate to the last confirmation.'),
+  skewMs: z.number().nonnegative().describe('From the first confirmation to the last.'),
+  bytes: Count.describe('Size of the revision.'),
+  pods: Count.describe('Pods that took part.'),
+});
+
+export const LoraAdapterStatus = z
+  .object({
+    observedGeneration: Count.optional().describe('The metadata.generation that this status is about.'),
+    conditions: Conditions.optional().describe('How far the adapter has come, one condition per step.'),
+    servedName: z.string().max(253).optional().describe('What clients send as "model".'),
+    pushURL: z.string().max(2048).optional().describe('Where a trainer sends revisions with PUT.'),
+    desiredRevision: RevisionRecord.optional().describe('The revision that pods should serve.'),
+    currentRevision: RevisionRecord.optional().describe(
+      'The newest revision that every desired pod has confirmed.',
+    ),
+    previousRevisions: z
+      .array(RevisionRecord)
+      .max(KEEP_REVISIONS_MAX)
+      .optional()
+      .describe('Earlier revisions that pods still hold, newest first.'),
+    pods: PodCounts.optional().describe('How many pods have come how far.'),
+    podErrors: z.array(PodError).max(POD_ERRORS_MAX).optional().describe('Pods that failed, worst first.'),
+    lastSwap: Swap.optional().describe('How the last change of revision went.'),
+  })
+  .describe('What is.');
+export type LoraAdapterStatus = Omit<z.infer<typeof LoraAdapterStatus>, 'conditions'> & {
+  conditions?: Condition<AdapterConditionType>[];
+};
+
+export interface LoraAdapter extends KubeObject {
+  spec: LoraAdapterSpec;
+  status?: LoraAdapterStatus;
+}
+
+/** What clients send as "model"; the API server has checked spec.servedName, and metadata.name by its own rules. */
+export function servedNameOf(adapter: LoraAdapter): string {
+  return adapter.spec.servedName ?? adapter.metadata.name;
+}
+
+export function shortDigest(digest: string): string {
+  return digest.replace(/^sha256:/, '').slice(0, 12);
+}
+
+export function podsSummary(pods: { desired: number; ready: number }): string {
+  return `${pods.ready}/${pods.desired}`;
+}

@@ -1,0 +1,49 @@
+import { z } from 'zod';
+
+const BYTES_PATTERN = /^[0-9]+(\.[0-9]+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$/;
+const DURATION_PATTERN = /^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$/;
+const DURATION_PART = /([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)/g;
+
+/** Bytes the Kubernetes way: 512Mi, 1.5G, 1073741824. */
+export const Quantity = z.union([z.number().int().positive(), z.string().max(32).regex(BYTES_PATTERN)]);
+export type Quantity = z.infer<typeof Quantity>;
+
+/** A span of time the Go way: 500ms, 60s, 1h30m. */
+export const Duration = z.string().max(32).regex(DURATION_PATTERN);
+
+const BYTES_OF_SUFFIX: Record<string, number> = {
+  '': 1,
+  k: 1e3,
+  M: 1e6,
+  G: 1e9,
+  T: 1e12,
+  Ki: 2 ** 10,
+  Mi: 2 ** 20,
+  Gi: 2 ** 30,
+  Ti: 2 ** 40,
+};
+
+const MS_OF_UNIT: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
+
+/** Whole bytes, rounded up; throws RangeError for what the schema would not have let in. */
+export function quantityBytes(quantity: Quantity): number {
+  const text = String(quantity);
+  const suffix = BYTES_PATTERN.exec(text)?.[2] ?? '';
+  const scale = BYTES_OF_SUFFIX[suffix];
+  const bytes = Math.ceil(Number(text.slice(0, text.length - suffix.length)) * (scale ?? Number.NaN));
+  if (!Number.isSafeInteger(bytes) || bytes < 1) {
+    throw new RangeError(`Expected a quantity of at least one byte such as 512Mi but received ${text}`);
+  }
+  return bytes;
+}
+
+/** Throws RangeError for what the schema would not have let in. */
+export function durationMs(duration: string): number {
+  if (!DURATION_PATTERN.test(duration)) {
+    throw new RangeError(`Expected a duration such as 60s but received ${duration}`);
+  }
+  return [...duration.matchAll(DURATION_PART)].reduce(
+    (sum, [, number, unit]) => sum + Number(number) * (MS_OF_UNIT[unit ?? ''] ?? Number.NaN),
+    0,
+  );
+}
