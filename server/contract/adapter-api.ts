@@ -43,7 +43,10 @@ export const Step = z.number().int().nonnegative().nullable();
  * Orders what operators ask of a pod. `term` is the lease's transition count: a pod refuses any call of a lower term
  * than it has seen. `sequence` grows with each activation of one adapter: a pod refuses to go back within an adapter.
  */
-export const Fence = z.object({ term: z.number().int().nonnegative(), sequence: z.number().int().nonnegative() });
+export const Fence = z.object({
+  term: z.number().int().nonnegative(),
+  sequence: z.number().int().nonnegative(),
+});
 export type Fence = z.infer<typeof Fence>;
 
 export const RevisionState = z.object({
@@ -142,7 +145,11 @@ export const ActivateReply = z.object({
 });
 export type ActivateReply = z.infer<typeof ActivateReply>;
 
-export const RemoveReply = z.object({ name: AdapterName, removed: z.array(Digest), leases: z.number().int() });
+export const RemoveReply = z.object({
+  name: AdapterName,
+  removed: z.array(Digest),
+  leases: z.number().int(),
+});
 export type RemoveReply = z.infer<typeof RemoveReply>;
 
 export const PutAdapterReply = StageReply.extend({

@@ -1,0 +1,305 @@
+import type { Geometry } from './adapter-api.ts';
+import type { AdapterConfig } from './adapter-config.ts';
+import { LorikeetError } from './errors.ts';
+import type { KeyPattern } from './patterns.ts';
+import type { SafetensorsHeader, TensorInfo } from './safetensors.ts';
+import { brief } from './strict-json.ts';
+import { type FactorName, modulePath, readFactorName } from './tensor-names.ts';
+
+export type FactorDtype = 'F32' | 'F16' | 'BF16';
+export const FACTOR_DTYPES: readonly FactorDtype[] = ['F32', 'F16', 'BF16'];
+
+/** The base model's adaptable projections, by their PEFT names. */
+export type ModuleName = 'q_proj' | 'k_proj' | 'v_proj' | 'o_proj' | 'gate_proj' | 'up_proj' | 'down_proj';
+
+export interface BoundFactor {
+  /** In the safetensors file. */
+  offset: number;
+  dtype: FactorDtype;
+}
+
+/** One adapted projection: `a` is [rank, in], `b` [out, rank], row-major. */
+export interface BoundModule {
+  layer: number;
+  module: ModuleName;
+  rank: number;
+  scale: number;
+  a: BoundFactor;
+  b: BoundFactor;
+}
+
+export interface BoundAdapter {
+  /** By layer, then in the order of the geometry. */
+  modules: BoundModule[];
+  /** Largest rank. */
+  rank: number;
+  /** Distinct, ascending. */
+  ranks: number[];
+  /** Module names that have tensors. */
+  targetModules: string[];
+  layers: number[];
+  dtypes: string[];
+  /** What is odd but served. */
+  warnings: string[];
+}
+
+export interface BindLimits {
+  geometry: Geometry;
+  maxRank: number;
+}
+
+interface Pair {
+  name: FactorName;
+  a?: TensorInfo;
+  b?: TensorInfo;
+}
+
+/**
+ * Binds an adapter to a base model without reading its data: every tensor is a factor of a module that exists and
+ * that the config targets, every targeted module has both factors, and shapes, ranks and dtypes agree. Each refusal
+ * names the first tensor or key that is wrong.
+ */
+export function bindAdapter(
+  config: AdapterConfig,
+  header: SafetensorsHeader,
+  limits: BindLimits,
+): BoundAdapter {
+  if (header.tensors.length === 0) {
+    throw new LorikeetError(
+      'no_modules',
+      'Expected at least one lora_A and lora_B but the file holds no tensor',
+      {
+        expected: 'at least 2 tensors',
+        actual: 0,
+      },
+    );
+  }
+  refuseHeadAndEmbedding(config);
+  const pairs = pairTensors(header.tensors, limits.geometry);
+  const modules: BoundModule[] = [];
+  for (let layer = 0; layer < limits.geometry.layers; layer++) {
+    for (const [module, width] of Object.entries(limits.geometry.modules)) {
+      const path = modulePath(layer, module);
+      const pair = pairs.get(path);
+      requireTargeted(config, path, pair);
+      if (pair !== undefined) modules.push(bindModule(config, pair, { ...width, maxRank: limits.maxRank }));
+    }
+  }
+  return summary(modules, oddities(config, limits.geometry, modules));
+}
+
+function pairTensors(tensors: TensorInfo[], geometry: Geometry): Map<string, Pair> {
+  const pairs = new Map<string, Pair>();
+  for (const tensor of tensors) {
+    const name = readFactorName(tensor.name);
+    requireKnown(tensor, name, geometry);
+    const pair = pairs.get(name.path) ?? { name };
+    pairs.set(name.path, pair);
+    const side = name.factor === 'lora_A' ? 'a' : 'b';
+    if (pair[side] !== undefined) {
+      throw new LorikeetError(
+        'unexpected_tensor',
+        `Expected one ${name.factor} of ${name.path} but received both ${pair[side].name} and ${tensor.name}`,
+        { field: tensor.name, expected: `one ${name.factor} of ${name.path}`, actual: tensor.name },
+      );
+    }
+    pair[side] = tensor;
+  }
+  return pairs;
+}
+
+function requireKnown(tensor: TensorInfo, { layer, module }: FactorName, geometry: Geometry): void {
+  if (!Object.hasOwn(geometry.modules, module)) {
+    const known = Object.keys(geometry.modules);
+    throw new LorikeetError(
+      'unknown_module',
+      `Expected a module of ${known.join(', ')} but tensor ${tensor.name} names ${module}`,
+      {
+        field: tensor.name,
+        expected: known,
+        actual: module,
+      },
+    );
+  }
+  if (layer >= geometry.layers) {
+    throw new LorikeetError(
+      'unknown_module',
+      `Expected a layer below ${geometry.layers}, as the model has ${geometry.layers} layers, but tensor ${tensor.name} names layer ${layer}`,
+      { field: tensor.name, expected: `a layer below ${geometry.layers}`, actual: layer },
+    );
+  }
+  if (!FACTOR_DTYPES.includes(tensor.dtype as FactorDtype)) {
+    throw new LorikeetError(
+      'unsupported_dtype',
+      `Expected ${FACTOR_DTYPES.join(', ')} for tensor ${tensor.name} but received ${tensor.dtype}`,
+      {
+        field: tensor.name,
+        expected: FACTOR_DTYPES,
+        actual: tensor.dtype,
+      },
+    );
+  }
+}
+
+function requireTargeted(config: AdapterConfig, path: string, pair: Pair | undefined): void {
+  const targeted = config.targets(path);
+  if (targeted && pair === undefined) {
+    throw new LorikeetError(
+      'missing_tensor',
+      `The config targets ${path} but the file has no lora_A and lora_B of it`,
+      {
+        field: path,
+        expected: [`${path}.lora_A`, `${path}.lora_B`],
+        actual: 'none',
+      },
+    );
+  }
+  if (!targeted && pair !== undefined) {
+    const tensor = pair.a ?? pair.b;
+    const targets = brief(config.targetModules);
+    throw new LorikeetError(
+      'unexpected_tensor',
+      `Tensor ${tensor?.name} is of ${path}, which the config does not target: target_modules is ${JSON.stringify(targets)}, after exclude_modules and layers_to_transform`,
+      { field: tensor?.name ?? path, expected: targets, actual: path },
+    );
+  }
+}
+
+function bindModule(
+  config: AdapterConfig,
+  pair: Pair,
+  limits: { in: number; out: number; maxRank: number },
+): BoundModule {
+  const { path, layer, module } = pair.name;
+  const a = requireFactor(path, 'lora_A', pair.a);
+  const b = requireFactor(path, 'lora_B', pair.b);
+  const rank = a.shape[0] as number;
+  const configRank = firstMatch(config.rankPattern, path) ?? config.r;
+  requireShape(`${path}.lora_A`, a, [a.shape[1] === limits.in ? rank : configRank, limits.in]);
+  requireShape(`${path}.lora_B`, b, [limits.out, b.shape[0] === limits.out ? (b.shape[1] as number) : rank]);
+  if (b.shape[1] !== rank) throw rankMismatch(`${path}.lora_B`, `lora_A has rank ${rank}`, rank, b.shape[1]);
+  if (rank !== configRank) {
+    throw rankMismatch(`${path}.lora_A`, `the config says ${configRank}`, configRank, rank);
+  }
+  if (rank > limits.maxRank) {
+    throw new LorikeetError(
+      'rank_too_large',
+      `Expected a rank of at most ${limits.maxRank} for ${path} but received ${rank}`,
+      {
+        field: path,
+        expected: limits.maxRank,
+        actual: rank,
+      },
+    );
+  }
+  const alpha = firstMatch(config.alphaPattern, path) ?? config.loraAlpha;
+  return {
+    layer,
+    module: module as ModuleName,
+    rank,
+    scale: alpha / (config.useRslora ? Math.sqrt(rank) : rank),
+    a: { offset: a.begin, dtype: a.dtype as FactorDtype },
+    b: { offset: b.begin, dtype: b.dtype as FactorDtype },
+  };
+}
+
+function requireFactor(path: string, factor: string, tensor: TensorInfo | undefined): TensorInfo {
+  const field = `${path}.${factor}`;
+  if (tensor === undefined) {
+    throw new LorikeetError('missing_tensor', `Expected lora_A and lora_B in pairs but ${field} is missing`, {
+      field,
+      expected: `${field}.weight`,
+      actual: 'none',
+    });
+  }
+  if (tensor.shape.length !== 2) {
+    throw new LorikeetError(
+      'shape_mismatch',
+      `Expected 2 dimensions for ${field} but received shape [${tensor.shape}]`,
+      {
+        field,
+        expected: 2,
+        actual: tensor.shape,
+      },
+    );
+  }
+  return tensor;
+}
+
+function requireShape(field: string, tensor: TensorInfo, expected: number[]): void {
+  if (tensor.shape.every((size, dimension) => size === expected[dimension])) return;
+  throw new LorikeetError(
+    'shape_mismatch',
+    `Expected shape [${expected.join(', ')}] for ${field} but received [${tensor.shape.join(', ')}]`,
+    { field, expected, actual: tensor.shape },
+  );
+}
+
+function rankMismatch(field: string, reason: string, expected: number, actual: unknown): LorikeetError {
+  return new LorikeetError(
+    'rank_mismatch',
+    `Expected rank ${expected} for ${field}, as ${reason}, but received ${actual}`,
+    {
+      field,
+      expected,
+      actual,
+    },
+  );
+}
+
+function firstMatch(patterns: KeyPattern[], path: string): number | undefined {
+  return patterns.find((pattern) => pattern.matches(path))?.value;
+}
+
+function refuseHeadAndEmbedding(config: AdapterConfig): void {
+  for (const path of ['lm_head', 'model.embed_tokens']) {
+    if (!config.targets(path)) continue;
+    throw new LorikeetError(
+      'unsupported_adapter_feature',
+      `The config targets ${path}, which this server does not adapt`,
+      {
+        field: 'target_modules',
+        expected: 'linear layers of the decoder',
+        actual: path,
+      },
+    );
+  }
+}
+
+function oddities(config: AdapterConfig, geometry: Geometry, modules: BoundModule[]): string[] {
+  const warnings: string[] = [];
+  if (Array.isArray(config.targetModules)) {
+    const paths = modules.map(({ layer, module }) => modulePath(layer, module));
+    const idle = config.targetModules.filter(
+      (name) => !paths.some((path) => path === name || path.endsWith(`.${name}`)),
+    );
+    for (const name of idle.slice(0, 8)) {
+      warnings.push(
+        `target_modules names ${JSON.stringify(name.slice(0, 80))}, which adapts nothing in this model`,
+      );
+    }
+  }
+  const beyond = config.layersToTransform?.find((layer) => layer >= geometry.layers);
+  if (beyond !== undefined)
+    warnings.push(`layers_to_transform names layer ${beyond}, the model has ${geometry.layers}`);
+  if (modules.some(({ scale }) => scale <= 0))
+    warnings.push('lora_alpha or alpha_pattern is zero or negative');
+  return warnings;
+}
+
+function summary(modules: BoundModule[], warnings: string[]): BoundAdapter {
+  const ranks = distinct(modules.map(({ rank }) => rank)).sort((a, b) => a - b);
+  return {
+    modules,
+    rank: ranks.at(-1) ?? 0,
+    ranks,
+    targetModules: distinct(modules.map(({ module }) => module)),
+    layers: distinct(modules.map(({ layer }) => layer)),
+    dtypes: distinct(modules.flatMap(({ a, b }) => [a.dtype, b.dtype])).sort(),
+    warnings,
+  };
+}
+
+function distinct<T>(items: T[]): T[] {
+  return [...new Set(items)];
+}

@@ -1,0 +1,104 @@
+import { RE2JS } from 're2js';
+import { LorikeetError } from './errors.ts';
+import { quoted } from './strict-json.ts';
+
+const PATTERN_CHARACTERS_MAX = 1024;
+const PATTERNS_CHARACTERS_MAX = 4096;
+const INSTRUCTIONS_MAX = 2048;
+const KEYS_MAX = 4096;
+
+/** A key made only of these needs no engine: its dots match any character, everything else itself. */
+const PLAIN_KEY = /^[A-Za-z0-9_.]+$/;
+const LARGE_REPEAT = /\{\d*,?\d{3,}\}/;
+
+export interface KeyPattern {
+  key: string;
+  value: number;
+  matches(path: string): boolean;
+}
+
+/**
+ * Compiles the regular expressions of one adapter_config.json. Matching takes linear time (RE2), and the sum of
+ * their sizes is bounded, so that no config can hold the event loop.
+ */
+export class PatternCompiler {
+  #characters = 0;
+  #instructions = 0;
+
+  /** Python's `re.fullmatch(pattern, path)`. */
+  fullMatch(field: string, pattern: string): (path: string) => boolean {
+    const regex = this.#compile(field, pattern, pattern);
+    return (path) => regex.matches(path);
+  }
+
+  /** Python's `re.match(pattern, path)`, with the first group as a number, or null. */
+  leadingNumber(field: string, pattern: string, source: string): (path: string) => number | null {
+    const regex = this.#compile(field, pattern, source);
+    return (path) => {
+      const matcher = regex.matcher(path);
+      return matcher.lookingAt() ? Number(matcher.group(1)) : null;
+    };
+  }
+
+  /** PEFT's `rank_pattern` and `alpha_pattern`: `re.match(rf"(.*\.)?({key})$", path)`, the first key that matches wins. */
+  keys(field: string, patterns: [string, number][]): KeyPattern[] {
+    if (patterns.length > KEYS_MAX) {
+      throw new LorikeetError(
+        'malformed_config',
+        `Expected at most ${KEYS_MAX} keys in ${field} but received ${patterns.length}`,
+        {
+          field,
+          expected: KEYS_MAX,
+          actual: patterns.length,
+        },
+      );
+    }
+    return patterns.map(([key, value]) => {
+      if (PLAIN_KEY.test(key)) return { key, value, matches: (path) => endsWithKey(path, key) };
+      const regex = this.#compile(field, `(.*\\.)?(${key})$`, key);
+      return { key, value, matches: (path) => regex.matcher(path).lookingAt() };
+    });
+  }
+
+  #compile(field: string, pattern: string, source: string): RE2JS {
+    this.#characters += source.length;
+    if (
+      source.length > PATTERN_CHARACTERS_MAX ||
+      this.#characters > PATTERNS_CHARACTERS_MAX ||
+      LARGE_REPEAT.test(source)
+    ) {
+      throw this.#tooLarge(field, source);
+    }
+    let regex: RE2JS;
+    try {
+      regex = RE2JS.compile(pattern);
+    } catch (cause) {
+      throw new LorikeetError(
+        'malformed_config',
+        `Expected a regular expression of the RE2 kind (no look-around, no back-references) in ${field} but received ${quoted(source)}`,
+        { field, expected: 'a regular expression of the RE2 kind', actual: source.slice(0, 160), cause },
+      );
+    }
+    this.#instructions += regex.programSize();
+    if (this.#instructions > INSTRUCTIONS_MAX) throw this.#tooLarge(field, source);
+    return regex;
+  }
+
+  #tooLarge(field: string, source: string): LorikeetError {
+    return new LorikeetError(
+      'malformed_config',
+      `Expected smaller regular expressions: at most ${PATTERN_CHARACTERS_MAX} characters each, ${PATTERNS_CHARACTERS_MAX} characters and ${INSTRUCTIONS_MAX} instructions together, repeats below 100; ${field} goes beyond with ${quoted(source)}`,
+      { field, expected: `at most ${INSTRUCTIONS_MAX} instructions`, actual: source.slice(0, 160) },
+    );
+  }
+}
+
+/** True where `path` equals `key` or ends with `.key`; a dot of the key matches any character. */
+function endsWithKey(path: string, key: string): boolean {
+  const start = path.length - key.length;
+  if (start < 0 || (start > 0 && path[start - 1] !== '.')) return false;
+  for (let i = 0; i < key.length; i++) {
+    if (key[i] !== '.' && key[i] !== path[start + i]) return false;
+  }
+  return true;
+}

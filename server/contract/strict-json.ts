@@ -1,0 +1,214 @@
+export interface JsonLimits {
+  /** Deepest nesting of arrays and objects. */
+  depth: number;
+  /** `integers` admits only plain digits (no sign, fraction or exponent): what a safetensors header may hold. */
+  numbers?: 'any' | 'integers';
+}
+
+export class StrictJsonError extends Error {
+  /** In characters from the start of the text. */
+  readonly position: number;
+  readonly reason: string;
+  /** Keys and indices from the root to the value that is wrong. */
+  readonly path: (string | number)[];
+
+  constructor(reason: string, position: number, path: (string | number)[]) {
+    const where = path.length > 0 ? ` in ${quoted(path.join('.'))}` : '';
+    super(`${reason} at character ${position}${where}`);
+    this.name = 'StrictJsonError';
+    this.reason = reason;
+    this.position = position;
+    this.path = path;
+  }
+}
+
+/** Text of a stranger as it may stand in a message: escaped and short. */
+export function quoted(text: string, charactersMax = 160): string {
+  return JSON.stringify(text.length > charactersMax ? `${text.slice(0, charactersMax)}…` : text);
+}
+
+/** A stranger's value as it may stand in an error's `expected` or `actual`: small values whole, others as short text. */
+export function brief(value: unknown): unknown {
+  const text = JSON.stringify(value) ?? 'undefined';
+  return text.length > 160 ? `${text.slice(0, 160)}…` : value;
+}
+
+/**
+ * RFC 8259 without its loopholes: `JSON.parse` keeps the last of two equal keys, rounds numbers above 2^53 and lets
+ * lone surrogates through, and two readers of one file must not come to two results. Objects have no prototype, so
+ * a key named `__proto__` is a key like any other.
+ */
+export function parseStrictJson(bytes: Uint8Array, limits: JsonLimits): unknown {
+  let text: string;
+  try {
+    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw new StrictJsonError('Expected UTF-8 but found other bytes', 0, []);
+  }
+  return new Reader(text, limits).document();
+}
+
+const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
+const SPACE = /[ \t\n\r]*/y;
+// A run of a string's body that needs no attention.
+// biome-ignore lint/suspicious/noControlCharactersInRegex: JSON forbids exactly these unescaped.
+const PLAIN = /[^"\\\u0000-\u001f]*/y;
+const ESCAPES: Record<string, string> = {
+  '"': '"',
+  '\\': '\\',
+  '/': '/',
+  b: '\b',
+  f: '\f',
+  n: '\n',
+  r: '\r',
+  t: '\t',
+};
+
+class Reader {
+  readonly #text: string;
+  readonly #limits: JsonLimits;
+  readonly #path: (string | number)[] = [];
+  #at = 0;
+
+  constructor(text: string, limits: JsonLimits) {
+    this.#text = text;
+    this.#limits = limits;
+  }
+
+  document(): unknown {
+    const value = this.#value();
+    this.#skipSpace();
+    if (this.#at < this.#text.length) throw this.#error('Expected the end of the JSON but found more text');
+    return value;
+  }
+
+  #value(): unknown {
+    this.#skipSpace();
+    const first = this.#text[this.#at];
+    if (first === '{') return this.#nested(() => this.#object());
+    if (first === '[') return this.#nested(() => this.#array());
+    if (first === '"') return this.#string();
+    for (const [word, value] of [
+      ['true', true],
+      ['false', false],
+      ['null', null],
+    ] as const) {
+      if (this.#text.startsWith(word, this.#at)) {
+        this.#at += word.length;
+        return value;
+      }
+    }
+    return this.#number();
+  }
+
+  #nested<T>(read: () => T): T {
+    if (this.#path.length >= this.#limits.depth) {
+      throw this.#error(`Expected at most ${this.#limits.depth} levels of nesting`);
+    }
+    return read();
+  }
+
+  #object(): Record<string, unknown> {
+    const object: Record<string, unknown> = Object.create(null);
+    this.#at += 1;
+    if (this.#take('}')) return object;
+    do {
+      this.#skipSpace();
+      const keyAt = this.#at;
+      if (this.#text[keyAt] !== '"') throw this.#error('Expected a key in double quotes');
+      const key = this.#string();
+      if (Object.hasOwn(object, key)) {
+        this.#at = keyAt;
+        throw this.#error(`Expected each key once but found ${quoted(key)} twice`);
+      }
+      if (!this.#take(':')) throw this.#error('Expected ":" after a key');
+      this.#path.push(key);
+      object[key] = this.#value();
+      this.#path.pop();
+    } while (this.#take(','));
+    if (!this.#take('}')) throw this.#error('Expected "," or "}"');
+    return object;
+  }
+
+  #array(): unknown[] {
+    const array: unknown[] = [];
+    this.#at += 1;
+    if (this.#take(']')) return array;
+    do {
+      this.#path.push(array.length);
+      array.push(this.#value());
+      this.#path.pop();
+    } while (this.#take(','));
+    if (!this.#take(']')) throw this.#error('Expected "," or "]"');
+    return array;
+  }
+
+  #string(): string {
+    let value = '';
+    this.#at += 1;
+    for (;;) {
+      value += this.#match(PLAIN);
+      const next = this.#text[this.#at];
+      if (next === '"') break;
+      if (next !== '\\')
+        throw this.#error('Expected the end of a string but found a control character or the end');
+      value += this.#escape();
+    }
+    this.#at += 1;
+    if (!value.isWellFormed()) throw this.#error('Expected Unicode text but found a lone surrogate');
+    return value;
+  }
+
+  #escape(): string {
+    const letter = this.#text[this.#at + 1] ?? '';
+    if (letter === 'u') {
+      const hex = this.#text.slice(this.#at + 2, this.#at + 6);
+      if (!/^[0-9a-fA-F]{4}$/.test(hex)) throw this.#error('Expected four hexadecimal digits after \\u');
+      this.#at += 6;
+      return String.fromCharCode(Number.parseInt(hex, 16));
+    }
+    const character = ESCAPES[letter];
+    if (character === undefined) throw this.#error('Expected an escape that JSON knows');
+    this.#at += 2;
+    return character;
+  }
+
+  #number(): number {
+    const start = this.#at;
+    const literal = this.#match(NUMBER);
+    if (literal === '') throw this.#error('Expected a JSON value');
+    const value = Number(literal);
+    const whole = /^-?[0-9]+$/.test(literal);
+    this.#at = start;
+    if (this.#limits.numbers === 'integers' && (!whole || literal.startsWith('-'))) {
+      throw this.#error(`Expected a whole number of plain digits but found ${quoted(literal)}`);
+    }
+    if (!Number.isFinite(value) || (Number.isInteger(value) && !Number.isSafeInteger(value))) {
+      throw this.#error(`Expected a number that is exact in 53 bits but found ${quoted(literal)}`);
+    }
+    this.#at += literal.length;
+    return value;
+  }
+
+  #match(pattern: RegExp): string {
+    pattern.lastIndex = this.#at;
+    const found = pattern.exec(this.#text)?.[0] ?? '';
+    this.#at += found.length;
+    return found;
+  }
+
+  #skipSpace(): void {
+    this.#match(SPACE);
+  }
+
+  #take(character: string): boolean {
+    this.#skipSpace();
+    if (this.#text[this.#at] !== character) return false;
+    this.#at += 1;
+    return true;
+  }
+
+  #error(reason: string): StrictJsonError {
+    return new StrictJsonError(reason, this.#at, [...this.#path]);
+  }
+}
