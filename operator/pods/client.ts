@@ -1,0 +1,290 @@
+import type { Dispatcher } from 'undici';
+import type { z } from 'zod';
+import {
+  ActivateReply,
+  ActivateRequest,
+  type Fence,
+  HEADER,
+  MEDIA_TYPE,
+  PodState,
+  RemoveReply,
+  StageReply,
+} from '../../server/contract/adapter-api.ts';
+import { LorikeetError } from '../../server/contract/errors.ts';
+import { type Clock, systemClock } from '../kube/clock.ts';
+import { stallGuarded } from './body.ts';
+import { Breaker } from './breaker.ts';
+import { exchange, jsonOrNull, type PodCall, readText } from './call.ts';
+import { PodUnreachable, rootMessage } from './errors.ts';
+import { eventData } from './events.ts';
+import { Limiter } from './limiter.ts';
+import type { TokenSource } from './token.ts';
+
+const CALLS_MAX = 4;
+
+export interface PodTimeouts {
+  /** state, activate, remove, seeded: the whole call. */
+  shortMs: number;
+  /** stage: how long the pod may leave a chunk untaken. */
+  stallMs: number;
+  /** stage: from the last byte sent to the reply (check and pack); fetch: between two chunks. */
+  silenceMs: number;
+  /** stage, fetch: the whole call. */
+  transferMs: number;
+  /** watch: without any byte, keep-alive comments included. */
+  watchIdleMs: number;
+}
+
+export const POD_TIMEOUTS: PodTimeouts = {
+  shortMs: 5_000,
+  stallMs: 10_000,
+  silenceMs: 60_000,
+  transferMs: 600_000,
+  watchIdleMs: 45_000,
+};
+
+export interface StageOptions {
+  config: unknown | null;
+  step: number | null;
+  fence: Fence;
+  signal: AbortSignal;
+}
+
+export interface PodClientOptions {
+  /** `http://10.1.2.3:8001` */
+  adminUrl: string;
+  dispatcher: Dispatcher;
+  token: TokenSource;
+  /** Aborts every call: the pod is gone. */
+  life: AbortSignal;
+  clock?: Clock;
+  timeouts?: PodTimeouts;
+}
+
+type Bytes = AsyncIterable<Uint8Array> | Buffer;
+type Send = Omit<PodCall, 'url' | 'headers' | 'dispatcher'> & {
+  path: string;
+  headers?: Record<string, string>;
+};
+
+/** The admin API of one pod. A pod that hangs costs its callers a bounded time, then nothing until it answers again. */
+export class PodClient {
+  readonly adminUrl: string;
+  readonly breaker: Breaker;
+  readonly #options: PodClientOptions;
+  readonly #timeouts: PodTimeouts;
+  readonly #limiter = new Limiter(CALLS_MAX);
+
+  constructor(options: PodClientOptions) {
+    this.adminUrl = options.adminUrl;
+    this.breaker = new Breaker(options.clock ?? systemClock);
+    this.#options = options;
+    this.#timeouts = options.timeouts ?? POD_TIMEOUTS;
+  }
+
+  state(signal: AbortSignal): Promise<PodState> {
+    return this.#short({ method: 'GET', path: '/lora/v1/state', signal }, PodState);
+  }
+
+  /** Every change of the pod's state, the present one at once. Not under the breaker: it is what closes it. */
+  async *watch(signal: AbortSignal): AsyncGenerator<PodState> {
+    const silenceMs = this.#timeouts.watchIdleMs;
+    const life = AbortSignal.any([signal, this.#options.life]);
+    const response = await this.#authorized({
+      method: 'GET',
+      path: '/lora/v1/watch',
+      signal: life,
+      silenceMs,
+    });
+    try {
+      for await (const data of eventData(response.body)) {
+        this.breaker.succeeded();
+        yield parsed(PodState, data);
+      }
+    } catch (error) {
+      throw error instanceof PodUnreachable ? error : new PodUnreachable(rootMessage(error), error);
+    }
+    throw new PodUnreachable('the pod ended the watch');
+  }
+
+  stage(
+    name: string,
+    digest: string,
+    body: Bytes,
+    options: StageOptions & { size: number },
+  ): Promise<StageReply> {
+    return this.#send('PUT', revisionPath(name, digest), body, options);
+  }
+
+  /** For tensors whose digest is not known before their last byte. */
+  upload(name: string, body: Bytes, options: StageOptions & { size: number | null }): Promise<StageReply> {
+    return this.#send('POST', `${adapterPath(name)}/revisions`, body, options);
+  }
+
+  /** The body must be read to its end or returned early: it holds one of the pod's few calls. */
+  async fetch(
+    name: string,
+    digest: string,
+    signal: AbortSignal,
+  ): Promise<{ config: unknown; size: number; body: AsyncIterable<Uint8Array> }> {
+    const life = this.#deadline(signal, this.#timeouts.transferMs);
+    const response = await this.#guarded(signal, life, () =>
+      this.#authorized({
+        method: 'GET',
+        path: revisionPath(name, digest),
+        signal: life,
+        silenceMs: this.#timeouts.silenceMs,
+      }),
+    );
+    const header = response.headers[HEADER.config];
+    const config = jsonOrNull(Buffer.from(String(header ?? ''), 'base64url').toString('utf8'));
+    return { config, size: Number(response.headers['content-length']), body: response.body };
+  }
+
+  activate(
+    name: string,
+    request: ActivateRequest,
+    fence: Fence,
+    signal: AbortSignal,
+  ): Promise<ActivateReply> {
+    const headers = { 'content-type': 'application/json', [HEADER.fence]: fenceHeader(fence) };
+    const body = JSON.stringify(ActivateRequest.parse(request));
+    const path = `${adapterPath(name)}/activate`;
+    return this.#short({ method: 'POST', path, headers, body, signal }, ActivateReply);
+  }
+
+  /** `digest` null: the adapter with all its revisions. */
+  remove(name: string, digest: string | null, fence: Fence, signal: AbortSignal): Promise<RemoveReply> {
+    const path = digest === null ? adapterPath(name) : revisionPath(name, digest);
+    const headers = { [HEADER.fence]: fenceHeader(fence) };
+    return this.#short({ method: 'DELETE', path, headers, signal }, RemoveReply);
+  }
+
+  async seeded(fence: Fence, signal: AbortSignal): Promise<void> {
+    const headers = { [HEADER.fence]: fenceHeader(fence) };
+    await this.#shortText({ method: 'POST', path: '/lora/v1/seeded', headers, signal });
+  }
+
+  async #send(
+    method: 'PUT' | 'POST',
+    path: string,
+    body: Bytes,
+    options: StageOptions & { size: number | null },
+  ): Promise<StageReply> {
+    const { config, step, fence, size, signal } = options;
+    const stalled = new AbortController();
+    const life = AbortSignal.any([this.#deadline(signal, this.#timeouts.transferMs), stalled.signal]);
+    const headers: Record<string, string> = {
+      'content-type': MEDIA_TYPE,
+      [HEADER.fence]: fenceHeader(fence),
+    };
+    if (size !== null) headers['content-length'] = String(size);
+    if (config !== null) headers[HEADER.config] = Buffer.from(JSON.stringify(config)).toString('base64url');
+    if (step !== null) headers[HEADER.step] = String(step);
+    const onStall = () => stalled.abort(new PodUnreachable(`took no byte for ${this.#timeouts.stallMs} ms`));
+    const text = await this.#guarded(signal, life, async () => {
+      const stream = stallGuarded(body, this.#timeouts.stallMs, onStall);
+      const silenceMs = this.#timeouts.silenceMs;
+      try {
+        const response = await this.#authorized({
+          method,
+          path,
+          headers,
+          body: stream,
+          signal: life,
+          silenceMs,
+        });
+        return await readText(response.body, life);
+      } finally {
+        stream.destroy();
+      }
+    });
+    return parsed(StageReply, text);
+  }
+
+  async #short<T>(send: Omit<Send, 'silenceMs'>, schema: z.ZodType<T>): Promise<T> {
+    return parsed(schema, await this.#shortText(send));
+  }
+
+  #shortText(send: Omit<Send, 'silenceMs'>): Promise<string> {
+    const silenceMs = this.#timeouts.shortMs;
+    const signal = this.#deadline(send.signal, silenceMs);
+    return this.#guarded(send.signal, signal, async () => {
+      const response = await this.#authorized({ ...send, signal, silenceMs });
+      return await readText(response.body, signal);
+    });
+  }
+
+  /** Waits for its turn at this pod and counts the outcome: a refusal is an answer, silence is not, a caller that left is neither. */
+  async #guarded<T>(caller: AbortSignal, signal: AbortSignal, call: () => Promise<T>): Promise<T> {
+    try {
+      return await this.#limiter.run(signal, async () => {
+        const waitMs = this.breaker.waitMs;
+        if (waitMs > 0) throw new BreakerOpen(waitMs);
+        const result = await call();
+        this.breaker.succeeded();
+        return result;
+      });
+    } catch (error) {
+      if (error instanceof LorikeetError) this.breaker.succeeded();
+      else if (!(error instanceof BreakerOpen) && !caller.aborted) this.breaker.failed();
+      if (error instanceof LorikeetError || error instanceof PodUnreachable) throw error;
+      throw new PodUnreachable(rootMessage(error), error);
+    }
+  }
+
+  /** With the pool's token; a refused one is read again once, and the call repeated if its body can be. */
+  async #authorized(send: Send): Promise<Dispatcher.ResponseData> {
+    const token = await this.#token(() => this.#options.token.token());
+    try {
+      return await this.#exchange(send, token);
+    } catch (error) {
+      if (!(error instanceof LorikeetError) || error.code !== 'unauthenticated') throw error;
+      const next = await this.#token(() => this.#options.token.tokenAfterRefusal());
+      if (next === token || (send.body !== undefined && typeof send.body !== 'string')) throw error;
+      return await this.#exchange(send, next);
+    }
+  }
+
+  async #token(read: () => Promise<string | null>): Promise<string | null> {
+    try {
+      return await read();
+    } catch (error) {
+      throw new PodUnreachable(`the admin token cannot be read: ${rootMessage(error)}`, error);
+    }
+  }
+
+  #exchange(send: Send, token: string | null): Promise<Dispatcher.ResponseData> {
+    const { path, headers, ...rest } = send;
+    const authorization: Record<string, string> = token === null ? {} : { authorization: `Bearer ${token}` };
+    const url = `${this.adminUrl}${path}`;
+    return exchange({
+      ...rest,
+      url,
+      headers: { ...headers, ...authorization },
+      dispatcher: this.#options.dispatcher,
+    });
+  }
+
+  #deadline(signal: AbortSignal, ms: number): AbortSignal {
+    return AbortSignal.any([signal, this.#options.life, AbortSignal.timeout(ms)]);
+  }
+}
+
+class BreakerOpen extends PodUnreachable {
+  constructor(waitMs: number) {
+    super(`the pod did not answer several calls in a row; next try in ${Math.ceil(waitMs / 1000)} s`);
+    this.name = 'BreakerOpen';
+  }
+}
+
+function parsed<T>(schema: z.ZodType<T>, text: string): T {
+  const result = schema.safeParse(jsonOrNull(text));
+  if (result.success) return result.data;
+  const issue = result.error.issues[0];
+  throw new PodUnreachable(`the reply is not of the admin API: ${issue?.path.join('.')}: ${issue?.message}`);
+}
+
+const adapterPath = (name: string) => `/lora/v1/adapters/${encodeURIComponent(name)}`;
+const revisionPath = (name: string, digest: string) => `${adapterPath(name)}/revisions/${digest}`;
+const fenceHeader = (fence: Fence) => `${fence.term}.${fence.sequence}`;
