@@ -1,0 +1,48 @@
+import { ObjectStoreSource } from './object-store.ts';
+import type { RangeLimits } from './ranges.ts';
+import { type FetchLimits, type ReadSecret, type Source, type SourcedAdapter, Terminal } from './types.ts';
+
+export interface SourceOptions {
+  readSecret: ReadSecret;
+  limitsOf(adapter: SourcedAdapter): FetchLimits;
+  /** See S3Options. Default: off. */
+  ambientCredentials?: boolean;
+  ranges?: Partial<RangeLimits>;
+}
+
+const RANGES: RangeLimits = {
+  rangeBytes: 8 * 1024 * 1024,
+  concurrency: 4,
+  stallMs: 30_000,
+  resumes: 3,
+  resumeDelayMs: 250,
+};
+const CONNECT_TIMEOUT_MS = 5_000;
+
+export type SourceKind = Exclude<keyof SourcedAdapter['spec']['source'], 'push'>;
+export type Sources = Record<SourceKind, Source>;
+
+/** One entry per member of spec.source that is fetched; `push` is not: its trainer comes by itself. */
+export function openSources(options: SourceOptions): Sources {
+  const { readSecret, limitsOf, ambientCredentials = false } = options;
+  const ranges = { ...RANGES, ...options.ranges };
+  return {
+    objectStore: new ObjectStoreSource({
+      readSecret,
+      limitsOf,
+      ambientCredentials,
+      ranges,
+      connectTimeoutMs: CONNECT_TIMEOUT_MS,
+    }),
+  };
+}
+
+/** Null for an adapter that is pushed. */
+export function sourceOf(adapter: SourcedAdapter, sources: Sources): Source | null {
+  const { source } = adapter.spec;
+  if (source.push !== undefined) return null;
+  const kind = (Object.keys(sources) as SourceKind[]).find((key) => source[key] !== undefined);
+  if (kind === undefined)
+    throw new Terminal('SourceInvalid', 'Expected a member of spec.source that this operator knows.');
+  return sources[kind];
+}

@@ -1,0 +1,123 @@
+import { Agent as HttpAgent } from 'node:http';
+import { Agent as HttpsAgent } from 'node:https';
+import { S3Client, S3ServiceException } from '@aws-sdk/client-s3';
+import { guardedLookup } from './address-guard.ts';
+import type { Location } from './location.ts';
+import { type ReadSecret, Retryable, SourceError, Terminal } from './types.ts';
+
+export interface S3Options {
+  readSecret: ReadSecret;
+  /**
+   * Without credentialsSecretRef and without endpoint, read with the operator's own AWS identity (the SDK's default
+   * chain: IRSA, EKS Pod Identity, environment). Off, such an adapter is read anonymously: whoever may write a
+   * LoraAdapter would otherwise read every bucket that the operator may read.
+   */
+  ambientCredentials: boolean;
+  connectTimeoutMs: number;
+}
+
+interface Credentials {
+  accessKeyId: string;
+  secretAccessKey: string;
+  sessionToken?: string;
+}
+
+/** A client for one adapter's one fetch; the caller destroys it. */
+export async function openS3(location: Location, options: S3Options, signal: AbortSignal): Promise<S3Client> {
+  const credentials = location.secret && (await readCredentials(location.secret, options.readSecret, signal));
+  const ambient = credentials === null && location.endpoint === null && options.ambientCredentials;
+  const agent = { keepAlive: true, maxSockets: 8, lookup: guardedLookup };
+  return new S3Client({
+    region: location.region,
+    ...(location.endpoint === null ? {} : { endpoint: location.endpoint, forcePathStyle: true }),
+    ...(credentials === null ? {} : { credentials }),
+    ...(credentials === null && !ambient ? anonymous : {}),
+    followRegionRedirects: false,
+    maxAttempts: 1,
+    // The checking stream of the SDK swallows aborts; our own sha256 covers the whole file.
+    responseChecksumValidation: 'WHEN_REQUIRED',
+    requestHandler: {
+      httpAgent: new HttpAgent(agent),
+      httpsAgent: new HttpsAgent(agent),
+      connectionTimeout: options.connectTimeoutMs,
+    },
+  });
+}
+
+const anonymous = {
+  credentials: { accessKeyId: 'anonymous', secretAccessKey: 'anonymous' },
+  signer: { sign: async <T>(request: T): Promise<T> => request },
+};
+
+async function readCredentials(
+  { namespace, name }: { namespace: string; name: string },
+  readSecret: ReadSecret,
+  signal: AbortSignal,
+): Promise<Credentials> {
+  const secret = await readSecret(namespace, name, signal).catch((error) => {
+    if (signal.aborted) throw abortReason(signal);
+    throw new Retryable('CredentialsNotFound', `Secret ${name} cannot be read.`, error);
+  });
+  // Retryable: a Secret often arrives after the object that names it.
+  if (secret === null)
+    throw new Retryable('CredentialsNotFound', `There is no Secret ${name} in this namespace.`);
+  const accessKeyId = secret.accessKeyId ?? secret.AWS_ACCESS_KEY_ID;
+  const secretAccessKey = secret.secretAccessKey ?? secret.AWS_SECRET_ACCESS_KEY;
+  const sessionToken = secret.sessionToken ?? secret.AWS_SESSION_TOKEN;
+  if (!accessKeyId || !secretAccessKey) {
+    throw new Retryable(
+      'CredentialsNotFound',
+      `Expected the keys accessKeyId and secretAccessKey (or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) in Secret ${name}.`,
+    );
+  }
+  const trimmed = { accessKeyId: accessKeyId.trim(), secretAccessKey: secretAccessKey.trim() };
+  return sessionToken ? { ...trimmed, sessionToken: sessionToken.trim() } : trimmed;
+}
+
+/** The SDK's error as ours. Its message and cause may hold signed headers and the endpoint's own text: both are dropped. */
+export function s3Failure(error: unknown, what: string, signal: AbortSignal): Error {
+  if (signal.aborted) return abortReason(signal);
+  if (error instanceof SourceError) return error;
+  const refused = causesOf(error).find((cause) => cause instanceof SourceError);
+  if (refused) return refused;
+  const status = error instanceof S3ServiceException ? error.$metadata.httpStatusCode : undefined;
+  switch (status) {
+    case 404:
+      return new Retryable('SourceNotFound', `${what} does not exist.`);
+    case 401:
+    case 403:
+      return new Retryable('SourceAccessDenied', `The object store denies access to ${what}.`);
+    case 412:
+      return new Retryable('SourceChanged', `${what} was overwritten while it was read.`);
+    case 416:
+      return new Terminal('AdapterMalformed', `${what} is empty or shorter than it was.`);
+    case 301:
+    case 307:
+    case 400:
+      return new Terminal(
+        'SourceInvalid',
+        `The object store refuses the request for ${what} (${status}): wrong region, bucket or version?`,
+      );
+    default:
+      return new Retryable(
+        'SourceUnreachable',
+        `The object store does not deliver ${what}${status ? ` (${status})` : ''}.`,
+      );
+  }
+}
+
+/** A deadline as an error of the source; an abort by the caller as it is. */
+export function abortReason({ reason }: AbortSignal): Error {
+  const isTimeout = reason instanceof Error && reason.name === 'TimeoutError';
+  return isTimeout ? new Retryable('SourceUnreachable', 'The object store did not answer in time.') : reason;
+}
+
+function causesOf(error: unknown): unknown[] {
+  const causes: unknown[] = [];
+  let current = error;
+  while (current instanceof Error && causes.length < 8) {
+    causes.push(current);
+    current = current.cause;
+  }
+  return causes;
+}
