@@ -30,7 +30,9 @@ export interface Shards {
 
 /** Reads the headers of all safetensors files of a model directory, and checks each against the file's length. */
 export async function openShards(dir: string): Promise<Shards> {
-  const index = await readJsonFile(dir, INDEX);
+  const single = await stat(join(dir, SINGLE)).catch(() => null);
+  // As transformers does: one whole file wins over an index.
+  const index = single === null ? await readJsonFile(dir, INDEX) : null;
   const weightMap = index === null ? null : readWeightMap(index);
   const names = weightMap === null ? [SINGLE] : [...new Set(weightMap.values())].sort();
   const files = names.map((name) => resolve(dir, name));
