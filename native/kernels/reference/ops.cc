@@ -39,7 +39,8 @@ float element(const Matrix& m, int64_t index) {
 
 void embed(float* y, const Matrix& table, const int32_t* tokens, int64_t rows) {
   for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t k = 0; k < table.cols; ++k) y[i * table.cols + k] = element(table, tokens[i] * table.cols + k);
+    for (int64_t k = 0; k < table.cols; ++k)
+      y[i * table.cols + k] = element(table, tokens[i] * table.cols + k);
   }
 }
 
@@ -158,7 +159,7 @@ void lora_expand(float* y, int64_t y_stride, const float* h, const int32_t* row_
 
 }  // namespace
 
-const Ops kReferenceOps = {"reference", embed,     rms_norm, linear, add_bias,    rope,
-                           attention,   silu_mul,  add,      lora_shrink, lora_expand};
+const Ops kReferenceOps = {"reference", embed,    rms_norm, linear,      add_bias,   rope,
+                           attention,   silu_mul, add,      lora_shrink, lora_expand};
 
 }  // namespace lorikeet
