@@ -1,0 +1,162 @@
+import { readFileSync } from 'node:fs';
+import { readFile, stat } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { KubeConfig } from '@kubernetes/client-node';
+import { parse } from 'yaml';
+import type { Clock } from './clock.ts';
+
+/** What the TLS side of a connection needs; absent parts are Node's defaults. */
+export interface TlsMaterial {
+  ca?: string;
+  cert?: string;
+  key?: string;
+  servername?: string;
+  rejectUnauthorized?: false;
+}
+
+export interface Credentials {
+  /** URL of the API server, without a trailing slash. */
+  readonly server: string;
+  /** The Authorization header, or null. `again`: the last one was refused, so read it anew. */
+  authorization(again?: boolean): Promise<string | null>;
+  /** Changes identity only when a file behind it has changed. */
+  tls(): Promise<TlsMaterial>;
+}
+
+export class KubeconfigError extends Error {
+  readonly code = 'kubeconfig_unusable';
+
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'KubeconfigError';
+  }
+}
+
+/** The kubelet renews a token at 80 % of its life, ten minutes at the least; so does the file by our side. */
+const FRESH_MS = 60_000;
+
+/** `path`, or the default: KUBECONFIG, ~/.kube/config, or the pod's own ServiceAccount. */
+export function credentialsFromKubeconfig(clock: Clock, path: string | undefined): Credentials {
+  const config = new KubeConfig();
+  try {
+    if (path === undefined) config.loadFromDefault();
+    else config.loadFromFile(path);
+  } catch (error) {
+    throw new KubeconfigError('the kubeconfig cannot be read', { cause: error });
+  }
+  const cluster = config.getCurrentCluster();
+  if (cluster === null) {
+    throw new KubeconfigError(`the kubeconfig names no cluster for context "${config.getCurrentContext()}"`);
+  }
+  if (cluster.proxyUrl) throw new KubeconfigError('a kubeconfig with proxy-url is not supported');
+  return new FileCredentials(config, clock, tokenFileOf(config, path ?? process.env.KUBECONFIG ?? ''));
+}
+
+/** `users[].user.tokenFile`, which client-go honours and the library's parser drops. */
+function tokenFileOf(config: KubeConfig, paths: string): string | null {
+  const user = config.getCurrentUser();
+  const inCluster: unknown = user?.authProvider?.config?.tokenFile;
+  if (typeof inCluster === 'string') return inCluster;
+  for (const file of paths.split(':').filter((path) => path !== '')) {
+    const raw = parse(readFileSync(file, 'utf8')) as {
+      users?: { name: string; user?: { tokenFile?: string } }[];
+    };
+    const tokenFile = raw.users?.find(({ name }) => name === user?.name)?.user?.tokenFile;
+    if (tokenFile) return resolve(dirname(file), tokenFile);
+  }
+  return null;
+}
+
+class FileCredentials implements Credentials {
+  readonly server: string;
+  readonly #config: KubeConfig;
+  readonly #clock: Clock;
+  readonly #tokenFile: string | null;
+  #authorization: string | null = null;
+  #authorizationReadMs = Number.NEGATIVE_INFINITY;
+  #tls: TlsMaterial | null = null;
+  #tlsReadMs = Number.NEGATIVE_INFINITY;
+  #tlsStamp = '';
+
+  constructor(config: KubeConfig, clock: Clock, tokenFile: string | null) {
+    this.#config = config;
+    this.#clock = clock;
+    this.#tokenFile = tokenFile;
+    this.server = (config.getCurrentCluster()?.server ?? '').replace(/\/+$/, '');
+  }
+
+  async authorization(again = false): Promise<string | null> {
+    const nowMs = this.#clock.monotonicMs();
+    if (!again && nowMs - this.#authorizationReadMs < FRESH_MS) return this.#authorization;
+    try {
+      this.#authorization = await this.#readAuthorization();
+      this.#authorizationReadMs = nowMs;
+    } catch (error) {
+      // A token file is absent for a moment while it is replaced: the last good token is still the best there is.
+      if (this.#authorization === null)
+        throw new KubeconfigError('the credentials cannot be read', { cause: error });
+    }
+    return this.#authorization;
+  }
+
+  async #readAuthorization(): Promise<string | null> {
+    if (this.#tokenFile !== null) {
+      const token = (await readFile(this.#tokenFile, 'utf8')).trim();
+      if (token === '') throw new KubeconfigError(`the token file ${this.#tokenFile} is empty`);
+      return `Bearer ${token}`;
+    }
+    const user = this.#config.getCurrentUser();
+    if (user?.token) return `Bearer ${user.token}`;
+    if (user?.username)
+      return `Basic ${Buffer.from(`${user.username}:${user.password ?? ''}`).toString('base64')}`;
+    if (!user?.exec && !user?.authProvider) return null;
+    // The library runs exec and OIDC plugins, and keeps what they say until it expires.
+    const options: { headers?: { Authorization?: string } } = {};
+    await this.#config.applyToHTTPSOptions(options);
+    return options.headers?.Authorization ?? null;
+  }
+
+  async tls(): Promise<TlsMaterial> {
+    const nowMs = this.#clock.monotonicMs();
+    if (this.#tls !== null && nowMs - this.#tlsReadMs < FRESH_MS) return this.#tls;
+    try {
+      const stamp = await this.#stampOfFiles();
+      if (this.#tls === null || stamp !== this.#tlsStamp) this.#tls = await this.#readTls();
+      this.#tlsStamp = stamp;
+      this.#tlsReadMs = nowMs;
+    } catch (error) {
+      if (this.#tls === null) throw new KubeconfigError('the certificates cannot be read', { cause: error });
+    }
+    return this.#tls as TlsMaterial;
+  }
+
+  async #stampOfFiles(): Promise<string> {
+    const cluster = this.#config.getCurrentCluster();
+    const user = this.#config.getCurrentUser();
+    const files = [cluster?.caFile, user?.certFile, user?.keyFile].filter((file) => typeof file === 'string');
+    const stats = await Promise.all(files.map((file) => stat(file)));
+    return stats.map(({ mtimeMs, ino }) => `${mtimeMs}/${ino}`).join(' ');
+  }
+
+  async #readTls(): Promise<TlsMaterial> {
+    const cluster = this.#config.getCurrentCluster();
+    const user = this.#config.getCurrentUser();
+    const [ca, cert, key] = await Promise.all([
+      pem(cluster?.caFile, cluster?.caData),
+      pem(user?.certFile, user?.certData),
+      pem(user?.keyFile, user?.keyData),
+    ]);
+    return {
+      ...(ca && { ca }),
+      ...(cert && { cert }),
+      ...(key && { key }),
+      ...(cluster?.tlsServerName && { servername: cluster.tlsServerName }),
+      ...(cluster?.skipTLSVerify && { rejectUnauthorized: false as const }),
+    };
+  }
+}
+
+async function pem(file: string | undefined, base64: string | undefined): Promise<string | undefined> {
+  if (file) return readFile(file, 'utf8');
+  return base64 ? Buffer.from(base64, 'base64').toString('utf8') : undefined;
+}

@@ -1,0 +1,269 @@
+import { isApiError } from './api-error.ts';
+import { type Clock, pause, systemClock } from './clock.ts';
+import type { Log } from './log.ts';
+import { apiVersionOf, type KubeObject, LEASES, pathOf } from './resource.ts';
+import type { Rest } from './rest.ts';
+
+export interface Leadership {
+  /** The lease's count of transitions: grows with every change of leader, so that it can fence. */
+  term: number;
+}
+
+export interface Holder {
+  identity: string;
+  annotations: Record<string, string>;
+}
+
+export interface ElectorOptions {
+  rest: Rest;
+  namespace: string;
+  name: string;
+  /** Should be different for every process. */
+  identity: string;
+  /** Written onto the lease while this process leads, for the others to read: where the leader listens. */
+  annotations: Record<string, string>;
+  /** Called once, when leadership was held and is lost. The process must exit: what it knows may be old. */
+  onLost: () => void;
+  log: Log;
+  clock?: Clock;
+  random?: () => number;
+}
+
+interface Lease extends KubeObject {
+  spec?: {
+    holderIdentity?: string | null;
+    leaseDurationSeconds?: number;
+    acquireTime?: string | null;
+    renewTime?: string | null;
+    leaseTransitions?: number;
+  };
+}
+
+/** What was last seen of the lease, and when by our own clock: the times written on it are never compared with ours. */
+interface Observed {
+  lease: Lease;
+  changedAtMs: number;
+}
+
+/** A dead leader is succeeded after LEASE_MS; a live one gives up after RENEW_DEADLINE_MS, which is sooner. */
+const LEASE_MS = 15_000;
+const RENEW_DEADLINE_MS = 10_000;
+const RETRY_MS = 2_000;
+const REQUEST_MS = 4_000;
+const RELEASE_MS = 2_000;
+const TERM_EPOCH_MS = Date.UTC(2026, 0, 1);
+
+/**
+ * One leader among the processes that name the same lease. `leading` is null from the moment the renewal deadline has
+ * passed, even where the event loop was blocked and no timer has fired yet: look at it before each outward act.
+ */
+export class Elector {
+  readonly #options: ElectorOptions;
+  readonly #clock: Clock;
+  readonly #random: () => number;
+  readonly #firstTerm = Promise.withResolvers<Leadership>();
+  #observed: Observed | null = null;
+  #leadership: Leadership | null = null;
+  /** When the last successful renewal was sent. */
+  #renewedAtMs = 0;
+  #started = false;
+
+  constructor(options: ElectorOptions) {
+    this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+    this.#random = options.random ?? Math.random;
+    // Whoever never asks must not be told by an unhandled rejection.
+    this.#firstTerm.promise.catch(() => {});
+  }
+
+  get leading(): Leadership | null {
+    return this.#leadership !== null && !this.#deadlinePassed() ? this.#leadership : null;
+  }
+
+  /** Resolves when this process first leads; rejects when `run` ends before. */
+  whenLeading(): Promise<Leadership> {
+    return this.#firstTerm.promise;
+  }
+
+  /** Who leads as far as this process knows; null where nobody does or the lease has run out. */
+  holder(): Holder | null {
+    if (this.#observed === null || this.#isFree(this.#observed)) return null;
+    const { metadata, spec } = this.#observed.lease;
+    return { identity: spec?.holderIdentity ?? '', annotations: { ...metadata.annotations } };
+  }
+
+  /**
+   * Runs until leadership is lost or the signal aborts; then it gives the lease back, so stop what needs it first.
+   * May be called once.
+   */
+  async run(signal: AbortSignal): Promise<void> {
+    if (this.#started) throw new Error('Expected run to be called once per Elector');
+    this.#started = true;
+    while (!signal.aborted) {
+      try {
+        if (this.#leadership === null) await this.#tryToAcquire(signal);
+        else await this.#renew(this.#leadership, signal);
+      } catch (error) {
+        if (error instanceof Lost) {
+          this.#lose(error);
+          return;
+        }
+        if (!signal.aborted) this.#options.log.warn({ err: error }, 'the lease could not be read or written');
+      }
+      const spread = this.#leadership === null ? 1 + 0.2 * this.#random() : 1;
+      await pause(this.#clock, RETRY_MS * spread, signal);
+    }
+    if (this.#leadership !== null) await this.#release(this.#leadership);
+    this.#firstTerm.reject(signal.reason);
+  }
+
+  async #tryToAcquire(signal: AbortSignal): Promise<void> {
+    const lease = await this.#read(signal);
+    if (lease === null) {
+      const term = Math.floor((this.#clock.date().getTime() - TERM_EPOCH_MS) / 1000);
+      return this.#acquire(
+        { name: this.#options.name, namespace: this.#options.namespace },
+        Math.max(term, 0),
+        signal,
+      );
+    }
+    const observed = this.#observe(lease);
+    if (!this.#isFree(observed)) return;
+    await this.#acquire(lease.metadata, (lease.spec?.leaseTransitions ?? 0) + 1, signal);
+  }
+
+  async #acquire(metadata: KubeObject['metadata'], term: number, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#write(metadata, { term, acquireTime: microTime(this.#clock.date()) }, signal);
+    } catch (error) {
+      if (isApiError(error, 409)) return; // Another one was quicker.
+      throw error;
+    }
+    this.#leadership = { term };
+    this.#options.log.info({ term, identity: this.#options.identity }, 'leading');
+    this.#firstTerm.resolve(this.#leadership);
+  }
+
+  async #renew({ term }: Leadership, signal: AbortSignal): Promise<void> {
+    if (this.#deadlinePassed()) throw new Lost('the lease was not renewed in time');
+    const { metadata, spec } = (this.#observed as Observed).lease;
+    try {
+      await this.#write(metadata, { term, acquireTime: spec?.acquireTime ?? null }, signal);
+    } catch (error) {
+      if (isApiError(error, 404)) throw new Lost('the lease was deleted');
+      if (isApiError(error, 409)) await this.#confirmStillOurs(term, signal);
+      else this.#options.log.warn({ err: error }, 'the lease could not be renewed');
+    }
+    if (this.#deadlinePassed()) throw new Lost('the lease was not renewed in time');
+  }
+
+  /** Somebody wrote the lease: an annotation, which the next renewal takes along, or their own name. */
+  async #confirmStillOurs(term: number, signal: AbortSignal): Promise<void> {
+    const lease = await this.#read(signal);
+    const { holderIdentity, leaseTransitions } = lease?.spec ?? {};
+    if (lease === null || holderIdentity !== this.#options.identity || leaseTransitions !== term) {
+      throw new Lost(`the lease is held by ${holderIdentity ?? 'nobody'}`);
+    }
+    await this.#write(lease.metadata, { term, acquireTime: lease.spec?.acquireTime ?? null }, signal);
+  }
+
+  /** Creates the lease, or writes it over the version that `metadata` names; remembers when this was sent. */
+  async #write(
+    metadata: KubeObject['metadata'],
+    { term, acquireTime }: { term: number; acquireTime: string | null },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { rest, namespace, name, identity, annotations } = this.#options;
+    const sentAtMs = this.#clock.monotonicMs();
+    const exists = metadata.resourceVersion !== undefined;
+    const written = await rest.request<Lease>({
+      method: exists ? 'PUT' : 'POST',
+      path: pathOf(LEASES, exists ? { namespace, name } : { namespace }),
+      body: {
+        apiVersion: apiVersionOf(LEASES),
+        kind: LEASES.kind,
+        metadata: { ...metadata, annotations: { ...metadata.annotations, ...annotations } },
+        spec: {
+          holderIdentity: identity,
+          leaseDurationSeconds: LEASE_MS / 1000,
+          acquireTime,
+          renewTime: microTime(this.#clock.date()),
+          leaseTransitions: term,
+        },
+      },
+      signal,
+      timeoutMs: this.#leadership === null ? REQUEST_MS : Math.min(REQUEST_MS, this.#msToDeadline()),
+      urgent: true,
+    });
+    this.#renewedAtMs = sentAtMs;
+    this.#observe(written);
+  }
+
+  async #read(signal: AbortSignal): Promise<Lease | null> {
+    const { rest, namespace, name } = this.#options;
+    try {
+      return await rest.request<Lease>({
+        method: 'GET',
+        path: pathOf(LEASES, { namespace, name }),
+        signal,
+        timeoutMs: this.#leadership === null ? REQUEST_MS : Math.min(REQUEST_MS, this.#msToDeadline()),
+        urgent: true,
+      });
+    } catch (error) {
+      if (isApiError(error, 404)) return null;
+      throw error;
+    }
+  }
+
+  #observe(lease: Lease): Observed {
+    const known = this.#observed;
+    const same = known !== null && JSON.stringify(known.lease.spec) === JSON.stringify(lease.spec);
+    this.#observed = { lease, changedAtMs: same ? known.changedAtMs : this.#clock.monotonicMs() };
+    return this.#observed;
+  }
+
+  #isFree({ lease, changedAtMs }: Observed): boolean {
+    if (!lease.spec?.holderIdentity) return true;
+    return this.#clock.monotonicMs() - changedAtMs >= LEASE_MS;
+  }
+
+  #msToDeadline(): number {
+    return this.#renewedAtMs + RENEW_DEADLINE_MS - this.#clock.monotonicMs();
+  }
+
+  #deadlinePassed(): boolean {
+    return this.#msToDeadline() <= 0;
+  }
+
+  #lose(error: Lost): void {
+    this.#leadership = null;
+    this.#options.log.error({ err: error }, 'leadership lost');
+    this.#options.onLost();
+  }
+
+  async #release({ term }: Leadership): Promise<void> {
+    const stillHeld = !this.#deadlinePassed();
+    this.#leadership = null;
+    if (!stillHeld) return;
+    const { rest, namespace, name, log } = this.#options;
+    const { metadata, spec } = (this.#observed as Observed).lease;
+    const released = { ...spec, holderIdentity: '', leaseDurationSeconds: 1, leaseTransitions: term };
+    try {
+      await rest.request({
+        method: 'PUT',
+        path: pathOf(LEASES, { namespace, name }),
+        body: { apiVersion: apiVersionOf(LEASES), kind: LEASES.kind, metadata, spec: released },
+        timeoutMs: RELEASE_MS,
+        urgent: true,
+      });
+    } catch (error) {
+      log.warn({ err: error }, 'the lease could not be given back; it runs out by itself');
+    }
+  }
+}
+
+class Lost extends Error {}
+
+function microTime(date: Date): string {
+  return date.toISOString().replace('Z', '000Z');
+}

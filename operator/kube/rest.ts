@@ -1,0 +1,203 @@
+import { Agent, type Dispatcher } from 'undici';
+import { ApiError, errorFromReply } from './api-error.ts';
+import { lines, text } from './body.ts';
+import { type Clock, deadline, systemClock } from './clock.ts';
+import { type Credentials, credentialsFromKubeconfig, type TlsMaterial } from './credentials.ts';
+import { Pace } from './pace.ts';
+
+export { ApiError, isApiError } from './api-error.ts';
+
+export interface Call {
+  method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  /** As pathOf makes it. */
+  path: string;
+  query?: Record<string, string | number | boolean | undefined> | undefined;
+  /** Sent as JSON. */
+  body?: unknown;
+  /** Default: application/json, and a merge patch for PATCH. */
+  contentType?: string;
+  signal?: AbortSignal | undefined;
+  timeoutMs?: number | undefined;
+  /** Does not wait its turn when the process is slowed down: for the lease alone. */
+  urgent?: boolean;
+}
+
+export interface StreamCall {
+  path: string;
+  query?: Call['query'] | undefined;
+  signal?: AbortSignal | undefined;
+  /** The stream fails with ApiError Timeout after this long without a byte. */
+  inactivityMs?: number;
+}
+
+export interface RestOptions {
+  credentials: Credentials;
+  clock?: Clock;
+  /** Watches hold one each for as long as they live. */
+  connectionsMax?: number;
+  perSecondMax?: number;
+  burst?: number;
+}
+
+const TIMEOUT_MS = 15_000;
+const INACTIVITY_MS = 45_000;
+const USER_AGENT = 'lorikeet-operator';
+
+/** HTTP to one API server: one pool of kept-alive connections, credentials that may rotate, errors of one class. */
+export class Rest {
+  readonly #credentials: Credentials;
+  readonly #clock: Clock;
+  readonly #connectionsMax: number;
+  readonly #pace: Pace;
+  #tls: TlsMaterial | null = null;
+  #agent: Agent | null = null;
+
+  static fromKubeconfig(options: Omit<RestOptions, 'credentials'> & { kubeconfig?: string } = {}): Rest {
+    const credentials = credentialsFromKubeconfig(options.clock ?? systemClock, options.kubeconfig);
+    return new Rest({ ...options, credentials });
+  }
+
+  constructor({
+    credentials,
+    clock = systemClock,
+    connectionsMax = 64,
+    perSecondMax = 50,
+    burst = 100,
+  }: RestOptions) {
+    this.#credentials = credentials;
+    this.#clock = clock;
+    this.#connectionsMax = connectionsMax;
+    this.#pace = new Pace({ clock, perSecondMax, burst });
+  }
+
+  /** The parsed reply; throws ApiError, or the signal's reason when it aborts. */
+  async request<T>(call: Call): Promise<T> {
+    if (!call.urgent) await this.#pace.turn(call.signal);
+    const what = `${call.method} ${call.path}`;
+    const timeoutMs = call.timeoutMs ?? TIMEOUT_MS;
+    const limit = deadline(this.#clock, timeoutMs, call.signal, () =>
+      noReply('Timeout', what, `none in ${timeoutMs} ms`),
+    );
+    try {
+      const reply = await this.#send(call, what, limit.signal);
+      const body = await text(reply.body);
+      this.#pace.succeeded();
+      return parseReply<T>(what, body);
+    } catch (error) {
+      const failure = judge(error, what, limit.signal);
+      this.#learn(failure);
+      throw failure;
+    } finally {
+      limit.clear();
+    }
+  }
+
+  /** The lines of a reply that does not end soon; throws as `request` does. Ends when the server ends it. */
+  async *stream({
+    inactivityMs = INACTIVITY_MS,
+    ...call
+  }: StreamCall): AsyncGenerator<string, void, undefined> {
+    await this.#pace.turn(call.signal);
+    const what = `WATCH ${call.path}`;
+    let begun = false;
+    const silent = () => noReply('Timeout', what, `silent for ${inactivityMs} ms`);
+    const limit = deadline(this.#clock, inactivityMs, call.signal, silent);
+    try {
+      const reply = await this.#send({ ...call, method: 'GET' }, what, limit.signal);
+      begun = true;
+      yield* lines(reply.body, limit.extend);
+    } catch (error) {
+      const failure = judge(error, what, limit.signal);
+      // A stream that falls silent or breaks is no sign of distress.
+      if (!begun) this.#learn(failure);
+      throw failure;
+    } finally {
+      if (begun) this.#pace.succeeded();
+      limit.clear();
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#agent?.destroy();
+  }
+
+  /** A reply below 400, its body unread. */
+  async #send(call: Call, what: string, signal: AbortSignal): Promise<Dispatcher.ResponseData> {
+    let reply = await this.#dispatch(call, false, signal);
+    if (reply.statusCode === 401) {
+      await reply.body.dump();
+      reply = await this.#dispatch(call, true, signal);
+    }
+    if (reply.statusCode < 400) return reply;
+    throw errorFromReply(what, reply.statusCode, reply.headers['retry-after'], await text(reply.body));
+  }
+
+  async #dispatch(call: Call, readAgain: boolean, signal: AbortSignal): Promise<Dispatcher.ResponseData> {
+    signal.throwIfAborted();
+    const authorization = await this.#credentials.authorization(readAgain);
+    const agent = await this.#currentAgent();
+    const url = new URL(`${this.#credentials.server}${call.path}`);
+    for (const [name, value] of Object.entries(call.query ?? {})) {
+      if (value !== undefined) url.searchParams.set(name, String(value));
+    }
+    const usual = call.method === 'PATCH' ? 'application/merge-patch+json' : 'application/json';
+    return agent.request({
+      origin: url.origin,
+      path: url.pathname + url.search,
+      method: call.method,
+      headers: {
+        accept: 'application/json',
+        'user-agent': USER_AGENT,
+        ...(authorization !== null && { authorization }),
+        ...(call.body !== undefined && { 'content-type': call.contentType ?? usual }),
+      },
+      body: call.body === undefined ? null : JSON.stringify(call.body),
+      signal,
+    });
+  }
+
+  async #currentAgent(): Promise<Agent> {
+    const tls = await this.#credentials.tls();
+    if (this.#agent !== null && tls === this.#tls) return this.#agent;
+    const old = this.#agent;
+    this.#tls = tls;
+    this.#agent = new Agent({
+      connections: this.#connectionsMax,
+      connect: { ...tls, timeout: 10_000 },
+      keepAliveTimeout: 60_000,
+      // Deadlines are ours (`deadline`), so that they follow the injected clock.
+      headersTimeout: 0,
+      bodyTimeout: 0,
+      allowH2: false,
+    });
+    // Calls under way end on the old certificates; close waits for them.
+    old?.close().catch(() => old.destroy());
+    return this.#agent;
+  }
+
+  #learn(failure: unknown): void {
+    if (!(failure instanceof ApiError)) return;
+    if (failure.retryable) this.#pace.failed(failure.retryAfterMs);
+    else this.#pace.succeeded();
+  }
+}
+
+/** What the caller should see of a failure: the reason of the abort, an ApiError, or a bug as it is. */
+function judge(error: unknown, what: string, signal: AbortSignal): unknown {
+  if (signal.aborted) return signal.reason;
+  if (error instanceof ApiError || error instanceof TypeError || error instanceof RangeError) return error;
+  return noReply('Unreachable', what, String(error), error);
+}
+
+function noReply(reason: string, what: string, why: string, cause?: unknown): ApiError {
+  return new ApiError({ status: 0, reason }, `${what}: no reply: ${why}`, { cause });
+}
+
+function parseReply<T>(what: string, body: string): T {
+  if (body === '') return undefined as T;
+  try {
+    return JSON.parse(body) as T;
+  } catch (error) {
+    throw noReply('Malformed', what, 'the body is not JSON', error);
+  }
+}
