@@ -21,7 +21,7 @@ interface Written {
 }
 
 interface Pending {
-  object: KubeObject;
+  object: KubeObject & { status?: unknown };
   status: unknown;
 }
 
@@ -64,10 +64,9 @@ export class StatusWriter {
     const key = keyOf(object);
     const entry = this.#entryOf(key, object.metadata.uid);
     this.#drop(entry);
-    const known =
-      entry.written !== null && !isPast(entry.written, object) ? entry.written.status : object.status;
-    if (entry.inFlight === null && isDeepStrictEqual(plain(known), plain(status))) return;
-    entry.pending = { object, status: plain(status) };
+    const pending = { object, status: plain(status) };
+    if (entry.inFlight === null && isThere(entry, pending)) return;
+    entry.pending = pending;
     if (entry.inFlight === null) this.#schedule(key, entry);
   }
 
@@ -93,7 +92,7 @@ export class StatusWriter {
   #send(key: string, entry: Entry): void {
     const pending = entry.pending;
     this.#drop(entry);
-    if (pending === null) return;
+    if (pending === null || isThere(entry, pending)) return;
     entry.inFlight = this.#put(key, entry, pending).finally(() => {
       entry.inFlight = null;
       if (entry.pending !== null) this.#schedule(key, entry);
@@ -187,6 +186,12 @@ function isPast(written: Written, object: KubeObject): boolean {
   const { resourceVersion = '' } = object.metadata;
   if (!/^\d+$/.test(resourceVersion) || !/^\d+$/.test(written.resourceVersion)) return true;
   return BigInt(resourceVersion) > BigInt(written.resourceVersion);
+}
+
+function isThere(entry: Entry, { object, status }: Pending): boolean {
+  const { written } = entry;
+  const there = written !== null && !isPast(written, object) ? written.status : plain(object.status);
+  return isDeepStrictEqual(there, status);
 }
 
 /** As the API server will hold it: without undefined members, and frozen in this moment. */
