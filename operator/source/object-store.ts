@@ -31,6 +31,7 @@ export interface ObjectStoreOptions extends S3Options {
 /** Of the tensors, before any of the rest is asked for; more if the header is longer. */
 const FIRST_BYTES = 64 * 1024;
 const FETCH_MS_MIN = 300_000;
+const FETCH_MS_MAX = 86_400_000;
 const BYTES_PER_MS_MIN = 256;
 
 /** s3://: two objects under a prefix, read by ranges that are pinned to the ETags which `resolve` saw. */
@@ -61,7 +62,7 @@ export class ObjectStoreSource implements Source {
     signal: AbortSignal,
   ): Promise<Fetched> {
     const limits = this.#options.limitsOf(adapter);
-    const fetchMs = FETCH_MS_MIN + limits.maxBytes / BYTES_PER_MS_MIN;
+    const fetchMs = Math.min(FETCH_MS_MIN + Math.ceil(limits.maxBytes / BYTES_PER_MS_MIN), FETCH_MS_MAX);
     const life = this.#deadline(signal, fetchMs);
     return await this.#withClient(adapter, life, async (client, location) => {
       try {

@@ -101,9 +101,15 @@ export function s3Failure(error: unknown, what: string, signal: AbortSignal): Er
     default:
       return new Retryable(
         'SourceUnreachable',
-        `The object store does not deliver ${what}${status ? ` (${status})` : ''}.`,
+        `The object store does not deliver ${what} (${status ?? codeOf(error)}).`,
       );
   }
+}
+
+/** A code of the system such as ECONNREFUSED; never text. */
+function codeOf(error: unknown): string {
+  const codes = causesOf(error).map((cause) => (cause as NodeJS.ErrnoException).code);
+  return codes.find((code) => typeof code === 'string' && /^[A-Z_]{3,40}$/.test(code)) ?? 'no answer';
 }
 
 /** A deadline as an error of the source; an abort by the caller as it is. */

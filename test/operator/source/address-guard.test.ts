@@ -1,0 +1,134 @@
+import type { AddressInfo } from 'node:net';
+import { createServer } from 'node:net';
+import { describe, expect, it } from 'vitest';
+import { guardedLookup, isRefusedAddress } from '../../../operator/source/address-guard.ts';
+import { locationOf } from '../../../operator/source/location.ts';
+import { Terminal } from '../../../operator/source/types.ts';
+
+const at = (objectStore: object) => () =>
+  locationOf({
+    metadata: { namespace: 'team-a', name: 'sql' },
+    spec: { source: { objectStore: { uri: 's3://bucket/prefix/', ...objectStore } } },
+  });
+
+const REFUSED_ENDPOINTS = [
+  'http://169.254.169.254',
+  'http://169.254.169.254:80/latest',
+  'http://169.254.170.2',
+  'http://[::ffff:169.254.169.254]',
+  'http://[::ffff:a9fe:a9fe]',
+  'http://[::a9fe:a9fe]',
+  'http://[64:ff9b::a9fe:a9fe]',
+  'http://[64:ff9b:1::1]',
+  'http://[2002:a9fe:a9fe::1]',
+  'http://[fe80::1]',
+  'http://[febf::1]',
+  'http://[fd00:ec2::254]',
+  'http://[fd20:ce::254]',
+  'http://[ff02::1]',
+  'http://[::]',
+  'http://0.0.0.0',
+  'http://0',
+  'http://0xa9fea9fe',
+  'http://0xa9.0xfe.0xa9.0xfe',
+  'http://2852039166',
+  'http://0251.0376.0251.0376',
+  'http://169.254.43518',
+  'http://１６９.２５４.１６９.２５４',
+  'http://169。254。169。254',
+  'http://100.100.100.200',
+  'http://168.63.129.16',
+  'http://192.0.0.192',
+  'http://224.0.0.1',
+  'http://255.255.255.255',
+  'http://169.254.169.254\\@good',
+  'http://user:pass@store',
+  'http://user@store',
+  'http://store?x=1',
+  'http://store/#x',
+  'https://169.254.169.254',
+  'file:///etc/passwd',
+  'gopher://store',
+  'ftp://store',
+  'javascript:alert(1)',
+  'store:9000',
+  '//store',
+  'http://',
+  'http://[::1',
+  'http://store:99999',
+  'http://a b',
+];
+
+describe('an endpoint', () => {
+  it.each(REFUSED_ENDPOINTS)('is refused: %s', (endpoint) => {
+    expect(at({ endpoint })).toThrow(Terminal);
+  });
+
+  it.each([
+    ['http://minio.storage.svc:9000', 'http://minio.storage.svc:9000/'],
+    ['http://10.0.0.7:9000', 'http://10.0.0.7:9000/'],
+    ['http://127.0.0.1:7070', 'http://127.0.0.1:7070/'],
+    ['http://[::1]:7070', 'http://[::1]:7070/'],
+    ['http://[fd12:3456::1]', 'http://[fd12:3456::1]/'],
+    ['https://storage.example.com/s3', 'https://storage.example.com/s3'],
+    ['http://good\\@169.254.169.254', 'http://good/@169.254.169.254'],
+    ['http://0x7f.1', 'http://127.0.0.1/'],
+    ['http://1.1.1.1', 'http://1.1.1.1/'],
+    ['http://168.63.129.17', 'http://168.63.129.17/'],
+    [undefined, null],
+  ])('is taken as one URL parser reads it: %s', (endpoint, expected) => {
+    expect(at(endpoint === undefined ? {} : { endpoint })().endpoint).toBe(expected);
+  });
+
+  it('never connects to a name that resolves to a refused address', async () => {
+    const server = createServer().listen(0, '127.0.0.1');
+    await new Promise((resolve) => server.once('listening', resolve));
+    const resolved = (hostname: string, all: boolean) =>
+      new Promise<unknown>((resolve, reject) => {
+        guardedLookup(hostname, { all }, (error, addresses) => (error ? reject(error) : resolve(addresses)));
+      });
+    // The resolver takes an address for a name: so no name server is needed to see it refused.
+    await expect(resolved('169.254.169.254', true)).rejects.toBeInstanceOf(Terminal);
+    await expect(resolved('::ffff:169.254.169.254', false)).rejects.toBeInstanceOf(Terminal);
+    await expect(resolved('127.0.0.1', false)).resolves.toBe('127.0.0.1');
+    expect((server.address() as AddressInfo).port).toBeGreaterThan(0);
+    await new Promise((resolve) => server.close(resolve));
+  });
+
+  it('takes nothing for an address that is none', () => {
+    expect(['', 'store', '1.2.3', '::g'].map(isRefusedAddress)).toEqual([true, true, true, true]);
+  });
+});
+
+describe('a place in a bucket', () => {
+  it.each([
+    's3://bucket/../other',
+    's3://bucket/a/./b',
+    's3://Bucket/a',
+    's3://a/b',
+    's3:///a',
+    's3://arn:aws:s3:::x/y',
+    's3://bucket@evil/a',
+    's3://bucket/a\nb',
+    's3://bucket/a\u0000',
+    `s3://bucket/${'x'.repeat(1001)}`,
+    'https://bucket/a',
+    'bucket/a',
+    '',
+  ])('is refused: %j', (uri) => {
+    expect(at({ uri })).toThrow(Terminal);
+  });
+
+  it.each(['x.evil.com/#', 'a b', '', '-'.repeat(64)].filter((region) => region !== ''))(
+    'is refused with region %j',
+    (region) => {
+      expect(at({ region })).toThrow(Terminal);
+    },
+  );
+
+  it('says what is wrong without repeating it', () => {
+    expect(at({ endpoint: 'http://canary-user:canary-pass@store' })).toThrow(
+      expect.objectContaining({ message: expect.not.stringContaining('canary') }),
+    );
+  });
+});
