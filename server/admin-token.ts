@@ -1,0 +1,44 @@
+import { randomBytes } from 'node:crypto';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ConfigError } from './config.ts';
+
+const TOKEN_LENGTH_MIN = 16;
+
+export interface AdminToken {
+  value: string;
+  path: string;
+  made: boolean;
+  /** Removes what was made. */
+  remove(): Promise<void>;
+}
+
+/** The token of `file`, or one made for the life of this process, in a folder that only this user can enter. */
+export async function adminToken(file: string | null): Promise<AdminToken> {
+  if (file !== null) {
+    const value = (await readToken(file)).trim();
+    if (value.length < TOKEN_LENGTH_MIN) {
+      throw new ConfigError(
+        `Expected at least ${TOKEN_LENGTH_MIN} characters in --admin-token-file ${file} but found ${value.length}`,
+      );
+    }
+    return { value, path: file, made: false, remove: async () => undefined };
+  }
+  const folder = await mkdtemp(join(process.env.XDG_RUNTIME_DIR ?? tmpdir(), 'lorikeet-'));
+  const path = join(folder, 'admin-token');
+  const value = randomBytes(32).toString('base64url');
+  await writeFile(path, `${value}\n`, { mode: 0o600 });
+  return { value, path, made: true, remove: () => rm(folder, { recursive: true, force: true }) };
+}
+
+async function readToken(file: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (cause) {
+    throw new ConfigError(
+      `--admin-token-file ${file} cannot be read: ${(cause as NodeJS.ErrnoException).code}`,
+      { cause },
+    );
+  }
+}

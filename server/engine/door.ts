@@ -1,0 +1,83 @@
+import type { Engine, EngineEvent, EngineOptions, GenerateRequest, NativeAddon } from '../../native/types.ts';
+import { EventQueue } from './event-queue.ts';
+
+/** Events of one request, in order: accepted or failed first, finished or failed last. */
+export type RequestEvent = Exclude<EngineEvent, { type: 'freed' }>;
+
+/**
+ * The only way to the native engine. It gives requests their ids and brings each event to the request that waits for
+ * it. A request's queue holds at most its prompt's log-probabilities and `maxTokens` tokens; how many requests there
+ * are at once is bounded by the engine, which refuses one more with `queue_full`.
+ */
+export class Door {
+  readonly engine: Engine;
+  private readonly queues = new Map<number, EventQueue<RequestEvent>>();
+  private readonly freedListeners: ((digest: string) => void)[] = [];
+  private nextId = 1;
+  private failure: string | null = null;
+
+  static open(options: EngineOptions, addon: NativeAddon): Door {
+    return new Door((onEvents) => addon.createEngine(options, onEvents));
+  }
+
+  constructor(start: (onEvents: (events: EngineEvent[]) => void) => Engine) {
+    this.engine = start((events) => this.deliver(events));
+  }
+
+  /** Submits on the first `next()`. Aborting, or leaving the loop early, cancels the sequence. */
+  async *generate(request: Omit<GenerateRequest, 'id'>, signal: AbortSignal): AsyncGenerator<RequestEvent> {
+    signal.throwIfAborted();
+    const id = this.nextId++;
+    const queue = new EventQueue<RequestEvent>();
+    const cancel = () => this.engine.cancel(id);
+    this.engine.submit({ ...request, id });
+    this.queues.set(id, queue);
+    signal.addEventListener('abort', cancel, { once: true });
+    let ended = false;
+    try {
+      while (!ended) {
+        const event = await queue.next();
+        ended = isLast(event);
+        yield event;
+      }
+    } finally {
+      signal.removeEventListener('abort', cancel);
+      this.queues.delete(id);
+      if (!ended) cancel();
+    }
+  }
+
+  onFreed(listener: (digest: string) => void): void {
+    this.freedListeners.push(listener);
+  }
+
+  /** Requests that have not ended. */
+  get live(): number {
+    return this.queues.size;
+  }
+
+  /** Why the engine can serve nobody any more, or null while it can. */
+  get failed(): string | null {
+    return this.failure;
+  }
+
+  async close(): Promise<void> {
+    await this.engine.close();
+  }
+
+  private deliver(events: EngineEvent[]): void {
+    for (const event of events) {
+      if (event.type === 'freed') {
+        for (const listener of this.freedListeners) listener(event.revision);
+        continue;
+      }
+      if (event.type === 'failed' && event.code === 'engine_failed') this.failure = event.message;
+      this.queues.get(event.id)?.push(event);
+      if (isLast(event)) this.queues.delete(event.id);
+    }
+  }
+}
+
+function isLast(event: RequestEvent): boolean {
+  return event.type === 'finished' || event.type === 'failed';
+}

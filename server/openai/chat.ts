@@ -1,0 +1,111 @@
+import type { FastifyReply } from 'fastify';
+import type { TokenLogprobs } from '../../native/types.ts';
+import { requireStreamable } from './completions.ts';
+import { encodeChat } from './encode.ts';
+import { badRequest } from './errors.ts';
+import { answer, type ChoiceWriter } from './exchange.ts';
+import { chatLogprobs, type Naming, promptLogprobs } from './logprobs.ts';
+import { planChoice } from './plan.ts';
+import type { Piece } from './reading.ts';
+import { ChatBody, parseBody } from './schemas.ts';
+import type { Serving } from './serving.ts';
+import { requireSupported } from './unsupported.ts';
+
+export async function chat(serving: Serving, requestBody: unknown, reply: FastifyReply): Promise<object> {
+  requireSupported(requestBody, 'chat');
+  const body = parseBody(ChatBody, requestBody);
+  requireStreamable(body);
+  if (body.top_logprobs !== null && !body.logprobs) {
+    throw badRequest('top_logprobs needs logprobs: true', 'top_logprobs');
+  }
+  const prompt = encodeChat(serving, {
+    messages: body.messages,
+    addGenerationPrompt: body.add_generation_prompt,
+    variables: body.chat_template_kwargs,
+  });
+  const wanted = {
+    prompt,
+    maxTokens: body.max_completion_tokens ?? body.max_tokens,
+    logprobs: body.logprobs ? (body.top_logprobs ?? 0) : -1,
+    promptLogprobs: body.prompt_logprobs ?? -1,
+  };
+  const choices = Array.from({ length: body.n }, (_, index) => ({
+    plan: planChoice(body, wanted, serving.model, index),
+    writer: new ChatWriter(serving, body, { prompt, index }),
+  }));
+  return await answer(
+    serving,
+    {
+      model: body.model,
+      idPrefix: 'chatcmpl',
+      object: { whole: 'chat.completion', chunk: 'chat.completion.chunk' },
+      stream: body.stream
+        ? {
+            includeUsage: body.stream_options?.include_usage ?? false,
+            usageInEveryChunk: body.stream_options?.continuous_usage_stats ?? false,
+          }
+        : null,
+      promptTokens: prompt.length,
+      choices,
+      extra: () => ({
+        ...(body.return_token_ids ? { prompt_token_ids: prompt } : {}),
+        ...(body.prompt_logprobs === null ? {} : { prompt_logprobs: choices[0]?.writer.promptLogprobs() }),
+      }),
+    },
+    reply,
+  );
+}
+
+class ChatWriter implements ChoiceWriter {
+  private readonly body: ChatBody;
+  private readonly prompt: number[];
+  private readonly index: number;
+  private readonly naming: Naming;
+  private fromPrompt: TokenLogprobs[] = [];
+
+  constructor(serving: Serving, body: ChatBody, { prompt, index }: { prompt: number[]; index: number }) {
+    this.body = body;
+    this.prompt = prompt;
+    this.index = index;
+    this.naming = { tokenizer: serving.tokenizer, asIds: body.return_tokens_as_token_ids };
+  }
+
+  onPrompt(logprobs: TokenLogprobs[]): void {
+    this.fromPrompt = logprobs;
+  }
+
+  promptLogprobs() {
+    return promptLogprobs(this.prompt, this.fromPrompt, this.naming);
+  }
+
+  opening(): object {
+    return {
+      index: this.index,
+      delta: { role: 'assistant', content: '' },
+      logprobs: null,
+      finish_reason: null,
+      ...(this.body.return_token_ids && this.index === 0 ? { prompt_token_ids: this.prompt } : {}),
+    };
+  }
+
+  delta(piece: Piece): object {
+    return {
+      index: this.index,
+      delta: piece.text === '' ? {} : { content: piece.text },
+      ...this.rest(piece),
+    };
+  }
+
+  whole(piece: Piece): object {
+    return { index: this.index, message: { role: 'assistant', content: piece.text }, ...this.rest(piece) };
+  }
+
+  private rest(piece: Piece): object {
+    return {
+      logprobs: this.body.logprobs ? chatLogprobs(piece.tokens, this.naming) : null,
+      finish_reason: piece.finish?.reason ?? null,
+      stop_reason: piece.finish?.stopReason ?? null,
+      ...(this.body.return_token_ids ? { token_ids: piece.tokens.map(({ id }) => id) } : {}),
+    };
+  }
+}

@@ -1,0 +1,168 @@
+import type { FastifyReply } from 'fastify';
+import type { TokenLogprobs } from '../../native/types.ts';
+import { encodeText } from './encode.ts';
+import { badRequest } from './errors.ts';
+import { answer, type ChoiceWriter } from './exchange.ts';
+import { CompletionLogprobsWriter, type Naming, promptLogprobs } from './logprobs.ts';
+import { planChoice, requireToken } from './plan.ts';
+import type { Piece } from './reading.ts';
+import { CHOICES_MAX, CompletionBody, parseBody } from './schemas.ts';
+import type { Serving } from './serving.ts';
+import { requireSupported } from './unsupported.ts';
+
+/** OpenAI's and vLLM's default. */
+const MAX_TOKENS_DEFAULT = 16;
+
+interface Prompt {
+  ids: number[];
+  /** As the client wrote it; null where it sent token ids. */
+  text: string | null;
+}
+
+export async function completions(
+  serving: Serving,
+  requestBody: unknown,
+  reply: FastifyReply,
+): Promise<object> {
+  requireSupported(requestBody, 'completion');
+  const body = parseBody(CompletionBody, requestBody);
+  requireStreamable(body);
+  const prompts = promptsOf(body, serving);
+  if (prompts.length * body.n > CHOICES_MAX) {
+    throw badRequest(
+      `Expected at most ${CHOICES_MAX} choices but received ${prompts.length} prompts times n = ${body.n}`,
+      'n',
+    );
+  }
+  const choices = prompts.flatMap((prompt, promptIndex) =>
+    Array.from({ length: body.n }, (_, choice) => ({
+      plan: planChoice(body, wantedOf(body, prompt), serving.model, choice),
+      writer: new CompletionWriter(serving, body, { prompt, index: promptIndex * body.n + choice }),
+    })),
+  );
+  return await answer(
+    serving,
+    {
+      model: body.model,
+      idPrefix: 'cmpl',
+      object: { whole: 'text_completion', chunk: 'text_completion' },
+      stream: body.stream
+        ? {
+            includeUsage: body.stream_options?.include_usage ?? false,
+            usageInEveryChunk: body.stream_options?.continuous_usage_stats ?? false,
+          }
+        : null,
+      promptTokens: prompts.reduce((sum, { ids }) => sum + ids.length, 0),
+      choices,
+      extra: () => ({}),
+    },
+    reply,
+  );
+}
+
+export function requireStreamable(body: {
+  stream: boolean;
+  stream_options: object | null;
+  prompt_logprobs: number | null;
+}) {
+  if (body.stream_options !== null && !body.stream) {
+    throw badRequest('stream_options is for streamed requests only', 'stream_options');
+  }
+  if (body.stream && body.prompt_logprobs !== null) {
+    throw badRequest('prompt_logprobs is not available in streamed requests', 'prompt_logprobs');
+  }
+}
+
+function promptsOf(body: CompletionBody, serving: Serving): Prompt[] {
+  const { prompt } = body;
+  const items: (string | number[])[] =
+    typeof prompt === 'string' ? [prompt] : isTokens(prompt) ? [prompt] : prompt;
+  return items.map((item) => {
+    const ids = typeof item === 'string' ? encodeText(serving, item, body.add_special_tokens) : item;
+    if (ids.length === 0) throw badRequest('Expected at least one token but the prompt has none', 'prompt');
+    for (const id of ids) requireToken(id, serving.model, 'prompt');
+    return { ids, text: typeof item === 'string' ? item : null };
+  });
+}
+
+function isTokens(prompt: number[] | string[] | number[][]): prompt is number[] {
+  return typeof prompt[0] === 'number';
+}
+
+function wantedOf(body: CompletionBody, prompt: Prompt) {
+  const echoed = body.echo && body.logprobs !== null ? body.logprobs : -1;
+  return {
+    prompt: prompt.ids,
+    maxTokens: body.max_tokens ?? MAX_TOKENS_DEFAULT,
+    logprobs: body.logprobs ?? -1,
+    promptLogprobs: Math.max(echoed, body.prompt_logprobs ?? -1),
+  };
+}
+
+class CompletionWriter implements ChoiceWriter {
+  private readonly serving: Serving;
+  private readonly body: CompletionBody;
+  private readonly prompt: Prompt;
+  private readonly index: number;
+  private readonly naming: Naming;
+  private readonly logprobs: CompletionLogprobsWriter;
+  private fromPrompt: TokenLogprobs[] = [];
+  private echoed = false;
+
+  constructor(serving: Serving, body: CompletionBody, { prompt, index }: { prompt: Prompt; index: number }) {
+    this.serving = serving;
+    this.body = body;
+    this.prompt = prompt;
+    this.index = index;
+    this.naming = { tokenizer: serving.tokenizer, asIds: body.return_tokens_as_token_ids };
+    this.logprobs = new CompletionLogprobsWriter(this.naming);
+  }
+
+  onPrompt(logprobs: TokenLogprobs[]): void {
+    this.fromPrompt = logprobs;
+  }
+
+  opening(): null {
+    return null;
+  }
+
+  delta(piece: Piece): object {
+    const first = !this.echoed;
+    this.echoed = true;
+    const { body, prompt } = this;
+    const echo = body.echo && first;
+    const echoedTokens = prompt.ids.map((id, place) => ({ id, logprobs: this.echoedLogprobs(place) }));
+    return {
+      index: this.index,
+      text: (echo ? this.promptText() : '') + piece.text,
+      logprobs:
+        body.logprobs === null ? null : this.logprobs.write([...(echo ? echoedTokens : []), ...piece.tokens]),
+      finish_reason: piece.finish?.reason ?? null,
+      stop_reason: piece.finish?.stopReason ?? null,
+      ...(body.return_token_ids ? { token_ids: piece.tokens.map(({ id }) => id) } : {}),
+      ...(body.return_token_ids && first ? { prompt_token_ids: prompt.ids } : {}),
+    };
+  }
+
+  whole(piece: Piece): object {
+    const wanted = this.body.prompt_logprobs;
+    const prompt_logprobs =
+      wanted === null ? null : promptLogprobs(this.prompt.ids, this.cut(wanted), this.naming);
+    return { ...this.delta(piece), prompt_logprobs };
+  }
+
+  private promptText(): string {
+    return this.prompt.text ?? this.serving.tokenizer.decode(this.prompt.ids, { skipSpecial: false });
+  }
+
+  private echoedLogprobs(place: number): TokenLogprobs | null {
+    const logprobs = this.fromPrompt[place - 1];
+    if (logprobs === undefined) return null;
+    return { ...logprobs, top: logprobs.top.slice(0, this.body.logprobs ?? 0) };
+  }
+
+  /** The engine gave as many alternatives as the more demanding of `echo` and `prompt_logprobs` wants. */
+  private cut(alternatives: number): TokenLogprobs[] {
+    return this.fromPrompt.map(({ logprob, top }) => ({ logprob, top: top.slice(0, alternatives) }));
+  }
+}

@@ -1,0 +1,148 @@
+import { randomUUID } from 'node:crypto';
+import type { FastifyReply } from 'fastify';
+import type { TokenLogprobs } from '../../native/types.ts';
+import { ClientGone } from './errors.ts';
+import { type Lease, type LoraInfo, takeIn } from './lease.ts';
+import { merge } from './merge.ts';
+import type { Plan } from './plan.ts';
+import { type Piece, readChoice } from './reading.ts';
+import type { Serving } from './serving.ts';
+import { eventStream, SSE_HEADERS } from './sse.ts';
+
+/** Writes one choice in the words of one endpoint. */
+export interface ChoiceWriter {
+  onPrompt(logprobs: TokenLogprobs[]): void;
+  /** A streamed choice before there is any text, or null. */
+  opening(): object | null;
+  delta(piece: Piece): object;
+  /** The choice at once; `piece` is all of it. */
+  whole(piece: Piece): object;
+}
+
+export interface Exchange {
+  model: string;
+  idPrefix: string;
+  object: { whole: string; chunk: string };
+  stream: { includeUsage: boolean; usageInEveryChunk: boolean } | null;
+  promptTokens: number;
+  choices: { plan: Plan; writer: ChoiceWriter }[];
+  /** Fields of the response besides the usual ones, read when all choices are written. */
+  extra(): object;
+}
+
+/** Runs the choices of a request and answers it, streamed or at once. */
+export async function answer(serving: Serving, exchange: Exchange, reply: FastifyReply): Promise<object> {
+  const controller = new AbortController();
+  reply.raw.once('close', () => controller.abort(new ClientGone('The connection is closed.')));
+  const resolved = serving.adapters.resolve(exchange.model);
+  const generations = exchange.choices.map(({ plan }) => plan.generation);
+  const { lora, leases } = await takeIn(
+    serving,
+    { model: exchange.model, resolved, generations },
+    controller.signal,
+  );
+  if (lora !== null) {
+    void reply.header('x-lora-revision', lora.revision);
+    if (lora.step !== null) void reply.header('x-lora-step', String(lora.step));
+  }
+  const run = new Run(serving, exchange, taken, () => reply.elapsedTime);
+  if (exchange.stream === null) {
+    return await run.whole().catch((error) => {
+      controller.abort(error);
+      throw error;
+    });
+  }
+  void reply.headers(SSE_HEADERS);
+  return reply.send(eventStream(run.chunks(), () => reply.raw.destroy()));
+}
+
+class Run {
+  private readonly exchange: Exchange;
+  private readonly lora: LoraInfo;
+  private readonly sources: AsyncGenerator<Piece>[];
+  private readonly id: string;
+  private readonly created = Math.floor(Date.now() / 1000);
+  private completionTokens = 0;
+
+  private readonly onFirstToken: () => void;
+
+  constructor(
+    serving: Serving,
+    exchange: Exchange,
+    taken: { lora: LoraInfo; leases: Lease[] },
+    elapsedMs: () => number,
+  ) {
+    const { lora, leases } = taken;
+    this.exchange = exchange;
+    this.lora = lora;
+    this.onFirstToken = () => serving.metrics.firstToken(elapsedMs() / 1000);
+    this.id = `${exchange.idPrefix}-${randomUUID()}`;
+    this.sources = exchange.choices.map(({ plan, writer }, index) =>
+      readChoice((leases[index] as Lease).events, plan.reading, serving.tokenizer, (logprobs) =>
+        writer.onPrompt(logprobs),
+      ),
+    );
+  }
+
+  async whole(): Promise<object> {
+    const choices = await Promise.all(
+      this.exchange.choices.map(async ({ writer }, index) =>
+        writer.whole(await this.collect(this.sources[index] as AsyncGenerator<Piece>)),
+      ),
+    );
+    return {
+      ...this.head(this.exchange.object.whole),
+      choices,
+      usage: this.usage(),
+      lora: this.lora,
+      ...this.exchange.extra(),
+    };
+  }
+
+  async *chunks(): AsyncGenerator<object> {
+    const { stream, choices } = this.exchange;
+    const usage = () => (stream?.usageInEveryChunk ? { usage: this.usage() } : {});
+    const head = this.head(this.exchange.object.chunk);
+    for (const { writer } of choices) {
+      const opening = writer.opening();
+      if (opening !== null) yield { ...head, choices: [opening], ...usage() };
+    }
+    for await (const { index, item } of merge(this.sources)) {
+      this.count(item);
+      const delta = (choices[index] as Exchange['choices'][number]).writer.delta(item);
+      const lora = item.finish === null ? {} : { lora: this.lora };
+      yield { ...head, choices: [delta], ...usage(), ...lora };
+    }
+    if (stream?.includeUsage) yield { ...head, choices: [], usage: this.usage(), lora: this.lora };
+  }
+
+  private async collect(source: AsyncGenerator<Piece>): Promise<Piece> {
+    const all: Piece = { text: '', tokens: [], finish: null };
+    for await (const piece of source) {
+      this.count(piece);
+      all.text += piece.text;
+      all.tokens.push(...piece.tokens);
+      all.finish = piece.finish;
+    }
+    return all;
+  }
+
+  private count(piece: Piece): void {
+    if (this.completionTokens === 0)
+      this.serving.metrics.firstToken((performance.now() - this.startedAt) / 1000);
+    this.completionTokens += piece.tokens.length;
+  }
+
+  private head(object: string) {
+    return { id: this.id, object, created: this.created, model: this.exchange.model };
+  }
+
+  private usage() {
+    const { promptTokens } = this.exchange;
+    return {
+      prompt_tokens: promptTokens,
+      completion_tokens: this.completionTokens,
+      total_tokens: promptTokens + this.completionTokens,
+    };
+  }
+}

@@ -1,0 +1,57 @@
+import type { Serving } from './serving.ts';
+
+interface ModelCard {
+  id: string;
+  object: 'model';
+  /** Unix seconds. */
+  created: number;
+  owned_by: 'lorikeet';
+  root: string;
+  parent: string | null;
+  max_model_len: number;
+  permission: [];
+  revision?: string;
+  digest?: string;
+  step?: number | null;
+}
+
+function baseCard({ model }: Serving): ModelCard {
+  return {
+    id: model.name,
+    object: 'model',
+    created: model.createdAt,
+    owned_by: 'lorikeet',
+    root: model.name,
+    parent: null,
+    max_model_len: model.maxTokens,
+    permission: [],
+  };
+}
+
+/** The base first, then each adapter with its current revision. */
+export function listModels(serving: Serving): { object: 'list'; data: ModelCard[] } {
+  const base = baseCard(serving);
+  const adapters = serving.adapters.models().map(({ name, revision, step, createdAt }) => ({
+    ...base,
+    id: name,
+    created: createdAt,
+    root: name,
+    parent: base.id,
+    revision,
+    digest: revision,
+    step,
+  }));
+  return { object: 'list', data: [base, ...adapters] };
+}
+
+/** `id` may pin a revision, as `sql@step-42`; throws where there is no such model. */
+export function describeModel(serving: Serving, id: string): ModelCard {
+  const resolved = serving.adapters.resolve(id);
+  const { data } = listModels(serving);
+  const card = data.find(
+    (entry) => entry.id === (resolved.kind === 'base' ? serving.model.name : resolved.name),
+  );
+  const known = card ?? { ...baseCard(serving), parent: serving.model.name };
+  if (resolved.kind !== 'revision') return { ...known, id };
+  return { ...known, id, revision: resolved.digest, digest: resolved.digest, step: resolved.step };
+}

@@ -1,0 +1,91 @@
+import { randomInt } from 'node:crypto';
+import type { GenerateRequest } from '../../native/types.ts';
+import { badRequest } from './errors.ts';
+import type { Reading } from './reading.ts';
+import type { EitherBody } from './schemas.ts';
+import type { BaseModel } from './serving.ts';
+
+/** A request to the engine, but for who it is and which revision it is for. */
+export type Generation = Omit<GenerateRequest, 'id' | 'target'>;
+
+export interface Wanted {
+  prompt: number[];
+  /** Null: as many as fit. */
+  maxTokens: number | null;
+  /** Alternatives per generated token, -1 = no log-probabilities. */
+  logprobs: number;
+  promptLogprobs: number;
+}
+
+export interface Plan {
+  generation: Generation;
+  reading: Reading;
+}
+
+/** One choice. Choices of one seeded request differ by `choice`, so that `n` gives different answers. */
+export function planChoice(body: EitherBody, wanted: Wanted, model: BaseModel, choice: number): Plan {
+  const endTokens = new Set([...(body.ignore_eos ? [] : model.eosTokenIds), ...body.stop_token_ids]);
+  // The engine keeps the ending token and its log-probability to itself. Who asks for log-probabilities wants that one
+  // too (a trainer needs it), so those sequences end here, at the price of a token or two computed in vain.
+  const endHere = wanted.logprobs >= 0;
+  return {
+    generation: {
+      prompt: wanted.prompt,
+      maxTokens: tokensToGenerate(wanted, model),
+      stopTokens: endHere ? [] : [...endTokens],
+      temperature: body.temperature,
+      topP: body.top_p,
+      topK: Math.max(body.top_k, 0),
+      minP: body.min_p,
+      seed: body.seed === null ? randomInt(2 ** 48 - 1) : seedOf(body.seed, choice),
+      presencePenalty: body.presence_penalty,
+      frequencyPenalty: body.frequency_penalty,
+      repetitionPenalty: body.repetition_penalty,
+      logitBias: logitBias(body.logit_bias, model),
+      logprobs: wanted.logprobs,
+      promptLogprobs: wanted.promptLogprobs,
+      loraScale: body.lora.scale,
+    },
+    reading: {
+      endTokens: endHere ? endTokens : new Set(),
+      namedStops: new Set(body.stop_token_ids),
+      stops: body.stop,
+      includeStop: body.include_stop_str_in_output,
+      skipSpecial: body.skip_special_tokens,
+    },
+  };
+}
+
+/** Any whole number becomes one of 2^53 seeds. */
+function seedOf(seed: number, choice: number): number {
+  return Number(BigInt.asUintN(53, BigInt(seed) + BigInt(choice)));
+}
+
+function tokensToGenerate({ prompt, maxTokens }: Wanted, model: BaseModel): number {
+  const left = model.maxTokens - prompt.length;
+  if (left < 0 || (left === 0 && maxTokens !== 0)) {
+    throw badRequest(
+      `The prompt has ${prompt.length} tokens, but at most ${model.maxTokens} fit, prompt and answer together`,
+      'prompt',
+    );
+  }
+  if (maxTokens !== null && maxTokens > left) {
+    throw badRequest(
+      `The prompt has ${prompt.length} tokens and ${maxTokens} were asked for, but at most ${model.maxTokens} fit together`,
+      'max_tokens',
+    );
+  }
+  return maxTokens ?? left;
+}
+
+function logitBias(bias: Record<string, number>, model: BaseModel): [number, number][] {
+  return Object.entries(bias).map(([token, value]) => {
+    requireToken(Number(token), model, 'logit_bias');
+    return [Number(token), value];
+  });
+}
+
+export function requireToken(token: number, model: BaseModel, param: string): void {
+  if (token < model.vocabSize) return;
+  throw badRequest(`Expected token ids below ${model.vocabSize} but received ${token}`, param);
+}

@@ -1,0 +1,99 @@
+import type { TokenLogprobs } from '../../native/types.ts';
+import type { RequestEvent } from '../engine/door.ts';
+import { StopStrings } from '../text/stop-strings.ts';
+import type { Tokenizer } from '../text/tokenizer.ts';
+import { ApiError, ClientGone, engineFailure } from './errors.ts';
+
+/** How the tokens of one choice become text. */
+export interface Reading {
+  /** Tokens that end the choice here; empty where the engine ends it. */
+  endTokens: Set<number>;
+  /** Those that the client named: `stop_reason` says which one it was. */
+  namedStops: Set<number>;
+  stops: string[];
+  includeStop: boolean;
+  skipSpecial: boolean;
+}
+
+export interface GeneratedToken {
+  id: number;
+  logprobs: TokenLogprobs | null;
+}
+
+export interface Finish {
+  reason: 'stop' | 'length';
+  /** The stop string, or the id of a stop token that the client named. */
+  stopReason: string | number | null;
+}
+
+/** A bit of a choice: text with the tokens that it took; the last one says why the choice ended. */
+export interface Piece {
+  text: string;
+  tokens: GeneratedToken[];
+  finish: Finish | null;
+}
+
+/** Calls `onPrompt` with the prompt's log-probabilities first, where they were asked for. */
+export async function* readChoice(
+  events: AsyncIterable<RequestEvent>,
+  reading: Reading,
+  tokenizer: Tokenizer,
+  onPrompt: (logprobs: TokenLogprobs[]) => void,
+): AsyncGenerator<Piece> {
+  const text = new ChoiceText(reading, tokenizer);
+  let tokens: GeneratedToken[] = [];
+  for await (const event of events) {
+    switch (event.type) {
+      case 'prompt':
+        onPrompt(event.logprobs);
+        break;
+      case 'token': {
+        tokens.push({ id: event.token, logprobs: event.logprobs });
+        if (reading.endTokens.has(event.token)) {
+          yield { tokens, ...text.end({ reason: 'stop', stopReason: named(event.token, reading) }) };
+          return;
+        }
+        const piece = text.push(event.token);
+        if (piece.text === '' && piece.finish === null) break;
+        yield { tokens, ...piece };
+        if (piece.finish !== null) return;
+        tokens = [];
+        break;
+      }
+      case 'finished':
+        if (event.reason === 'cancelled') throw new ClientGone('cancelled');
+        if (event.stopToken !== null) tokens.push({ id: event.stopToken, logprobs: null });
+        yield { tokens, ...text.end({ reason: event.reason, stopReason: named(event.stopToken, reading) }) };
+        return;
+      case 'failed':
+        throw engineFailure(event.code, 'this request');
+    }
+  }
+  throw new ApiError(500, 'The engine ended without a word.');
+}
+
+function named(token: number | null, reading: Reading): number | null {
+  return token !== null && reading.namedStops.has(token) ? token : null;
+}
+
+class ChoiceText {
+  private readonly detokenizer;
+  private readonly stops: StopStrings;
+
+  constructor(reading: Reading, tokenizer: Tokenizer) {
+    this.detokenizer = tokenizer.detokenizer({ skipSpecial: reading.skipSpecial });
+    this.stops = new StopStrings(reading.stops, { include: reading.includeStop });
+  }
+
+  push(token: number): { text: string; finish: Finish | null } {
+    const { text, stop } = this.stops.push(this.detokenizer.push(token));
+    return { text, finish: stop === null ? null : { reason: 'stop', stopReason: stop } };
+  }
+
+  /** Bytes and half stop strings that were held back come out. */
+  end(finish: Finish): { text: string; finish: Finish } {
+    const { text, stop } = this.stops.push(this.detokenizer.end());
+    if (stop !== null) return { text, finish: { reason: 'stop', stopReason: stop } };
+    return { text: text + this.stops.end(), finish };
+  }
+}

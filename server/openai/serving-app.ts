@@ -1,0 +1,100 @@
+import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
+import { chat } from './chat.ts';
+import { completions } from './completions.ts';
+import { ApiError, ClientGone, toApiError } from './errors.ts';
+import { describeModel, listModels } from './models.ts';
+import type { Serving } from './serving.ts';
+import { detokenize, tokenize } from './tokenize.ts';
+
+/** Bytes of a request body: a prompt of the longest context as token ids, with room. */
+const BODY_BYTES_MAX = 8 << 20;
+const HEADERS_MS_MAX = 10_000;
+const REQUEST_MS_MAX = 30_000;
+const CONNECTIONS_MAX = 4096;
+
+/** The HTTP status that proxies log for a client that went away. */
+const CLIENT_CLOSED_REQUEST = 499;
+
+export function buildServingApp(serving: Serving): FastifyInstance {
+  const app = fastify({
+    bodyLimit: BODY_BYTES_MAX,
+    requestTimeout: REQUEST_MS_MAX,
+    http: { headersTimeout: HEADERS_MS_MAX, maxHeaderSize: 16 << 10 },
+    forceCloseConnections: 'idle',
+    exposeHeadRoutes: false,
+  });
+  app.server.maxConnections = CONNECTIONS_MAX;
+  app.addHook('onRequest', refuseEncodings);
+  app.addHook('onResponse', (request, reply, done) => {
+    observe(serving, request, reply);
+    done();
+  });
+  app.setErrorHandler((error, request, reply) => refuse(serving, error, request, reply));
+  app.setNotFoundHandler((request, reply) =>
+    reply
+      .code(404)
+      .send(new ApiError(404, `There is no ${request.method} ${request.url.split('?')[0]} here.`).toJSON()),
+  );
+  addRoutes(app, serving);
+  return app;
+}
+
+function addRoutes(app: FastifyInstance, serving: Serving): void {
+  app.post('/v1/completions', (request, reply) => completions(serving, request.body, reply));
+  app.post('/v1/chat/completions', (request, reply) => chat(serving, request.body, reply));
+  app.get('/v1/models', async () => listModels(serving));
+  app.get<{ Params: { '*': string } }>('/v1/models/*', async (request) =>
+    describeModel(serving, request.params['*']),
+  );
+  app.post('/tokenize', async (request) => tokenize(serving, request.body));
+  app.post('/detokenize', async (request) => detokenize(serving, request.body));
+  app.get('/health', async (_, reply) => {
+    if (serving.door.failed !== null)
+      return reply.code(503).send(new ApiError(503, 'The engine failed.').toJSON());
+    return { status: 'ok' };
+  });
+  app.get('/ready', async (_, reply) => {
+    const reason = serving.notReady();
+    if (reason === null) return { status: 'ready' };
+    return reply
+      .code(503)
+      .send({ error: { ...new ApiError(503, reason.message).toJSON().error, reason: reason.code } });
+  });
+  app.get('/metrics', async (_, reply) => {
+    void reply.type(serving.metrics.contentType);
+    return await serving.metrics.text();
+  });
+}
+
+/** Fastify would hand a compressed body to the JSON parser as if it were plain. */
+async function refuseEncodings(request: FastifyRequest): Promise<void> {
+  const encoding = request.headers['content-encoding'];
+  if (encoding !== undefined && encoding !== 'identity') {
+    throw new ApiError(415, `Expected no content-encoding but received ${encoding}`);
+  }
+}
+
+function refuse(serving: Serving, error: unknown, request: FastifyRequest, reply: FastifyReply): void {
+  if (error instanceof ClientGone) {
+    void reply.code(CLIENT_CLOSED_REQUEST).send();
+    return;
+  }
+  const refusal = toApiError(error);
+  if (refusal.status >= 500) {
+    const level = refusal.status === 500 ? 'error' : 'warn';
+    serving.log[level](
+      { err: error, method: request.method, url: request.routeOptions.url },
+      'request failed',
+    );
+  }
+  if (refusal.retryAfterSeconds !== null) void reply.header('retry-after', String(refusal.retryAfterSeconds));
+  void reply.code(refusal.status).send(refusal.toJSON());
+}
+
+function observe(serving: Serving, request: FastifyRequest, reply: FastifyReply): void {
+  const endpoint = request.routeOptions.url ?? 'none';
+  const code = reply.raw.writableFinished ? reply.statusCode : CLIENT_CLOSED_REQUEST;
+  const seconds = reply.elapsedTime / 1000;
+  serving.metrics.requestDone(endpoint, code, seconds);
+  serving.log.debug({ method: request.method, endpoint, code, seconds }, 'answered');
+}

@@ -1,0 +1,37 @@
+import { encodeChat, encodeText } from './encode.ts';
+import { badRequest } from './errors.ts';
+import { requireToken } from './plan.ts';
+import { DetokenizeBody, parseBody, TokenizeBody } from './schemas.ts';
+import type { Serving } from './serving.ts';
+
+export function tokenize(serving: Serving, requestBody: unknown): object {
+  const body = parseBody(TokenizeBody, requestBody);
+  if (body.model !== null) serving.adapters.resolve(body.model);
+  const tokens =
+    'messages' in body
+      ? encodeChat(serving, {
+          messages: body.messages,
+          addGenerationPrompt: body.add_generation_prompt,
+          variables: body.chat_template_kwargs,
+        })
+      : encodeText(serving, body.prompt, body.add_special_tokens);
+  return {
+    count: tokens.length,
+    max_model_len: serving.model.maxTokens,
+    tokens,
+    token_strs: body.return_token_strs ? tokens.map((id) => serving.tokenizer.tokenName(id)) : null,
+  };
+}
+
+export function detokenize(serving: Serving, requestBody: unknown): object {
+  const body = parseBody(DetokenizeBody, requestBody);
+  if (body.model !== null) serving.adapters.resolve(body.model);
+  if (body.tokens.length > serving.model.maxTokens) {
+    throw badRequest(
+      `Expected at most ${serving.model.maxTokens} tokens but received ${body.tokens.length}`,
+      'tokens',
+    );
+  }
+  for (const id of body.tokens) requireToken(id, serving.model, 'tokens');
+  return { prompt: serving.tokenizer.decode(body.tokens, { skipSpecial: false }) };
+}

@@ -1,0 +1,68 @@
+import { badRequest } from './errors.ts';
+
+/** True where the value asks for nothing that we lack. */
+type Harmless = (value: unknown) => boolean;
+
+const absent: Harmless = (value) => value === null || value === undefined;
+const offOr =
+  (...harmless: unknown[]): Harmless =>
+  (value) =>
+    absent(value) || harmless.includes(value);
+const empty: Harmless = (value) =>
+  absent(value) ||
+  value === '' ||
+  (Array.isArray(value)
+    ? value.length === 0
+    : typeof value === 'object' && Object.keys(value as object).length === 0);
+const plainText: Harmless = (value) => absent(value) || (value as { type?: unknown }).type === 'text';
+
+/** Fields of OpenAI's and vLLM's APIs that would change the answer and are not built: refused, never ignored. */
+const EITHER: Record<string, Harmless> = {
+  allowed_token_ids: empty,
+  bad_words: empty,
+  best_of: absent,
+  guided_choice: absent,
+  guided_grammar: absent,
+  guided_json: absent,
+  guided_regex: absent,
+  kv_transfer_params: absent,
+  length_penalty: offOr(1),
+  logits_processors: empty,
+  min_tokens: offOr(0),
+  response_format: plainText,
+  structured_outputs: absent,
+  truncate_prompt_tokens: absent,
+  use_beam_search: offOr(false),
+};
+
+const COMPLETION: Record<string, Harmless> = { ...EITHER, prompt_embeds: absent, suffix: empty };
+
+const CHAT: Record<string, Harmless> = {
+  ...EITHER,
+  audio: absent,
+  chat_template: absent,
+  continue_final_message: offOr(false),
+  documents: empty,
+  echo: offOr(false),
+  function_call: offOr('none', 'auto'),
+  functions: empty,
+  modalities: (value) => absent(value) || (Array.isArray(value) && value.every((item) => item === 'text')),
+  reasoning_effort: absent,
+  tool_choice: offOr('none', 'auto'),
+  tools: empty,
+  web_search_options: absent,
+};
+
+const FIELDS = { completion: COMPLETION, chat: CHAT };
+
+/** Fields that we do not know at all are left alone: clients send many that change nothing. */
+export function requireSupported(body: unknown, endpoint: keyof typeof FIELDS): void {
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
+    throw badRequest('Expected a JSON object as the body');
+  }
+  for (const [field, isHarmless] of Object.entries(FIELDS[endpoint])) {
+    if (Object.hasOwn(body, field) && !isHarmless((body as Record<string, unknown>)[field])) {
+      throw badRequest(`${field} is not supported`, field);
+    }
+  }
+}

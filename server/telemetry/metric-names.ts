@@ -1,0 +1,36 @@
+/**
+ * Names that other software reads: the Gateway API Inference Extension's model-server protocol (its endpoint picker
+ * scrapes them) and vLLM's newer adapter metrics. They are not ours to rename; test/server/openai/metrics.test.ts
+ * holds them.
+ */
+export const VLLM = {
+  waiting: 'vllm:num_requests_waiting',
+  running: 'vllm:num_requests_running',
+  kvUsage: 'vllm:kv_cache_usage_perc',
+  /** The older name of kvUsage. */
+  gpuCacheUsage: 'vllm:gpu_cache_usage_perc',
+  cacheConfig: 'vllm:cache_config_info',
+  loraRequests: 'vllm:lora_requests_info',
+  gpuLoadedAdapters: 'vllm:num_gpu_loaded_lora_adapters',
+  cpuLoadedAdapters: 'vllm:num_cpu_loaded_lora_adapters',
+  adapterLoaded: 'vllm:lora_adapter_loaded',
+  maxGpuAdapters: 'vllm:max_gpu_lora_adapters',
+  adapterLoadSeconds: 'vllm:lora_adapter_load_seconds',
+} as const;
+
+export const LORIKEET = {
+  requests: 'lorikeet_requests_total',
+  requestSeconds: 'lorikeet_request_seconds',
+  firstTokenSeconds: 'lorikeet_first_token_seconds',
+  promptTokens: 'lorikeet_prompt_tokens_total',
+  generatedTokens: 'lorikeet_generated_tokens_total',
+  preemptions: 'lorikeet_preemptions_total',
+  engineSteps: 'lorikeet_engine_steps_total',
+  swaps: 'lorikeet_swaps_total',
+  stageSeconds: 'lorikeet_stage_seconds',
+  swapSeconds: 'lorikeet_swap_seconds',
+  slots: 'lorikeet_slots',
+  slotsUsed: 'lorikeet_slots_used',
+  pages: 'lorikeet_pages',
+  pagesUsed: 'lorikeet_pages_used',
+} as const;
