@@ -1,0 +1,225 @@
+#include "engine_handle.h"
+
+#include "arguments.h"
+#include "event_objects.h"
+
+namespace lorikeet {
+namespace {
+
+template <typename T>
+Reply<T> reply_to(const std::shared_ptr<Outbox>& outbox, uint64_t call) {
+  return [outbox, call](Outcome<T> outcome) {
+    std::visit([&](auto&& result) { outbox->add(Settlement{call, std::move(result)}); }, std::move(outcome));
+  };
+}
+
+// Runs a method's body; engine errors become JavaScript errors with their code.
+template <typename Body>
+auto guarded(Napi::Env env, Body body) {
+  try {
+    return body();
+  } catch (const EngineError& error) {
+    throw Napi::Error(env, error_object(env, error));
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw Napi::Error(env, error_object(env, EngineError("engine_failed", error.what())));
+  }
+}
+
+}  // namespace
+
+Napi::Function EngineHandle::define(Napi::Env env) {
+  return DefineClass(env, "Engine",
+                     {InstanceMethod<&EngineHandle::stage>("stage"), InstanceMethod<&EngineHandle::activate>("activate"),
+                      InstanceMethod<&EngineHandle::deactivate>("deactivate"),
+                      InstanceMethod<&EngineHandle::release>("release"), InstanceMethod<&EngineHandle::submit>("submit"),
+                      InstanceMethod<&EngineHandle::cancel>("cancel"),
+                      InstanceMethod<&EngineHandle::snapshot>("snapshot"), InstanceMethod<&EngineHandle::close>("close")});
+}
+
+EngineHandle::EngineHandle(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+  const Napi::Env env = info.Env();
+  guarded(env, [&] {
+    if (!info[1].IsFunction()) throw EngineError::invalid("onEvents", "Expected a function for onEvents");
+    const EngineOptions options = read_engine_options(info[0]);
+    outbox_ = Outbox::create(info[1].As<Napi::Function>());
+    outbox_->receive_with({[this](Napi::Env e, Settlement& settlement) { settle(e, settlement); },
+                           [this](Napi::Env e, Napi::Function on_events, std::vector<Event>& events) {
+                             deliver(e, on_events, events);
+                           },
+                           [this](Napi::Env e) { finish_close(e); }});
+    try {
+      engine_ = std::make_unique<Engine>(options, [outbox = outbox_](std::vector<Event> events) {
+        outbox->add(std::move(events));
+      });
+    } catch (...) {
+      outbox_->close(false);
+      throw;
+    }
+    info.This().As<Napi::Object>().DefineProperty(
+        Napi::PropertyDescriptor::Value("info", info_object(env, engine_->info()), napi_enumerable));
+  });
+  // After the thread-safe function's own hook, so it runs before it.
+  napi_add_env_cleanup_hook(env, [](void* handle) { at_environment_end(static_cast<EngineHandle*>(handle)); }, this);
+}
+
+EngineHandle::~EngineHandle() {
+  if (!engine_) return;
+  napi_remove_env_cleanup_hook(Env(), [](void* handle) { at_environment_end(static_cast<EngineHandle*>(handle)); }, this);
+  stop(false);
+}
+
+void EngineHandle::at_environment_end(EngineHandle* handle) { handle->stop(true); }
+
+void EngineHandle::stop(bool environment_ends) {
+  outbox_->close(environment_ends);
+  if (closed_) return;
+  closed_ = true;
+  if (!closing_) engine_->close([] {});
+  closing_ = true;
+  engine_->join();
+}
+
+void EngineHandle::require_open() const {
+  if (closing_) throw EngineError("closing", "The engine is closed");
+}
+
+// Settles when the engine answers call `id`; what `start` throws rejects at once.
+template <typename Start>
+Napi::Value EngineHandle::promise(Napi::Env env, Start start) {
+  const auto deferred = Napi::Promise::Deferred::New(env);
+  const uint64_t id = ++next_call_;
+  try {
+    require_open();
+    Call& call = calls_.emplace(id, Call{deferred, {}}).first->second;
+    start(id, call);
+  } catch (const EngineError& error) {
+    calls_.erase(id);
+    deferred.Reject(error_object(env, error));
+  } catch (const Napi::Error& error) {
+    calls_.erase(id);
+    deferred.Reject(error.Value());
+  }
+  update_keep_alive(env);
+  return deferred.Promise();
+}
+
+Napi::Value EngineHandle::stage(const Napi::CallbackInfo& info) {
+  return promise(info.Env(), [&](uint64_t id, Call& call) {
+    StageRequest request = read_stage_request(info);
+    call.body = Napi::Reference<Napi::Value>::New(info[1], 1);
+    engine_->stage(std::move(request), reply_to<StageReport>(outbox_, id));
+  });
+}
+
+Napi::Value EngineHandle::activate(const Napi::CallbackInfo& info) {
+  return promise(info.Env(), [&](uint64_t id, Call&) {
+    engine_->activate(read_name(info[0], "adapter"), read_name(info[1], "revision"), reply_to<Switched>(outbox_, id));
+  });
+}
+
+Napi::Value EngineHandle::deactivate(const Napi::CallbackInfo& info) {
+  return promise(info.Env(), [&](uint64_t id, Call&) {
+    engine_->deactivate(read_name(info[0], "adapter"), reply_to<Switched>(outbox_, id));
+  });
+}
+
+Napi::Value EngineHandle::release(const Napi::CallbackInfo& info) {
+  return promise(info.Env(), [&](uint64_t id, Call&) {
+    engine_->release(read_name(info[0], "revision"), reply_to<int64_t>(outbox_, id));
+  });
+}
+
+void EngineHandle::submit(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] {
+    require_open();
+    GenerateRequest request = read_generate_request(info[0]);
+    const int64_t id = request.id;
+    if (live_.contains(id)) {
+      throw EngineError::invalid("id", "Expected an id that no live request has but received " + std::to_string(id));
+    }
+    engine_->submit(std::move(request));
+    live_.insert(id);
+  });
+  update_keep_alive(info.Env());
+}
+
+void EngineHandle::cancel(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] {
+    require_open();
+    engine_->cancel(read_id(info[0]));
+  });
+}
+
+Napi::Value EngineHandle::snapshot(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    require_open();
+    return snapshot_object(info.Env(), engine_->snapshot());
+  });
+}
+
+Napi::Value EngineHandle::close(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto deferred = Napi::Promise::Deferred::New(env);
+  if (closed_) {
+    deferred.Resolve(env.Undefined());
+    return deferred.Promise();
+  }
+  closers_.push_back(deferred);
+  if (!closing_) {
+    closing_ = true;
+    Ref();  // must live until the engine thread has ended
+    engine_->close([outbox = outbox_] { outbox->finish(); });
+    update_keep_alive(env);
+  }
+  return deferred.Promise();
+}
+
+void EngineHandle::settle(Napi::Env env, Settlement& settlement) {
+  auto found = calls_.extract(settlement.call);
+  if (found.empty()) return;
+  const Napi::Promise::Deferred& deferred = found.mapped().deferred;
+  if (const auto* report = std::get_if<StageReport>(&settlement.result)) {
+    deferred.Resolve(report_object(env, *report));
+  } else if (const auto* switched = std::get_if<Switched>(&settlement.result)) {
+    deferred.Resolve(switched_object(env, *switched));
+  } else if (const auto* leases = std::get_if<int64_t>(&settlement.result)) {
+    const Napi::Object object = Napi::Object::New(env);
+    object.Set("leases", static_cast<double>(*leases));
+    deferred.Resolve(object);
+  } else {
+    deferred.Reject(error_object(env, std::get<EngineError>(settlement.result)));
+  }
+  update_keep_alive(env);
+}
+
+void EngineHandle::deliver(Napi::Env env, Napi::Function on_events, std::vector<Event>& events) {
+  const Napi::Array batch = Napi::Array::New(env, events.size());
+  for (size_t i = 0; i < events.size(); ++i) {
+    const Napi::HandleScope scope(env);
+    const Event& event = events[i];
+    batch.Set(static_cast<uint32_t>(i), event_object(env, event));
+    if (std::holds_alternative<Finished>(event.what) || std::holds_alternative<Failed>(event.what)) {
+      live_.erase(event.id);
+    }
+  }
+  update_keep_alive(env);
+  on_events.Call({batch});
+}
+
+void EngineHandle::finish_close(Napi::Env env) {
+  stop(false);
+  for (const Napi::Promise::Deferred& closer : closers_) closer.Resolve(env.Undefined());
+  closers_.clear();
+  Unref();
+}
+
+void EngineHandle::update_keep_alive(Napi::Env env) {
+  const bool busy = !live_.empty() || !calls_.empty() || (closing_ && !closed_);
+  if (busy == kept_alive_) return;
+  kept_alive_ = busy;
+  outbox_->keep_alive(env, busy);
+}
+
+}  // namespace lorikeet

@@ -1,0 +1,149 @@
+#include "sampler.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <numeric>
+
+namespace lorikeet {
+namespace {
+
+int32_t argmax(std::span<const float> logits) {
+  size_t best = 0;
+  for (size_t i = 1; i < logits.size(); ++i) {
+    if (logits[i] > logits[best]) best = i;
+  }
+  return static_cast<int32_t>(best);
+}
+
+uint64_t mix(uint64_t z) {  // the finaliser of SplitMix64
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+  return z ^ (z >> 31);
+}
+
+}  // namespace
+
+double uniform_at(uint64_t seed, uint64_t position) {
+  constexpr uint64_t kGamma = 0x9e3779b97f4a7c15u;
+  return static_cast<double>(mix(mix(seed + kGamma) + (position + 1) * kGamma) >> 11) * 0x1p-53;
+}
+
+bool all_finite(std::span<const float> logits) {
+  uint32_t worst = 0;
+  for (const float logit : logits) worst = std::max(worst, std::bit_cast<uint32_t>(logit) & 0x7f800000u);
+  return worst != 0x7f800000u;
+}
+
+Sampler::Sampler(int64_t vocab)
+    : changed_(static_cast<size_t>(vocab)), counts_(static_cast<size_t>(vocab)), weights_(static_cast<size_t>(vocab)) {
+  candidates_.reserve(static_cast<size_t>(vocab));
+}
+
+TokenLogprobs Sampler::score(std::span<const float> logits, int32_t token, int64_t top) {
+  const double highest = logits[static_cast<size_t>(argmax(logits))];
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(logit - highest);
+  const double log_sum = highest + std::log(sum);
+
+  TokenLogprobs scores;
+  scores.logprob = logits[static_cast<size_t>(token)] - log_sum;
+  const size_t count = std::min(static_cast<size_t>(top), logits.size());
+  if (count == 0) return scores;
+  candidates_.resize(logits.size());
+  std::iota(candidates_.begin(), candidates_.end(), 0);
+  const auto likelier = [&](int32_t a, int32_t b) {
+    const float x = logits[static_cast<size_t>(a)];
+    const float y = logits[static_cast<size_t>(b)];
+    return x > y || (x == y && a < b);
+  };
+  std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<int64_t>(count), candidates_.end(), likelier);
+  for (size_t i = 0; i < count; ++i) {
+    scores.top.emplace_back(candidates_[i], logits[static_cast<size_t>(candidates_[i])] - log_sum);
+  }
+  return scores;
+}
+
+int32_t Sampler::sample(std::span<const float> logits, const SamplingParams& params, std::span<const int32_t> tokens,
+                        int64_t prompt_length) {
+  if (params.temperature == 0 && !params.changes_logits()) return argmax(logits);
+  std::copy(logits.begin(), logits.end(), changed_.begin());
+  apply_penalties(params, tokens, prompt_length);
+  if (params.temperature == 0) return argmax(changed_);
+  return draw(params, uniform_at(params.seed, tokens.size()));
+}
+
+// The repetition penalty counts prompt and answer (as transformers does), the other two the answer alone (OpenAI).
+void Sampler::apply_penalties(const SamplingParams& params, std::span<const int32_t> tokens, int64_t prompt_length) {
+  if (params.repetition_penalty != 1) {
+    for (const int32_t token : tokens) {
+      if (counts_[static_cast<size_t>(token)]++ > 0) continue;
+      float& logit = changed_[static_cast<size_t>(token)];
+      const auto penalty = static_cast<float>(params.repetition_penalty);
+      logit = logit > 0 ? logit / penalty : logit * penalty;
+    }
+    for (const int32_t token : tokens) counts_[static_cast<size_t>(token)] = 0;
+  }
+  if (params.presence_penalty != 0 || params.frequency_penalty != 0) {
+    const std::span<const int32_t> answer = tokens.subspan(static_cast<size_t>(prompt_length));
+    for (const int32_t token : answer) ++counts_[static_cast<size_t>(token)];
+    for (const int32_t token : answer) {
+      int32_t& count = counts_[static_cast<size_t>(token)];
+      if (count == 0) continue;
+      changed_[static_cast<size_t>(token)] -=
+          static_cast<float>(params.presence_penalty + params.frequency_penalty * count);
+      count = 0;
+    }
+  }
+  for (const auto& [token, bias] : params.logit_bias) changed_[static_cast<size_t>(token)] += bias;
+}
+
+// Temperature, then top_k, then top_p of what is left, then min_p relative to the likeliest.
+int32_t Sampler::draw(const SamplingParams& params, double uniform) {
+  const double highest = changed_[static_cast<size_t>(argmax(changed_))];
+  double total = 0;
+  for (size_t i = 0; i < changed_.size(); ++i) {
+    weights_[i] = std::exp((changed_[i] - highest) / params.temperature);
+    total += weights_[i];
+  }
+  candidates_.resize(changed_.size());
+  std::iota(candidates_.begin(), candidates_.end(), 0);
+  if (params.top_k > 0 || params.top_p < 1 || params.min_p > 0) total = cut(params, total);
+
+  double left = uniform * total;
+  for (const int32_t token : candidates_) {
+    left -= weights_[static_cast<size_t>(token)];
+    if (left < 0) return token;
+  }
+  return candidates_.front();  // rounding used the sum up
+}
+
+// Leaves the likeliest candidates, in order, and returns the sum of their weights.
+double Sampler::cut(const SamplingParams& params, double total) {
+  const auto weight = [&](int32_t token) { return weights_[static_cast<size_t>(token)]; };
+  const auto likelier = [&](int32_t a, int32_t b) {
+    return weight(a) > weight(b) || (weight(a) == weight(b) && a < b);
+  };
+  const bool limited = params.top_k > 0;
+  const size_t limit = std::min(candidates_.size(), limited ? static_cast<size_t>(params.top_k) : candidates_.size());
+  size_t sorted = limited ? limit : std::min(limit, size_t{64});
+  for (;;) {
+    std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<int64_t>(sorted), candidates_.end(), likelier);
+    if (limited) {
+      total = 0;
+      for (size_t i = 0; i < limit; ++i) total += weight(candidates_[i]);
+    }
+    size_t kept = 0;
+    double sum = 0;
+    while (kept < sorted && (kept == 0 || (sum < params.top_p * total && weight(candidates_[kept]) >= params.min_p))) {
+      sum += weight(candidates_[kept++]);
+    }
+    if (kept < sorted || sorted == limit) {
+      candidates_.resize(kept);
+      return sum;
+    }
+    sorted = std::min(limit, sorted * 8);
+  }
+}
+
+}  // namespace lorikeet

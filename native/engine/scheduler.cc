@@ -1,0 +1,82 @@
+#include "scheduler.h"
+
+#include <algorithm>
+
+namespace lorikeet {
+
+bool Scheduler::is_full() const {
+  const int64_t seats = limits_.max_batch - static_cast<int64_t>(running_.size());
+  return static_cast<int64_t>(waiting_.size()) >= limits_.max_waiting + seats;
+}
+
+void Scheduler::add(std::unique_ptr<Sequence> sequence) {
+  sequence->arrival = ++arrivals_;
+  waiting_.push_back(std::move(sequence));
+}
+
+std::unique_ptr<Sequence> Scheduler::take_out(int64_t id) {
+  const auto take = [&](auto& list) -> std::unique_ptr<Sequence> {
+    const auto found = std::find_if(list.begin(), list.end(), [id](const auto& s) { return s->request.id == id; });
+    if (found == list.end()) return nullptr;
+    std::unique_ptr<Sequence> sequence = std::move(*found);
+    list.erase(found);
+    kv_.give_back(sequence->blocks);
+    return sequence;
+  };
+  std::unique_ptr<Sequence> sequence = take(running_);
+  return sequence ? std::move(sequence) : take(waiting_);
+}
+
+void Scheduler::preempt_youngest() {
+  std::unique_ptr<Sequence> youngest = std::move(running_.back());
+  running_.pop_back();
+  kv_.give_back(youngest->blocks);
+  youngest->computed = 0;
+  ++preemptions_;
+  waiting_.push_front(std::move(youngest));
+}
+
+// False where the sequence itself had to go. The oldest never does: each fits the cache alone.
+bool Scheduler::make_room_for(size_t index) {
+  while (!kv_.grow(running_[index]->blocks, running_[index]->length())) {
+    preempt_youngest();
+    if (index >= running_.size()) return false;
+  }
+  return true;
+}
+
+// A sequence is admitted with the blocks of all its tokens, so only generation can run out of blocks later.
+void Scheduler::admit() {
+  while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < limits_.max_batch) {
+    Sequence& next = *waiting_.front();
+    if (!kv_.grow(next.blocks, next.length())) return;
+    const auto place = std::upper_bound(running_.begin(), running_.end(), next.arrival,
+                                        [](int64_t arrival, const auto& s) { return arrival < s->arrival; });
+    running_.insert(place, std::move(waiting_.front()));
+    waiting_.pop_front();
+  }
+}
+
+std::vector<Chunk> Scheduler::schedule() {
+  const int64_t preempted_before = preemptions_;
+  for (size_t i = 0; i < running_.size(); ++i) {
+    if (!make_room_for(i)) break;
+  }
+  if (preemptions_ == preempted_before) admit();
+
+  // Sequences that only need their next token come first: a long prompt must not hold them up.
+  std::vector<Chunk> chunks;
+  int64_t budget = limits_.max_batch_tokens;
+  for (const bool decoding : {true, false}) {
+    for (const auto& sequence : running_) {
+      const int64_t missing = sequence->length() - sequence->computed;
+      if ((missing == 1) != decoding || budget == 0) continue;
+      const int64_t count = std::min(missing, budget);
+      chunks.push_back({sequence.get(), sequence->computed, count});
+      budget -= count;
+    }
+  }
+  return chunks;
+}
+
+}  // namespace lorikeet

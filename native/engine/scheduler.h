@@ -1,0 +1,76 @@
+// Continuous batching: which tokens of which sequences run in the next step. Decides only; does no arithmetic.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "kv_blocks.h"
+#include "messages.h"
+
+namespace lorikeet {
+
+// One generation.
+struct Sequence {
+  GenerateRequest request;
+  std::vector<int32_t> tokens;  // prompt, then what was generated
+  int64_t computed = 0;         // tokens whose keys and values are in the cache
+  std::vector<int32_t> blocks;
+  int slot = -1;                // leased; -1 for the base
+  std::vector<TokenLogprobs> prompt_scores;
+  bool prompt_reported = false;
+  int64_t arrival = 0;
+
+  int64_t length() const { return static_cast<int64_t>(tokens.size()); }
+  int64_t prompt_length() const { return static_cast<int64_t>(request.prompt.size()); }
+  int64_t generated() const { return length() - prompt_length(); }
+};
+
+// Tokens [begin, begin + count) of a sequence, to run in this step.
+struct Chunk {
+  Sequence* sequence = nullptr;
+  int64_t begin = 0;
+  int64_t count = 0;
+
+  // Whether the step computes the last token, so that a next one can be sampled.
+  bool completes() const { return begin + count == sequence->length(); }
+};
+
+class Scheduler {
+ public:
+  struct Limits {
+    int64_t max_batch = 0;
+    int64_t max_batch_tokens = 0;
+    int64_t max_waiting = 0;
+  };
+
+  Scheduler(Limits limits, KvBlocks& kv) : limits_(limits), kv_(kv) {}
+
+  // Seats that a burst would take at once do not count as waiting.
+  bool is_full() const;
+  void add(std::unique_ptr<Sequence> sequence);
+  // Takes the sequence out and gives its blocks back; null where it is not here.
+  std::unique_ptr<Sequence> take_out(int64_t id);
+
+  bool is_idle() const { return waiting_.empty() && running_.empty(); }
+  // Not empty unless idle. Preempts the youngest sequences where blocks run out; admits while there is room.
+  std::vector<Chunk> schedule();
+
+  const std::vector<std::unique_ptr<Sequence>>& running() const { return running_; }
+  const std::deque<std::unique_ptr<Sequence>>& waiting() const { return waiting_; }
+  int64_t preemptions() const { return preemptions_; }
+
+ private:
+  bool make_room_for(size_t index);
+  void preempt_youngest();
+  void admit();
+
+  Limits limits_;
+  KvBlocks& kv_;
+  std::deque<std::unique_ptr<Sequence>> waiting_;
+  std::vector<std::unique_ptr<Sequence>> running_;  // by arrival, the oldest first
+  int64_t arrivals_ = 0;
+  int64_t preemptions_ = 0;
+};
+
+}  // namespace lorikeet

@@ -1,0 +1,27 @@
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import type { Engine, EngineEvent, EngineOptions, NativeAddon } from './types.ts';
+
+let loaded: NativeAddon | undefined;
+
+/** Opens the model and starts the engine thread. `onEvents` gets the events of one or more steps, in order. */
+export function createEngine(options: EngineOptions, onEvents: (events: EngineEvent[]) => void): Engine {
+  return addon().createEngine(options, onEvents);
+}
+
+/** Which kernel backends this build and this processor have. */
+export function backends(): { name: string; available: boolean; reason: string }[] {
+  return addon().backends();
+}
+
+function addon(): NativeAddon {
+  if (loaded) return loaded;
+  const path =
+    process.env.LORIKEET_ADDON ?? fileURLToPath(new URL('../build/addon/lorikeet.node', import.meta.url));
+  if (!existsSync(path)) {
+    throw new Error(`The native addon is missing: expected ${path}. Run \`npm run build:addon\`.`);
+  }
+  loaded = createRequire(import.meta.url)(path) as NativeAddon;
+  return loaded;
+}
