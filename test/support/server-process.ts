@@ -1,0 +1,51 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
+import { z } from 'zod';
+
+const ROOT = resolve(import.meta.dirname, '../..');
+const Listening = z.object({ listening: z.object({ serving: z.string(), admin: z.string() }) });
+
+export interface ServerProcess {
+  serving: string;
+  admin: string;
+  adminToken: string;
+  process: ChildProcess;
+  /** SIGTERM; resolves with the exit code. */
+  stop(): Promise<number | null>;
+}
+
+/** One server as a user starts it, on free ports; resolves when it prints that it listens. */
+export async function startServer(args: string[]): Promise<ServerProcess> {
+  const node = join(ROOT, 'node_modules/.bin/node');
+  const child = spawn(node, ['server/main.ts', '--port', '0', '--admin-port', '0', ...args], {
+    cwd: ROOT,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const exited = new Promise<number | null>((done) => child.once('exit', done));
+  let log = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    log = (log + text).slice(-100_000);
+  });
+  const lines = createInterface({ input: child.stdout });
+  const first = await Promise.race([
+    new Promise<string>((done) => lines.once('line', done)),
+    exited.then((code) => {
+      throw new Error(`the server ended with ${code}:\n${log}`);
+    }),
+  ]);
+  const { serving, admin } = Listening.parse(JSON.parse(first)).listening;
+  const tokenFile = /"?([^\s"]*admin[^\s"]*token[^\s"]*)"?/.exec(log)?.[1] ?? '';
+  const adminToken = (await readFile(tokenFile, 'utf8')).trim();
+  return {
+    serving,
+    admin,
+    adminToken,
+    process: child,
+    stop: async () => {
+      child.kill('SIGTERM');
+      return await exited;
+    },
+  };
+}
