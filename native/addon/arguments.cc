@@ -19,12 +19,14 @@ std::string shown(const Napi::Value& value) {
 }
 
 std::string shown(double value) {
-  if (std::trunc(value) == value && std::abs(value) <= kSafeInteger) return std::to_string(static_cast<int64_t>(value));
+  if (std::trunc(value) == value && std::abs(value) <= kSafeInteger)
+    return std::to_string(static_cast<int64_t>(value));
   return std::to_string(value);
 }
 
 [[noreturn]] void refuse(const std::string& field, const std::string& expected, const Napi::Value& actual) {
-  throw EngineError::invalid(field, "Expected " + expected + " for " + field + " but received " + shown(actual));
+  throw EngineError::invalid(field,
+                             "Expected " + expected + " for " + field + " but received " + shown(actual));
 }
 
 double number(const Napi::Value& value, const std::string& field, double low, double high) {
@@ -47,8 +49,8 @@ Napi::Array array(const Napi::Value& value, const std::string& field, uint32_t l
   if (!value.IsArray()) refuse(field, "an array", value);
   const auto items = value.As<Napi::Array>();
   if (items.Length() > length_max) {
-    throw EngineError::invalid(field, "Expected at most " + std::to_string(length_max) + " items for " + field +
-                                          " but received " + std::to_string(items.Length()));
+    throw EngineError::invalid(field, "Expected at most " + std::to_string(length_max) + " items for " +
+                                          field + " but received " + std::to_string(items.Length()));
   }
   return items;
 }
@@ -164,7 +166,8 @@ ModelDescriptor model_descriptor(const Fields& fields) {
   d.head = file_tensor(fields.fields("lmHead"));
   const Napi::Array layers = fields.array("layers", 1024);
   for (uint32_t i = 0; i < layers.Length(); ++i) {
-    d.layers.push_back(layer_tensors({layers.Get(i), fields.name_of("layers") + "[" + std::to_string(i) + "]"}));
+    d.layers.push_back(
+        layer_tensors({layers.Get(i), fields.name_of("layers") + "[" + std::to_string(i) + "]"}));
   }
   return d;
 }
@@ -254,7 +257,8 @@ GenerateRequest read_generate_request(const Napi::Value& value) {
   request.target = target(fields.fields("target"));
   request.max_tokens = fields.integer("maxTokens", 0, 1 << 24);
   const Napi::Array stops = fields.array("stopTokens", 1 << 12);
-  for (uint32_t i = 0; i < stops.Length(); ++i) request.stop_tokens.push_back(token(stops.Get(i), "stopTokens"));
+  for (uint32_t i = 0; i < stops.Length(); ++i)
+    request.stop_tokens.push_back(token(stops.Get(i), "stopTokens"));
   request.sampling = sampling_params(fields);
   request.logprobs = fields.integer("logprobs", -1, 1 << 10);
   request.prompt_logprobs = fields.integer("promptLogprobs", -1, 1 << 10);
@@ -275,9 +279,10 @@ StageRequest read_stage_request(const Napi::CallbackInfo& info) {
     const Napi::HandleScope scope(info.Env());
     const Fields fields(modules.Get(i), "modules[" + std::to_string(i) + "]");
     const Fields a = fields.fields("a"), b = fields.fields("b");
-    request.modules.push_back({fields.integer("layer", 0, 1024), module(fields), fields.integer("rank", 1, 1024),
-                               static_cast<float>(fields.number("scale", -1e30, 1e30)), a.integer("offset", 0),
-                               b.integer("offset", 0), dtype(a), dtype(b)});
+    request.modules.push_back({fields.integer("layer", 0, 1024), module(fields),
+                               fields.integer("rank", 1, 1024),
+                               static_cast<float>(fields.number("scale", -1e30, 1e30)),
+                               a.integer("offset", 0), b.integer("offset", 0), dtype(a), dtype(b)});
   }
   return request;
 }

@@ -1,5 +1,5 @@
-// JavaScript values to the engine's structs. Everything is checked here; what is wrong throws invalid_argument with
-// the field's name, the expectation and the actual value.
+// JavaScript values to the engine's structs. Everything is checked here; what is wrong throws
+// invalid_argument with the field's name, the expectation and the actual value.
 #pragma once
 
 #include <napi.h>

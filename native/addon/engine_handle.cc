@@ -30,12 +30,13 @@ auto guarded(Napi::Env env, Body body) {
 }  // namespace
 
 Napi::Function EngineHandle::define(Napi::Env env) {
-  return DefineClass(env, "Engine",
-                     {InstanceMethod<&EngineHandle::stage>("stage"), InstanceMethod<&EngineHandle::activate>("activate"),
-                      InstanceMethod<&EngineHandle::deactivate>("deactivate"),
-                      InstanceMethod<&EngineHandle::release>("release"), InstanceMethod<&EngineHandle::submit>("submit"),
-                      InstanceMethod<&EngineHandle::cancel>("cancel"),
-                      InstanceMethod<&EngineHandle::snapshot>("snapshot"), InstanceMethod<&EngineHandle::close>("close")});
+  return DefineClass(
+      env, "Engine",
+      {InstanceMethod<&EngineHandle::stage>("stage"), InstanceMethod<&EngineHandle::activate>("activate"),
+       InstanceMethod<&EngineHandle::deactivate>("deactivate"),
+       InstanceMethod<&EngineHandle::release>("release"), InstanceMethod<&EngineHandle::submit>("submit"),
+       InstanceMethod<&EngineHandle::cancel>("cancel"), InstanceMethod<&EngineHandle::snapshot>("snapshot"),
+       InstanceMethod<&EngineHandle::close>("close")});
 }
 
 EngineHandle::EngineHandle(const Napi::CallbackInfo& info) : ObjectWrap(info) {
@@ -50,9 +51,8 @@ EngineHandle::EngineHandle(const Napi::CallbackInfo& info) : ObjectWrap(info) {
                            },
                            [this](Napi::Env e) { finish_close(e); }});
     try {
-      engine_ = std::make_unique<Engine>(options, [outbox = outbox_](std::vector<Event> events) {
-        outbox->add(std::move(events));
-      });
+      engine_ = std::make_unique<Engine>(
+          options, [outbox = outbox_](std::vector<Event> events) { outbox->add(std::move(events)); });
     } catch (...) {
       outbox_->close(false);
       throw;
@@ -61,12 +61,14 @@ EngineHandle::EngineHandle(const Napi::CallbackInfo& info) : ObjectWrap(info) {
         Napi::PropertyDescriptor::Value("info", info_object(env, engine_->info()), napi_enumerable));
   });
   // After the thread-safe function's own hook, so it runs before it.
-  napi_add_env_cleanup_hook(env, [](void* handle) { at_environment_end(static_cast<EngineHandle*>(handle)); }, this);
+  napi_add_env_cleanup_hook(
+      env, [](void* handle) { at_environment_end(static_cast<EngineHandle*>(handle)); }, this);
 }
 
 EngineHandle::~EngineHandle() {
   if (!engine_) return;
-  napi_remove_env_cleanup_hook(Env(), [](void* handle) { at_environment_end(static_cast<EngineHandle*>(handle)); }, this);
+  napi_remove_env_cleanup_hook(
+      Env(), [](void* handle) { at_environment_end(static_cast<EngineHandle*>(handle)); }, this);
   stop(false);
 }
 
@@ -115,7 +117,8 @@ Napi::Value EngineHandle::stage(const Napi::CallbackInfo& info) {
 
 Napi::Value EngineHandle::activate(const Napi::CallbackInfo& info) {
   return promise(info.Env(), [&](uint64_t id, Call&) {
-    engine_->activate(read_name(info[0], "adapter"), read_name(info[1], "revision"), reply_to<Switched>(outbox_, id));
+    engine_->activate(read_name(info[0], "adapter"), read_name(info[1], "revision"),
+                      reply_to<Switched>(outbox_, id));
   });
 }
 
@@ -137,7 +140,8 @@ void EngineHandle::submit(const Napi::CallbackInfo& info) {
     GenerateRequest request = read_generate_request(info[0]);
     const int64_t id = request.id;
     if (live_.contains(id)) {
-      throw EngineError::invalid("id", "Expected an id that no live request has but received " + std::to_string(id));
+      throw EngineError::invalid(
+          "id", "Expected an id that no live request has but received " + std::to_string(id));
     }
     engine_->submit(std::move(request));
     live_.insert(id);

@@ -3,7 +3,9 @@
 namespace lorikeet {
 namespace {
 
-Napi::Number number(Napi::Env env, int64_t value) { return Napi::Number::New(env, static_cast<double>(value)); }
+Napi::Number number(Napi::Env env, int64_t value) {
+  return Napi::Number::New(env, static_cast<double>(value));
+}
 
 Napi::Array strings(Napi::Env env, const std::vector<std::string>& values) {
   const Napi::Array items = Napi::Array::New(env, values.size());
@@ -31,7 +33,8 @@ struct FillEvent {
 
   void operator()(const Accepted& accepted) const {
     object.Set("type", "accepted");
-    object.Set("revision", accepted.revision ? Napi::Value(Napi::String::New(env, *accepted.revision)) : env.Null());
+    object.Set("revision",
+               accepted.revision ? Napi::Value(Napi::String::New(env, *accepted.revision)) : env.Null());
     object.Set("step", number(env, accepted.step));
   }
   void operator()(const PromptScored& scored) const {
@@ -46,12 +49,14 @@ struct FillEvent {
   void operator()(const TokenGenerated& generated) const {
     object.Set("type", "token");
     object.Set("token", generated.token);
-    object.Set("logprobs", generated.logprobs ? Napi::Value(logprobs_object(env, *generated.logprobs)) : env.Null());
+    object.Set("logprobs",
+               generated.logprobs ? Napi::Value(logprobs_object(env, *generated.logprobs)) : env.Null());
   }
   void operator()(const Finished& finished) const {
     object.Set("type", "finished");
     object.Set("reason", finished.reason);
-    object.Set("stopToken", finished.stop_token ? Napi::Value(number(env, *finished.stop_token)) : env.Null());
+    object.Set("stopToken",
+               finished.stop_token ? Napi::Value(number(env, *finished.stop_token)) : env.Null());
   }
   void operator()(const Failed& failed) const {
     object.Set("type", "failed");

@@ -40,7 +40,8 @@ void Outbox::notify() {
 void Outbox::add(std::vector<Event> events) {
   const std::lock_guard lock(mutex_);
   if (closed_) return;
-  events_.insert(events_.end(), std::make_move_iterator(events.begin()), std::make_move_iterator(events.end()));
+  events_.insert(events_.end(), std::make_move_iterator(events.begin()),
+                 std::make_move_iterator(events.end()));
   notify();
 }
 
@@ -58,8 +59,8 @@ void Outbox::finish() {
   notify();
 }
 
-// Promise reactions run when this call returns. Events wait for the next one, so that whoever awaits a reply sees it
-// before what follows from it (release() before its `freed`).
+// Promise reactions run when this call returns. Events wait for the next one, so that whoever awaits a reply
+// sees it before what follows from it (release() before its `freed`).
 void Outbox::drain(Napi::Env env, Napi::Function on_events, Outbox* outbox, void*) {
   std::vector<Settlement> settlements;
   std::vector<Event> events;

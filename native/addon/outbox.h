@@ -1,5 +1,6 @@
-// What the engine thread has for JavaScript, carried over by one thread-safe function. At most one call is under
-// way; what comes meanwhile waits and goes with the next one, so a slow JavaScript thread gets larger batches.
+// What the engine thread has for JavaScript, carried over by one thread-safe function. At most one call is
+// under way; what comes meanwhile waits and goes with the next one, so a slow JavaScript thread gets larger
+// batches.
 #pragma once
 
 #include <napi.h>
@@ -32,7 +33,8 @@ class Outbox {
   // JavaScript thread:
   void receive_with(Receiver receiver) { receiver_ = std::move(receiver); }
   void keep_alive(Napi::Env env, bool busy);
-  // Nothing is called after this. At the end of an environment the thread-safe function belongs to Node already.
+  // Nothing is called after this. At the end of an environment the thread-safe function belongs to Node
+  // already.
   void close(bool environment_ends);
 
   // Any thread:

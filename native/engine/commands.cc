@@ -18,7 +18,8 @@ void Engine::submit(GenerateRequest request) {
   const ModelConfig& config = weights_.config;
   const auto in_vocab = [&](int32_t token) { return token >= 0 && token < config.vocab; };
   if (request.prompt.empty() || !std::all_of(request.prompt.begin(), request.prompt.end(), in_vocab)) {
-    throw EngineError::invalid("prompt", "Expected at least one token id below " + number(config.vocab) + " for prompt");
+    throw EngineError::invalid(
+        "prompt", "Expected at least one token id below " + number(config.vocab) + " for prompt");
   }
   for (const auto& [token, bias] : request.sampling.logit_bias) {
     if (!in_vocab(token)) {
@@ -29,11 +30,13 @@ void Engine::submit(GenerateRequest request) {
   const int64_t limit = std::min(config.context, kv_.total() * kBlockTokens);
   const auto prompt = static_cast<int64_t>(request.prompt.size());
   if (prompt > limit || request.max_tokens > limit - prompt) {
-    throw EngineError::invalid("maxTokens", "Expected at most " + number(limit) + " tokens of prompt and answer but received " +
+    throw EngineError::invalid("maxTokens", "Expected at most " + number(limit) +
+                                                " tokens of prompt and answer but received " +
                                                 number(prompt) + " and " + number(request.max_tokens));
   }
   const int64_t id = request.id;
-  if (!inbox_.try_put(Submit{std::move(request)}, static_cast<size_t>(options_.max_waiting + options_.max_batch))) {
+  if (!inbox_.try_put(Submit{std::move(request)},
+                      static_cast<size_t>(options_.max_waiting + options_.max_batch))) {
     sink_({{id, Failed{"queue_full", "The engine has not yet taken in the requests before this one"}}});
   }
 }
@@ -65,8 +68,9 @@ void Engine::check(const StageRequest& request) const {
     const std::string at = "modules[" + std::to_string(i) + "].";
     const auto require = [&](const char* field, int64_t value, int64_t low, int64_t high) {
       if (value >= low && value <= high) return;
-      throw EngineError::invalid(at + field, "Expected an integer between " + number(low) + " and " + number(high) +
-                                                 " for " + at + field + " but received " + number(value));
+      throw EngineError::invalid(at + field, "Expected an integer between " + number(low) + " and " +
+                                                 number(high) + " for " + at + field + " but received " +
+                                                 number(value));
     };
     const auto size = static_cast<int64_t>(request.body.size());
     require("layer", m.layer, 0, config.layers - 1);
@@ -124,51 +128,63 @@ void Engine::apply(Submit& command) {
 
 void Engine::apply(Cancel& command) { end(command.id, Finished{"cancelled", std::nullopt}); }
 
+// Staging goes stage() -> inspect -> reserve -> pack -> ready. A revision with bad numbers is refused before
+// it takes a slot, so it evicts nobody.
 void Engine::apply(Stage& command) {
   StageRequest& request = command.request;
   if (closed_) return command.reply(EngineError("closing", "The engine is closing"));
   if (!poisoned_by_.empty()) return command.reply(EngineError("engine_failed", poisoned_by_));
-  if (const std::optional<int> slot = slots_.find(request.revision)) {
-    if (slots_.state(*slot) == SlotPool::State::kStaging) {
-      staging_[*slot].replies.push_back(std::move(command.reply));
-      return;
-    }
+  if (const std::optional<int> slot = slots_.find(request.revision);
+      slot && !staging_.contains(request.revision)) {
     slots_.revive(*slot);
-    StageReport report;
-    report.slot = *slot;
-    report.pages = slots_.pages_of(*slot);
-    report.zero_effect = slots_.zero_effect(*slot);
-    return command.reply(std::move(report));
+    return command.reply(StageReport{*slot, slots_.pages_of(*slot), slots_.zero_effect(*slot), {}, 0});
   }
+  std::vector<Reply<StageReport>>& replies = staging_[request.revision].replies;
+  replies.push_back(std::move(command.reply));
+  if (replies.size() == 1) packer_->add_inspection(std::move(request));
+}
+
+void Engine::apply(Inspected& inspected) {
+  if (closed_) return;
+  StageRequest& request = inspected.request;
+  const std::string revision = request.revision;
+  Staging& staging = staging_.at(revision);
+  if (inspected.error || staging.released) return end_staging(revision, inspected.error);
   try {
-    SlotPool::Reservation reserved = slots_.reserve(request.revision, request.modules);
-    Staging& staging = staging_[reserved.slot];
-    staging.replies.push_back(std::move(command.reply));
-    staging.report.slot = reserved.slot;
-    staging.report.pages = reserved.pages;
-    staging.report.evicted = std::move(reserved.evicted);
-    packer_->add({reserved.slot, std::move(request), std::move(reserved.targets)});
+    SlotPool::Reservation reserved = slots_.reserve(revision, request.modules);
+    staging.report = {reserved.slot, reserved.pages, inspected.zero_effect, std::move(reserved.evicted), 0};
+    packer_->add_packing(std::move(request), std::move(reserved.targets));
   } catch (const EngineError& error) {
-    command.reply(error);
+    end_staging(revision, error);
   }
 }
 
 void Engine::apply(Packed& packed) {
   if (closed_) return;
-  Staging staging = std::move(staging_.extract(packed.slot).mapped());
-  std::optional<EngineError> error = packed.error;
-  if (!error && staging.released) {
-    error = EngineError("revision_not_found", "The revision was released while it was staged");
-  }
-  if (error) {
-    slots_.abandon(packed.slot);
-    for (const auto& reply : staging.replies) reply(*error);
-    return;
-  }
-  slots_.make_ready(packed.slot, packed.zero_effect);
-  staging.report.zero_effect = packed.zero_effect;
+  Staging& staging = staging_.at(packed.revision);
   staging.report.pack_ms = packed.pack_ms;
-  for (const auto& reply : staging.replies) reply(staging.report);
+  const int slot = static_cast<int>(staging.report.slot);
+  if (staging.released) {
+    slots_.abandon(slot);
+  } else {
+    slots_.make_ready(slot, staging.report.zero_effect);
+  }
+  end_staging(packed.revision, std::nullopt);
+}
+
+void Engine::end_staging(const std::string& revision, const std::optional<EngineError>& error) {
+  const Staging staging = std::move(staging_.extract(revision).mapped());
+  std::optional<EngineError> failure = error;
+  if (staging.released && !failure) {
+    failure = EngineError("revision_not_found", "Revision " + revision + " was released while it was staged");
+  }
+  for (const Reply<StageReport>& reply : staging.replies) {
+    if (failure) {
+      reply(*failure);
+    } else {
+      reply(staging.report);
+    }
+  }
 }
 
 void Engine::apply(Activate& command) {
@@ -191,12 +207,12 @@ void Engine::apply(Deactivate& command) {
 }
 
 void Engine::apply(Release& command) {
-  const std::optional<int> slot = slots_.find(command.revision);
-  if (!slot) return command.reply(int64_t{0});
-  if (slots_.state(*slot) == SlotPool::State::kStaging) {
-    staging_[*slot].released = true;
+  if (const auto staging = staging_.find(command.revision); staging != staging_.end()) {
+    staging->second.released = true;
     return command.reply(int64_t{0});
   }
+  const std::optional<int> slot = slots_.find(command.revision);
+  if (!slot) return command.reply(int64_t{0});
   const int64_t leases = slots_.leases(*slot);
   slots_.release(*slot);
   command.reply(leases);
@@ -206,11 +222,8 @@ void Engine::apply(Close& command) {
   closed_ = std::move(command.done);
   fail_all("closing", "The engine is closing");
   packer_.reset();
-  // What the packer still held is answered; its slots go with the engine.
-  for (auto& [slot, staging] : staging_) {
-    for (const auto& reply : staging.replies) reply(EngineError("closing", "The engine is closing"));
-  }
-  staging_.clear();
+  const EngineError closing("closing", "The engine is closing");
+  while (!staging_.empty()) end_staging(std::string(staging_.begin()->first), closing);
 }
 
 }  // namespace lorikeet

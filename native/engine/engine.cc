@@ -15,7 +15,9 @@ Engine::Engine(const EngineOptions& options, EventSink sink)
       scheduler_({options.max_batch, options.max_batch_tokens, options.max_waiting}, kv_),
       forward_(weights_, *options.ops, kv_, slots_, threads_),
       sampler_(options.model.config.vocab) {
-  packer_ = std::make_unique<Packer>(weights_.config, [this](Packed packed) { inbox_.put(std::move(packed)); });
+  const Packer::Done done = {[this](Inspected inspected) { inbox_.put(std::move(inspected)); },
+                             [this](Packed packed) { inbox_.put(std::move(packed)); }};
+  packer_ = std::make_unique<Packer>(weights_.config, done);
   thread_ = std::thread([this] { run(); });
 }
 
@@ -129,7 +131,8 @@ void Engine::deliver(const std::vector<Chunk>& chunks, std::vector<Sampled> samp
     sequence.computed += chunks[c].count;
     prompt_tokens_ += std::clamp<int64_t>(sequence.prompt_length() - chunks[c].begin, 0, chunks[c].count);
     if (!sampled[c].finite) {
-      end(sequence.request.id, Failed{"non_finite", "The logits are not finite: adapter weights overflow float32"});
+      end(sequence.request.id,
+          Failed{"non_finite", "The logits are not finite: adapter weights overflow float32"});
       continue;
     }
     if (sequence.computed < sequence.length()) continue;

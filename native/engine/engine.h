@@ -1,5 +1,6 @@
-// The engine: one thread that owns scheduler, KV blocks, slot pool and sampler. Callers of any thread put commands
-// into its inbox; it answers through replies and the event sink, both called on the engine thread between two steps.
+// The engine: one thread that owns scheduler, KV blocks, slot pool and sampler. Callers of any thread put
+// commands into its inbox; it answers through replies and the event sink, both called on the engine thread
+// between two steps.
 #pragma once
 
 #include <atomic>
@@ -60,7 +61,7 @@ class Engine {
     size_t chunk = 0;
     int64_t position = 0;
   };
-  // Callers of stage() that wait for one packing.
+  // A revision on its way into pages, and the callers of stage() that wait for it.
   struct Staging {
     std::vector<Reply<StageReport>> replies;
     StageReport report;
@@ -80,6 +81,7 @@ class Engine {
   void apply(Submit& command);
   void apply(Cancel& command);
   void apply(Stage& command);
+  void apply(Inspected& inspected);
   void apply(Packed& packed);
   void apply(Activate& command);
   void apply(Deactivate& command);
@@ -90,6 +92,7 @@ class Engine {
   void end(int64_t id, decltype(Event::what) last_event);
   void emit(int64_t id, decltype(Event::what) what) { events_.push_back({id, std::move(what)}); }
   void check(const StageRequest& request) const;
+  void end_staging(const std::string& revision, const std::optional<EngineError>& error);
 
   const EngineOptions options_;
   const Weights weights_;
@@ -113,8 +116,8 @@ class Engine {
   Sampler sampler_;
   std::vector<LogitRow> logit_rows_;
   std::vector<Event> events_;
-  std::unordered_map<int, Staging> staging_;  // by slot
-  std::string poisoned_by_;                   // message of the failure that ended all service; empty while healthy
+  std::unordered_map<std::string, Staging> staging_;  // by revision
+  std::string poisoned_by_;  // message of the failure that ended all service; empty while healthy
   std::function<void()> closed_;
 
   std::unique_ptr<Packer> packer_;

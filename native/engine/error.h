@@ -1,4 +1,5 @@
-// The one exception type of the engine. `code` is stable (native/types.ts lists them); the message is for people.
+// The one exception type of the engine. `code` is stable (native/types.ts lists them); the message is for
+// people.
 #pragma once
 
 #include <optional>

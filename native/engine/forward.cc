@@ -6,7 +6,8 @@
 
 namespace lorikeet {
 
-Forward::Forward(const Weights& weights, const Ops& ops, KvBlocks& kv, const SlotPool& slots, Threads& threads)
+Forward::Forward(const Weights& weights, const Ops& ops, KvBlocks& kv, const SlotPool& slots,
+                 Threads& threads)
     : weights_(weights), config_(weights.config), ops_(ops), kv_(kv), slots_(slots), threads_(threads) {}
 
 void Forward::run(const std::vector<Chunk>& chunks, const std::vector<int32_t>& logit_rows) {
@@ -25,8 +26,9 @@ void Forward::run(const std::vector<Chunk>& chunks, const std::vector<int32_t>& 
   const auto wanted = static_cast<int64_t>(logit_rows.size());
   wanted_.resize(static_cast<size_t>(wanted * config_.hidden));
   for (int64_t i = 0; i < wanted; ++i) {
-    ops_.rms_norm(wanted_.data() + i * config_.hidden, x_.data() + logit_rows[static_cast<size_t>(i)] * config_.hidden,
-                  weights_.norm.data(), config_.rms_eps, 1, config_.hidden);
+    ops_.rms_norm(wanted_.data() + i * config_.hidden,
+                  x_.data() + logit_rows[static_cast<size_t>(i)] * config_.hidden, weights_.norm.data(),
+                  config_.rms_eps, 1, config_.hidden);
   }
 }
 
@@ -65,7 +67,8 @@ void Forward::attention_block(int64_t layer) {
     float* qi = q + i * stride;
     float* ki = k + i * stride;
     if (!w.q_norm.empty()) ops_.rms_norm(qi, qi, w.q_norm.data(), config_.rms_eps, config_.heads, head_dim);
-    if (!w.k_norm.empty()) ops_.rms_norm(ki, ki, w.k_norm.data(), config_.rms_eps, config_.kv_heads, head_dim);
+    if (!w.k_norm.empty())
+      ops_.rms_norm(ki, ki, w.k_norm.data(), config_.rms_eps, config_.kv_heads, head_dim);
   }
 
   // rope
@@ -97,7 +100,8 @@ void Forward::ffn_block(int64_t layer) {
   linear(up_.data(), ffn, xb_.data(), w.up);
   lora(up_.data(), ffn, xb_.data(), layer, Module::kUp);
   threads_.split(rows_, ffn * 8, [&](int64_t begin, int64_t end, int) {
-    ops_.silu_mul(gate_.data() + begin * ffn, gate_.data() + begin * ffn, up_.data() + begin * ffn, (end - begin) * ffn);
+    ops_.silu_mul(gate_.data() + begin * ffn, gate_.data() + begin * ffn, up_.data() + begin * ffn,
+                  (end - begin) * ffn);
   });
 
   // down, added to the residual
@@ -114,9 +118,8 @@ void Forward::norm(float* y, const float* x, const std::vector<float>& weight) {
 }
 
 void Forward::linear(float* y, int64_t y_stride, const float* x, const Matrix& w) {
-  threads_.split(w.rows, rows_ * w.cols, [&](int64_t begin, int64_t end, int) {
-    ops_.linear(y, y_stride, x, w, rows_, begin, end);
-  });
+  threads_.split(w.rows, rows_ * w.cols,
+                 [&](int64_t begin, int64_t end, int) { ops_.linear(y, y_stride, x, w, rows_, begin, end); });
 }
 
 // y += scale * B A x for the rows of each slot that adapts this projection.
@@ -151,10 +154,12 @@ void Forward::store_kv(int64_t layer) {
   float* values = kv_.values(layer);
   for (int64_t i = 0; i < rows_; ++i) {
     const int64_t position = positions_[static_cast<size_t>(i)];
-    const int64_t block = sequences_[static_cast<size_t>(i)]->blocks[static_cast<size_t>(position / kBlockTokens)];
+    const int64_t block =
+        sequences_[static_cast<size_t>(i)]->blocks[static_cast<size_t>(position / kBlockTokens)];
     const float* k = qkv_.data() + i * stride + config_.q_dim();
     for (int64_t head = 0; head < config_.kv_heads; ++head) {
-      const int64_t at = ((block * config_.kv_heads + head) * kBlockTokens + position % kBlockTokens) * head_dim;
+      const int64_t at =
+          ((block * config_.kv_heads + head) * kBlockTokens + position % kBlockTokens) * head_dim;
       std::memcpy(keys + at, k + head * head_dim, head_bytes);
       std::memcpy(values + at, k + kv_dim + head * head_dim, head_bytes);
     }
@@ -173,8 +178,8 @@ void Forward::attend(int64_t layer) {
       const int64_t last = std::min(end - row * heads, heads);
       ops_.attention(attended_.data() + row * config_.q_dim(), qkv_.data() + row * stride, kv_.keys(layer),
                      kv_.values(layer), sequences_[static_cast<size_t>(row)]->blocks.data(),
-                     positions_[static_cast<size_t>(row)] + 1, heads, config_.kv_heads, head_dim, scale, first, last,
-                     scores);
+                     positions_[static_cast<size_t>(row)] + 1, heads, config_.kv_heads, head_dim, scale,
+                     first, last, scores);
     }
   });
 }

@@ -16,11 +16,12 @@ class Forward {
  public:
   Forward(const Weights& weights, const Ops& ops, KvBlocks& kv, const SlotPool& slots, Threads& threads);
 
-  // Computes the chunks' tokens and writes their keys and values. `logit_rows` are the rows (in the order of the
-  // chunks' tokens) whose logits are wanted afterwards.
+  // Computes the chunks' tokens and writes their keys and values. `logit_rows` are the rows (in the order of
+  // the chunks' tokens) whose logits are wanted afterwards.
   void run(const std::vector<Chunk>& chunks, const std::vector<int32_t>& logit_rows);
 
-  // Logits of logit_rows[begin .. end), at most kLogitRows of them: [end - begin, vocab]. Valid until the next call.
+  // Logits of logit_rows[begin .. end), at most kLogitRows of them: [end - begin, vocab]. Valid until the
+  // next call.
   std::span<const float> logits(int64_t begin, int64_t end);
   static constexpr int64_t kLogitRows = 32;
 
@@ -60,16 +61,16 @@ class Forward {
   std::vector<int32_t> row_index_;
   std::vector<float> request_scales_, scales_;  // beside row_index_
 
-  std::vector<float> x_;         // [rows, hidden]
-  std::vector<float> xb_;        // [rows, hidden], normed
-  std::vector<float> qkv_;       // [rows, q_dim + 2 * kv_dim]
-  std::vector<float> attended_;  // [rows, q_dim]
-  std::vector<float> gate_, up_; // [rows, ffn]
-  std::vector<float> out_;       // [rows, hidden], of o and down
-  std::vector<float> h_;         // [rows, kPageRanks]
-  std::vector<float> scores_;    // [threads, context]
-  std::vector<float> wanted_;    // [logit_rows, hidden]
-  std::vector<float> logits_;    // [kLogitRows, vocab]
+  std::vector<float> x_;          // [rows, hidden]
+  std::vector<float> xb_;         // [rows, hidden], normed
+  std::vector<float> qkv_;        // [rows, q_dim + 2 * kv_dim]
+  std::vector<float> attended_;   // [rows, q_dim]
+  std::vector<float> gate_, up_;  // [rows, ffn]
+  std::vector<float> out_;        // [rows, hidden], of o and down
+  std::vector<float> h_;          // [rows, kPageRanks]
+  std::vector<float> scores_;     // [threads, context]
+  std::vector<float> wanted_;     // [logit_rows, hidden]
+  std::vector<float> logits_;     // [kLogitRows, vocab]
 };
 
 }  // namespace lorikeet

@@ -39,7 +39,7 @@ struct Close {
   std::function<void()> done;
 };
 
-using Command = std::variant<Submit, Cancel, Stage, Packed, Activate, Deactivate, Release, Close>;
+using Command = std::variant<Submit, Cancel, Stage, Inspected, Packed, Activate, Deactivate, Release, Close>;
 
 class Inbox {
  public:

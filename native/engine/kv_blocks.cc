@@ -14,7 +14,8 @@ KvBlocks::KvBlocks(const ModelConfig& config, int64_t bytes) {
   total_ = std::min<int64_t>(bytes / block_bytes, std::numeric_limits<int32_t>::max());
   if (total_ < 1) {
     throw EngineError::invalid("kvBytes", "Expected at least " + std::to_string(block_bytes) +
-                                              " (one block) for kvBytes but received " + std::to_string(bytes));
+                                              " (one block) for kvBytes but received " +
+                                              std::to_string(bytes));
   }
   layer_floats_ = total_ * block_floats;
   memory_ = MappedMemory::anonymous(static_cast<size_t>(total_ * block_bytes));

@@ -15,7 +15,7 @@ namespace lorikeet {
 MappedMemory MappedMemory::file(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) throw EngineError::invalid("files", "Cannot open " + path + ": " + std::strerror(errno));
-  struct stat status {};
+  struct stat status{};
   MappedMemory memory;
   if (::fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0) {
     memory.bytes_ = static_cast<size_t>(status.st_size);
@@ -33,10 +33,11 @@ MappedMemory MappedMemory::file(const std::string& path) {
 
 MappedMemory MappedMemory::anonymous(size_t bytes) {
   MappedMemory memory;
-  void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* data =
+      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED) {
-    throw EngineError::invalid("options", "Cannot reserve " + std::to_string(bytes) + " bytes of address space: " +
-                                              std::strerror(errno));
+    throw EngineError::invalid("options", "Cannot reserve " + std::to_string(bytes) +
+                                              " bytes of address space: " + std::strerror(errno));
   }
   memory.data_ = data;
   memory.bytes_ = bytes;

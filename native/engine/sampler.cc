@@ -36,7 +36,9 @@ bool all_finite(std::span<const float> logits) {
 }
 
 Sampler::Sampler(int64_t vocab)
-    : changed_(static_cast<size_t>(vocab)), counts_(static_cast<size_t>(vocab)), weights_(static_cast<size_t>(vocab)) {
+    : changed_(static_cast<size_t>(vocab)),
+      counts_(static_cast<size_t>(vocab)),
+      weights_(static_cast<size_t>(vocab)) {
   candidates_.reserve(static_cast<size_t>(vocab));
 }
 
@@ -57,15 +59,16 @@ TokenLogprobs Sampler::score(std::span<const float> logits, int32_t token, int64
     const float y = logits[static_cast<size_t>(b)];
     return x > y || (x == y && a < b);
   };
-  std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<int64_t>(count), candidates_.end(), likelier);
+  std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<int64_t>(count), candidates_.end(),
+                    likelier);
   for (size_t i = 0; i < count; ++i) {
     scores.top.emplace_back(candidates_[i], logits[static_cast<size_t>(candidates_[i])] - log_sum);
   }
   return scores;
 }
 
-int32_t Sampler::sample(std::span<const float> logits, const SamplingParams& params, std::span<const int32_t> tokens,
-                        int64_t prompt_length) {
+int32_t Sampler::sample(std::span<const float> logits, const SamplingParams& params,
+                        std::span<const int32_t> tokens, int64_t prompt_length) {
   if (params.temperature == 0 && !params.changes_logits()) return argmax(logits);
   std::copy(logits.begin(), logits.end(), changed_.begin());
   apply_penalties(params, tokens, prompt_length);
@@ -73,8 +76,10 @@ int32_t Sampler::sample(std::span<const float> logits, const SamplingParams& par
   return draw(params, uniform_at(params.seed, tokens.size()));
 }
 
-// The repetition penalty counts prompt and answer (as transformers does), the other two the answer alone (OpenAI).
-void Sampler::apply_penalties(const SamplingParams& params, std::span<const int32_t> tokens, int64_t prompt_length) {
+// The repetition penalty counts prompt and answer (as transformers does), the other two the answer alone
+// (OpenAI).
+void Sampler::apply_penalties(const SamplingParams& params, std::span<const int32_t> tokens,
+                              int64_t prompt_length) {
   if (params.repetition_penalty != 1) {
     for (const int32_t token : tokens) {
       if (counts_[static_cast<size_t>(token)]++ > 0) continue;
@@ -125,17 +130,20 @@ double Sampler::cut(const SamplingParams& params, double total) {
     return weight(a) > weight(b) || (weight(a) == weight(b) && a < b);
   };
   const bool limited = params.top_k > 0;
-  const size_t limit = std::min(candidates_.size(), limited ? static_cast<size_t>(params.top_k) : candidates_.size());
+  const size_t limit =
+      std::min(candidates_.size(), limited ? static_cast<size_t>(params.top_k) : candidates_.size());
   size_t sorted = limited ? limit : std::min(limit, size_t{64});
   for (;;) {
-    std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<int64_t>(sorted), candidates_.end(), likelier);
+    std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<int64_t>(sorted),
+                      candidates_.end(), likelier);
     if (limited) {
       total = 0;
       for (size_t i = 0; i < limit; ++i) total += weight(candidates_[i]);
     }
     size_t kept = 0;
     double sum = 0;
-    while (kept < sorted && (kept == 0 || (sum < params.top_p * total && weight(candidates_[kept]) >= params.min_p))) {
+    while (kept < sorted &&
+           (kept == 0 || (sum < params.top_p * total && weight(candidates_[kept]) >= params.min_p))) {
       sum += weight(candidates_[kept++]);
     }
     if (kept < sorted || sorted == limit) {

@@ -16,8 +16,8 @@ class Sampler {
   // Log-softmax of the raw logits: of `token`, and the `top` most likely ones.
   TokenLogprobs score(std::span<const float> logits, int32_t token, int64_t top);
 
-  // The next token after `tokens`, whose first `prompt_length` are the prompt. A draw depends on the seed and the
-  // position only, so a preempted sequence continues as it would have.
+  // The next token after `tokens`, whose first `prompt_length` are the prompt. A draw depends on the seed and
+  // the position only, so a preempted sequence continues as it would have.
   int32_t sample(std::span<const float> logits, const SamplingParams& params, std::span<const int32_t> tokens,
                  int64_t prompt_length);
 
@@ -26,10 +26,10 @@ class Sampler {
   int32_t draw(const SamplingParams& params, double uniform);
   double cut(const SamplingParams& params, double total);
 
-  std::vector<float> changed_;        // [vocab]
-  std::vector<int32_t> counts_;       // [vocab], zero between calls
-  std::vector<double> weights_;       // [vocab], unnormalised probabilities
-  std::vector<int32_t> candidates_;   // token ids
+  std::vector<float> changed_;       // [vocab]
+  std::vector<int32_t> counts_;      // [vocab], zero between calls
+  std::vector<double> weights_;      // [vocab], unnormalised probabilities
+  std::vector<int32_t> candidates_;  // token ids
 };
 
 bool all_finite(std::span<const float> logits);

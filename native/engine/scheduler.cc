@@ -16,7 +16,8 @@ void Scheduler::add(std::unique_ptr<Sequence> sequence) {
 
 std::unique_ptr<Sequence> Scheduler::take_out(int64_t id) {
   const auto take = [&](auto& list) -> std::unique_ptr<Sequence> {
-    const auto found = std::find_if(list.begin(), list.end(), [id](const auto& s) { return s->request.id == id; });
+    const auto found =
+        std::find_if(list.begin(), list.end(), [id](const auto& s) { return s->request.id == id; });
     if (found == list.end()) return nullptr;
     std::unique_ptr<Sequence> sequence = std::move(*found);
     list.erase(found);

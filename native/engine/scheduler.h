@@ -1,4 +1,5 @@
-// Continuous batching: which tokens of which sequences run in the next step. Decides only; does no arithmetic.
+// Continuous batching: which tokens of which sequences run in the next step. Decides only; does no
+// arithmetic.
 #pragma once
 
 #include <deque>
@@ -16,7 +17,7 @@ struct Sequence {
   std::vector<int32_t> tokens;  // prompt, then what was generated
   int64_t computed = 0;         // tokens whose keys and values are in the cache
   std::vector<int32_t> blocks;
-  int slot = -1;                // leased; -1 for the base
+  int slot = -1;  // leased; -1 for the base
   std::vector<TokenLogprobs> prompt_scores;
   bool prompt_reported = false;
   int64_t arrival = 0;

@@ -39,7 +39,8 @@ SlotPool::SlotPool(const ModelConfig& config, int64_t slots, int64_t max_rank) :
   for (Group& group : groups_) {
     group.memory = MappedMemory::anonymous(static_cast<size_t>(pages * group.page_floats) * sizeof(float));
     group.free.resize(static_cast<size_t>(pages));
-    for (int64_t i = 0; i < pages; ++i) group.free[static_cast<size_t>(i)] = static_cast<int32_t>(pages - 1 - i);
+    for (int64_t i = 0; i < pages; ++i)
+      group.free[static_cast<size_t>(i)] = static_cast<int32_t>(pages - 1 - i);
     page_total_ += pages;
   }
   slots_.resize(static_cast<size_t>(slots));
@@ -86,14 +87,16 @@ std::optional<int> SlotPool::least_recently_used() const {
   return oldest;
 }
 
-SlotPool::Reservation SlotPool::reserve(const std::string& revision, const std::vector<StageModule>& modules) {
+SlotPool::Reservation SlotPool::reserve(const std::string& revision,
+                                        const std::vector<StageModule>& modules) {
   const std::vector<int64_t> needed = pages_needed(modules);
   Reservation reservation;
   while (!fits(needed)) {
     const std::optional<int> victim = least_recently_used();
     if (!victim) {
       throw EngineError("no_capacity", "No slot or pages are free for " + revision + ": all " +
-                                           std::to_string(slots_.size()) + " slots are leased or being staged");
+                                           std::to_string(slots_.size()) +
+                                           " slots are leased or being staged");
     }
     reservation.evicted.push_back(at(*victim).revision);
     free(*victim);
@@ -119,7 +122,8 @@ SlotPool::Reservation SlotPool::reserve(const std::string& revision, const std::
   for (size_t i = 0; i < modules.size(); ++i) {
     const StageModule& m = modules[i];
     const Place& p = place(m.module);
-    slot.modules[static_cast<size_t>(m.layer * kModules + static_cast<int64_t>(m.module))] = {m.rank, m.scale};
+    slot.modules[static_cast<size_t>(m.layer * kModules + static_cast<int64_t>(m.module))] = {m.rank,
+                                                                                              m.scale};
     for (int64_t rank0 = 0; rank0 < m.rank; rank0 += kPageRanks) {
       const auto group_pages = static_cast<size_t>(m.layer * kGroups + p.group);
       float* page = page_address(p.group, slot.pages[group_pages][static_cast<size_t>(rank0 / kPageRanks)]);
@@ -175,10 +179,12 @@ Factor SlotPool::factor(int slot, int64_t layer, Module module, int64_t page) co
   return {base + p.a_offset, base + p.b_offset, ranks};
 }
 
-// A NaN at the head of each row of A makes every product of a stale reader NaN, and costs no more than the rows.
+// A NaN at the head of each row of A makes every product of a stale reader NaN, and costs no more than the
+// rows.
 void SlotPool::poison(const Slot& slot, int64_t layer, Module module) {
   const Place& p = place(module);
-  const int64_t rank = slot.modules[static_cast<size_t>(layer * kModules + static_cast<int64_t>(module))].rank;
+  const int64_t rank =
+      slot.modules[static_cast<size_t>(layer * kModules + static_cast<int64_t>(module))].rank;
   for (int64_t r = 0; r < rank; ++r) {
     const auto group_pages = static_cast<size_t>(layer * kGroups + p.group);
     float* page = page_address(p.group, slot.pages[group_pages][static_cast<size_t>(r / kPageRanks)]);

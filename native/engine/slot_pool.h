@@ -1,13 +1,15 @@
-// Slots and pages for the revisions of adapters. A page holds up to 16 ranks of one module group of one layer:
+// Slots and pages for the revisions of adapters. A page holds up to 16 ranks of one module group of one
+// layer:
 //
-//   page of a group = [A of its 1st module [16, in] | A of its 2nd ... | B of its 1st module [out, 16] | B of its 2nd ...]
+//   page of a group = [A of its 1st module [16, in] | A of its 2nd ... | B of its 1st module [out, 16] | B of
+//   its 2nd ...]
 //
 // Page p of a module holds its ranks 16 p .. 16 p + 15, so memory follows the true rank. A slot is
 //
 //   free -> staging -> ready -> (retired while leases > 0) -> free
 //
-// and its pages are written only while it is staging, when no sequence can read them. Engine thread only, except
-// for the page memory itself, which the packer writes through PackTarget.
+// and its pages are written only while it is staging, when no sequence can read them. Engine thread only,
+// except for the page memory itself, which the packer writes through PackTarget.
 #pragma once
 
 #include <array>
@@ -106,7 +108,7 @@ class SlotPool {
     uint64_t last_used = 0;
     int64_t page_count = 0;
     bool zero_effect = false;
-    std::vector<Adapted> modules;              // [layers, kModules]
+    std::vector<Adapted> modules;             // [layers, kModules]
     std::vector<std::vector<int32_t>> pages;  // [layers, kGroups]
   };
 

@@ -1,5 +1,5 @@
-// A small pool that splits an op over [begin, end). Ops keep their bits under any split (kernels/ops.h), so results
-// do not depend on the number of threads. Workers sleep between ops: an idle engine costs no CPU.
+// A small pool that splits an op over [begin, end). Ops keep their bits under any split (kernels/ops.h), so
+// results do not depend on the number of threads. Workers sleep between ops: an idle engine costs no CPU.
 #pragma once
 
 #include <condition_variable>
@@ -19,17 +19,20 @@ class Threads {
 
   int count() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Calls fn(begin, end, worker) on disjoint ranges that cover [0, n). `cost` is the multiplications of one item;
-  // little work stays on the calling thread. fn must not throw.
+  // Calls fn(begin, end, worker) on disjoint ranges that cover [0, n). `cost` is the multiplications of one
+  // item; little work stays on the calling thread. fn must not throw.
   template <typename Fn>
   void split(int64_t n, int64_t cost, Fn&& fn) {
     if (workers_.empty() || n < 2 || n * cost < kWorthWaking) {
       fn(int64_t{0}, n, 0);
       return;
     }
-    dispatch(n, [](void* context, int64_t begin, int64_t end, int worker) {
-      (*static_cast<std::remove_reference_t<Fn>*>(context))(begin, end, worker);
-    }, &fn);
+    dispatch(
+        n,
+        [](void* context, int64_t begin, int64_t end, int worker) {
+          (*static_cast<std::remove_reference_t<Fn>*>(context))(begin, end, worker);
+        },
+        &fn);
   }
 
  private:

@@ -55,8 +55,8 @@ class Opener {
 
   const std::byte* bytes(const FileTensor& tensor, const Shape& shape, const std::string& name) {
     if (tensor.shape != shape) {
-      throw EngineError::invalid(prefix_ + name, "Expected shape " + text_of(shape) + " for " + prefix_ + name +
-                                                     " but received " + text_of(tensor.shape));
+      throw EngineError::invalid(prefix_ + name, "Expected shape " + text_of(shape) + " for " + prefix_ +
+                                                     name + " but received " + text_of(tensor.shape));
     }
     if (tensor.file < 0 || tensor.file >= static_cast<int64_t>(weights_.files.size())) {
       throw EngineError::invalid(prefix_ + name, "Expected a file index for " + prefix_ + name);
@@ -68,11 +68,11 @@ class Opener {
     const bool inside = tensor.offset >= 0 && tensor.bytes == count * dtype_bytes(tensor.dtype) &&
                         tensor.offset <= size && tensor.bytes <= size - tensor.offset;
     if (!inside) {
-      throw EngineError::invalid(prefix_ + name, "Expected " + std::to_string(count * dtype_bytes(tensor.dtype)) +
-                                                     " bytes within a file of " + std::to_string(size) + " for " +
-                                                     prefix_ + name + " but received " +
-                                                     std::to_string(tensor.bytes) + " at " +
-                                                     std::to_string(tensor.offset));
+      throw EngineError::invalid(
+          prefix_ + name, "Expected " + std::to_string(count * dtype_bytes(tensor.dtype)) +
+                              " bytes within a file of " + std::to_string(size) + " for " + prefix_ + name +
+                              " but received " + std::to_string(tensor.bytes) + " at " +
+                              std::to_string(tensor.offset));
     }
     return file.data() + tensor.offset;
   }
@@ -128,7 +128,8 @@ class Opener {
     weights_.rope_sin.resize(weights_.rope_cos.size());
     for (int64_t position = 0; position < config_.context; ++position) {
       for (int64_t j = 0; j < half; ++j) {
-        // The angle is a float32 product, as in the models' own code; at long positions the rounding is visible.
+        // The angle is a float32 product, as in the models' own code; at long positions the rounding is
+        // visible.
         const float angle = static_cast<float>(position) * config_.rope_inv_freq[static_cast<size_t>(j)];
         const auto at = static_cast<size_t>(position * half + j);
         weights_.rope_cos[at] = static_cast<float>(std::cos(angle)) * config_.rope_attention_scale;
