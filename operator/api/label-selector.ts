@@ -12,7 +12,11 @@ const Requirement = z.object({
 });
 
 export const LabelSelector = z.object({
-  matchLabels: z.record(Key, Value).optional().describe('Labels that must all be there with these values.'),
+  matchLabels: z
+    .record(Key, Value)
+    .meta({ maxProperties: 64 })
+    .optional()
+    .describe('Labels that must all be there with these values.'),
   matchExpressions: z.array(Requirement).max(32).optional().describe('Requirements that must all hold.'),
 });
 export type LabelSelector = z.infer<typeof LabelSelector>;
