@@ -1,4 +1,5 @@
-import type { Engine, EngineEvent, EngineOptions, GenerateRequest, NativeAddon } from '../../native/types.ts';
+import { createEngine } from '../../native/index.ts';
+import type { Engine, EngineEvent, EngineOptions, GenerateRequest } from '../../native/types.ts';
 import { EventQueue } from './event-queue.ts';
 
 /** Events of one request, in order: accepted or failed first, finished or failed last. */
@@ -16,8 +17,8 @@ export class Door {
   private nextId = 1;
   private failure: string | null = null;
 
-  static open(options: EngineOptions, addon: NativeAddon): Door {
-    return new Door((onEvents) => addon.createEngine(options, onEvents));
+  static open(options: EngineOptions): Door {
+    return new Door((onEvents) => createEngine(options, onEvents));
   }
 
   constructor(start: (onEvents: (events: EngineEvent[]) => void) => Engine) {

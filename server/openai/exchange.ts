@@ -36,11 +36,9 @@ export async function answer(serving: Serving, exchange: Exchange, reply: Fastif
   reply.raw.once('close', () => controller.abort(new ClientGone('The connection is closed.')));
   const resolved = serving.adapters.resolve(exchange.model);
   const generations = exchange.choices.map(({ plan }) => plan.generation);
-  const { lora, leases } = await takeIn(
-    serving,
-    { model: exchange.model, resolved, generations },
-    controller.signal,
-  );
+  const request = { model: exchange.model, resolved, generations };
+  const taken = await takeIn(serving, request, controller.signal);
+  const { lora } = taken;
   if (lora !== null) {
     void reply.header('x-lora-revision', lora.revision);
     if (lora.step !== null) void reply.header('x-lora-step', String(lora.step));
@@ -128,8 +126,7 @@ class Run {
   }
 
   private count(piece: Piece): void {
-    if (this.completionTokens === 0)
-      this.serving.metrics.firstToken((performance.now() - this.startedAt) / 1000);
+    if (this.completionTokens === 0 && piece.tokens.length > 0) this.onFirstToken();
     this.completionTokens += piece.tokens.length;
   }
 

@@ -10,7 +10,7 @@ export type Resolved =
   | { kind: 'revision'; name: string; digest: string; step: number | null };
 
 /** What the serving API asks of the registry of adapters. */
-export interface Adapters {
+export interface AdapterLookup {
   /** Throws `adapter_not_found` or `revision_not_found`. */
   resolve(model: string): Resolved;
   describe(name: string, digest: string): { name: string; revision: string; step: number | null };
@@ -36,7 +36,7 @@ export type NotReady = { code: string; message: string } | null;
 export interface Serving {
   model: BaseModel;
   door: Pick<Door, 'generate' | 'failed'>;
-  adapters: Adapters;
+  adapters: AdapterLookup;
   tokenizer: Tokenizer;
   template: ChatTemplate | null;
   metrics: Metrics;

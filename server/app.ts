@@ -1,0 +1,134 @@
+import type { AddressInfo } from 'node:net';
+import { basename, resolve } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { FastifyInstance } from 'fastify';
+import type { Logger } from 'pino';
+import { buildAdminApp } from './adapters/admin-app.ts';
+import { putDirectory } from './adapters/load-directory.ts';
+import { Registry } from './adapters/registry.ts';
+import { adminToken } from './admin-token.ts';
+import type { ServerConfig } from './config.ts';
+import { Door } from './engine/door.ts';
+import { timedEngine } from './engine/timed-engine.ts';
+
+import { type LoadedModel, loadModel } from './model/load.ts';
+import type { BaseModel, NotReady } from './openai/serving.ts';
+import { buildServingApp } from './openai/serving-app.ts';
+import { createMetrics, type Metrics } from './telemetry/metrics.ts';
+import { ChatTemplate } from './text/chat-template.ts';
+import { Tokenizer } from './text/tokenizer.ts';
+
+/** For clients to read the error that ended their stream, before they are cut off. */
+const LAST_BYTES_MS = 100;
+
+export interface Server {
+  listening: { serving: string; admin: string };
+  /** Takes no new requests, lets running ones finish within the deadline, then ends the engine. */
+  close(deadlineMs: number): Promise<void>;
+}
+
+/** Opens the model, loads the adapters of the command line, and listens. */
+export async function startServer(config: ServerConfig, log: Logger): Promise<Server> {
+  const token = await adminToken(config.adminTokenFile);
+  const loaded = await loadModel(config.model);
+  const tokenizer = await Tokenizer.load(config.model);
+  const template = await ChatTemplate.load(config.model);
+  const door = openDoor(config, loaded);
+  const model = describeBase(config, loaded, door);
+  let shuttingDown = false;
+
+  const registry = new Registry({
+    engine: timedEngine(door.engine, () => metrics),
+    onFreed: (listener) => door.onFreed(listener),
+    baseModel: { name: model.name, digest: loaded.digest, geometry: loaded.geometry },
+    limits: { hostBytes: config.hostBytes, maxRank: config.maxRank, maxAdapterBytes: config.maxAdapterBytes },
+    log,
+  });
+  const metrics = openMetrics(model.name, door, registry);
+  for (const { name, dir } of config.adapters) await putDirectory(registry, name, dir);
+
+  const notReady = (): NotReady => {
+    if (shuttingDown) return { code: 'shutting_down', message: 'The server is shutting down.' };
+    if (door.failed !== null) return { code: 'engine_failed', message: 'The engine failed.' };
+    if (config.readyWhen === 'serving' || registry.seeded) return null;
+    return { code: 'not_seeded', message: 'The operator has not said yet that all adapters are here.' };
+  };
+  const serving = buildServingApp({
+    model,
+    door,
+    adapters: registry,
+    tokenizer,
+    template,
+    metrics,
+    notReady,
+    log,
+  });
+  const admin = buildAdminApp({ registry, token: token.value, log });
+  const listening = {
+    serving: await listen(serving, config.host, config.port),
+    admin: await listen(admin, config.adminHost, config.adminPort),
+  };
+  const { backend } = door.engine.info;
+  log.info({ model: model.name, backend, ...listening, adminTokenFile: token.path }, 'serving');
+
+  return {
+    listening,
+    async close(deadlineMs) {
+      shuttingDown = true;
+      await closeWithin(deadlineMs, serving, door);
+      admin.server.closeAllConnections();
+      await admin.close();
+      await token.remove();
+    },
+  };
+}
+
+function openDoor(config: ServerConfig, loaded: LoadedModel): Door {
+  const { backend, slots, maxRank, kvBytes, maxBatch, maxBatchTokens, maxWaiting, threads } = config;
+  const bounds = { slots, maxRank, kvBytes, maxBatch, maxBatchTokens, maxWaiting, threads };
+  return Door.open({ model: loaded.descriptor, backend, ...bounds });
+}
+
+function describeBase(config: ServerConfig, loaded: LoadedModel, door: Door): BaseModel {
+  const { kvBlocks, blockTokens } = door.engine.info;
+  return {
+    name: config.servedModelName ?? basename(resolve(config.model)),
+    createdAt: Math.floor(Date.now() / 1000),
+    maxTokens: Math.min(loaded.contextTokens, kvBlocks * blockTokens),
+    vocabSize: loaded.descriptor.config.vocabSize,
+    eosTokenIds: loaded.eosTokenIds,
+  };
+}
+
+function openMetrics(baseModel: string, door: Door, registry: Registry): Metrics {
+  const { blockTokens, kvBlocks, pages } = door.engine.info;
+  return createMetrics({
+    baseModel,
+    blockTokens,
+    kvBlocks,
+    pages,
+    snapshot: () => door.engine.snapshot(),
+    residency: () => registry.residency(),
+  });
+}
+
+async function listen(app: FastifyInstance, host: string, port: number): Promise<string> {
+  await app.listen({ host, port });
+  const address = app.server.address() as AddressInfo;
+  const shownHost = address.family === 'IPv6' ? `[${address.address}]` : address.address;
+  return `http://${shownHost}:${address.port}`;
+}
+
+/** Closing the app ends with its last response. Past the deadline the engine is closed, which ends them all. */
+async function closeWithin(deadlineMs: number, serving: FastifyInstance, door: Door): Promise<void> {
+  const cancel = new AbortController();
+  const late = delay(deadlineMs, 'late', { signal: cancel.signal }).catch(() => undefined);
+  const closed = serving.close();
+  const outcome = await Promise.race([closed, late]);
+  cancel.abort();
+  await door.close();
+  if (outcome !== 'late') return;
+  await delay(LAST_BYTES_MS);
+  serving.server.closeAllConnections();
+  await closed;
+}

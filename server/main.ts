@@ -1,0 +1,46 @@
+import { type Server, startServer } from './app.ts';
+import { ConfigError, helpText, parseConfig } from './config.ts';
+import { ModelError } from './model/errors.ts';
+import { createLog } from './telemetry/log.ts';
+
+const EXIT_FAILED = 1;
+const EXIT_MISUSED = 2;
+
+async function main(): Promise<void> {
+  const config = parseConfig(process.argv.slice(2), process.env);
+  if (config === null) {
+    process.stdout.write(helpText());
+    return;
+  }
+  const log = createLog(config.logLevel);
+  const die = (error: unknown, message: string) => {
+    log.fatal({ err: error }, message);
+    process.exit(EXIT_FAILED);
+  };
+  process.on('unhandledRejection', (error) => die(error, 'unhandled rejection'));
+  process.on('uncaughtException', (error) => die(error, 'uncaught exception'));
+
+  const server = await startServer(config, log);
+  process.stdout.write(`${JSON.stringify({ listening: server.listening })}\n`);
+
+  let stopping = false;
+  const stop = (signal: string) => {
+    if (stopping) return;
+    stopping = true;
+    log.info({ signal, deadlineMs: config.shutdownTimeoutMs }, 'shutting down');
+    stopServer(server, config.shutdownTimeoutMs).catch((error) => die(error, 'shutdown failed'));
+  };
+  process.on('SIGTERM', stop);
+  process.on('SIGINT', stop);
+}
+
+async function stopServer(server: Server, deadlineMs: number): Promise<void> {
+  await server.close(deadlineMs);
+  process.exit(0);
+}
+
+main().catch((error: unknown) => {
+  const misused = error instanceof ConfigError || error instanceof ModelError;
+  process.stderr.write(`${misused ? error.message : error instanceof Error ? error.stack : String(error)}\n`);
+  process.exit(error instanceof ConfigError ? EXIT_MISUSED : EXIT_FAILED);
+});
