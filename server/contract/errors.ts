@@ -15,6 +15,7 @@ export const ERROR_STATUS = {
   route_not_found: 404,
   adapter_not_found: 404,
   revision_not_found: 404,
+  method_not_allowed: 405,
   request_timeout: 408,
   step_not_newer: 409,
   stale_fence: 409,

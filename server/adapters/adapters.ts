@@ -1,0 +1,134 @@
+import type { Fence } from '../contract/adapter-api.ts';
+import { LorikeetError } from '../contract/errors.ts';
+
+/** One revision under one served name. */
+export interface Revision {
+  digest: string;
+  step: number | null;
+  /** Asked to go, but sequences still run on it. */
+  retired: boolean;
+  bytes: number;
+  rank: number;
+  modules: string[];
+  /** Unix seconds. */
+  createdAt: number;
+  /** Grows with each activation in the pod; null where it was never current. */
+  activation: number | null;
+}
+
+export interface Adapter {
+  name: string;
+  current: string | null;
+  /** Of the activation that made `current` current; null where no operator did. */
+  fence: Fence | null;
+  /** The highest that was ever seen for this name: what an operator's call must not be below. */
+  highestFence: Fence | null;
+  revisions: Map<string, Revision>;
+}
+
+/** The served names of a pod and their revisions. Decides and remembers; knows no engine and no bytes. */
+export class Adapters {
+  readonly #byName = new Map<string, Adapter>();
+  #activations = 0;
+
+  all(): Adapter[] {
+    return [...this.#byName.values()];
+  }
+
+  find(name: string): Adapter | undefined {
+    return this.#byName.get(name);
+  }
+
+  /** Puts a revision under a name. The same digest again keeps what is known and takes the later step. */
+  add(name: string, revision: Revision): Revision {
+    const adapter = this.#byName.get(name) ?? {
+      name,
+      current: null,
+      fence: null,
+      highestFence: null,
+      revisions: new Map<string, Revision>(),
+    };
+    this.#byName.set(name, adapter);
+    const known = adapter.revisions.get(revision.digest);
+    if (known === undefined) {
+      adapter.revisions.set(revision.digest, revision);
+      return revision;
+    }
+    known.retired = false;
+    if (revision.step !== null && revision.step > (known.step ?? -1)) known.step = revision.step;
+    return known;
+  }
+
+  makeCurrent(adapter: Adapter, digest: string, fence: Fence | null): void {
+    const revision = adapter.revisions.get(digest);
+    if (revision === undefined) return;
+    revision.activation = ++this.#activations;
+    adapter.current = digest;
+    adapter.fence = fence;
+    if (fence !== null) adapter.highestFence = fence;
+  }
+
+  /** Takes a revision from a name, and the name away with its last one. */
+  remove(adapter: Adapter, digest: string): void {
+    if (adapter.current === digest) adapter.current = null;
+    adapter.revisions.delete(digest);
+    if (adapter.revisions.size === 0) this.#byName.delete(adapter.name);
+  }
+
+  /** Served names under which a revision is, other than as a retired one. */
+  namesOf(digest: string): Adapter[] {
+    return this.all().filter((adapter) => adapter.revisions.get(digest)?.retired === false);
+  }
+
+  isCurrent(digest: string): boolean {
+    return this.all().some(({ current }) => current === digest);
+  }
+}
+
+/** Earlier current revisions beyond the `keep` last ones. What was never current is not superseded and stays. */
+export function superseded(adapter: Adapter, keep: number): Revision[] {
+  return [...adapter.revisions.values()]
+    .filter(
+      ({ digest, activation, retired }) => digest !== adapter.current && activation !== null && !retired,
+    )
+    .sort((a, b) => (b.activation ?? 0) - (a.activation ?? 0))
+    .slice(keep);
+}
+
+/** The revision that `selector` pins: `step-<n>` or the first digits of the digest. */
+export function findPinned(adapter: Adapter, selector: string): Revision | undefined {
+  const revisions = [...adapter.revisions.values()].filter(({ retired }) => !retired);
+  const step = /^step-(\d+)$/.exec(selector)?.[1];
+  if (step !== undefined) return revisions.findLast((revision) => revision.step === Number(step));
+  const digits = /^(?:sha256:)?([0-9a-f]{6,64})$/.exec(selector)?.[1];
+  if (digits === undefined) return undefined;
+  const found = revisions.filter(({ digest }) => digest.startsWith(`sha256:${digits}`));
+  return found.length === 1 ? found[0] : undefined;
+}
+
+/** A step must grow within an adapter; the same content again is a retry. */
+export function requireNewerStep(
+  adapter: Adapter | undefined,
+  step: number | null,
+  digest: string | null,
+): void {
+  const current = adapter?.current ? adapter.revisions.get(adapter.current) : undefined;
+  if (step === null || current === undefined || current.step === null || current.digest === digest) return;
+  if (step > current.step) return;
+  throw new LorikeetError('step_not_newer', `Expected a step above ${current.step} but received ${step}`, {
+    field: 'x-lora-step',
+    expected: `above ${current.step}`,
+    actual: step,
+  });
+}
+
+/** Compare-and-swap; undefined asks for no check, `*` for any revision to be current. */
+export function requireCurrent(adapter: Adapter | undefined, expected: string | null | undefined): void {
+  const actual = adapter?.current ?? null;
+  if (expected === undefined || expected === actual || (expected === '*' && actual !== null)) return;
+  throw new LorikeetError('precondition_failed', `Expected ${expected} to be current but ${actual} is`, {
+    field: 'expectCurrent',
+    expected,
+    actual,
+  });
+}

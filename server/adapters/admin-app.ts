@@ -1,0 +1,149 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
+import type { ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import fastify, {
+  type FastifyError,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+} from 'fastify';
+import type { Logger } from 'pino';
+import { type ErrorCode, LorikeetError } from '../contract/errors.ts';
+import type { Registry } from './registry.ts';
+import { bodyDeadlineMs } from './request-body.ts';
+import { registerAdminRoutes } from './routes.ts';
+
+const HEADER_BYTES_MAX = 32 << 10;
+const HEADERS_MS_MAX = 10_000;
+const IDLE_MS_MAX = 60_000;
+/** How long the rest of a refused body is read, so that the client comes to read the refusal. */
+const LINGER_MS = 5_000;
+const CONNECTIONS_MAX = 256;
+const RETRY_AFTER_SECONDS = 1;
+const PUBLIC_ROUTES = new Set(['/healthz']);
+
+export interface AdminAppOptions {
+  registry: Registry;
+  /** Every call but those of public routes carries it as bearer token. */
+  token: string;
+  log: Logger;
+}
+
+/** The admin API as an app of its own port; nothing but /healthz answers without the token. */
+export function buildAdminApp({ registry, token, log }: AdminAppOptions): FastifyInstance {
+  const app = fastify({
+    logger: false,
+    connectionTimeout: IDLE_MS_MAX,
+    requestTimeout: bodyDeadlineMs(registry.limits.maxAdapterBytes) + HEADERS_MS_MAX,
+    bodyLimit: registry.limits.maxAdapterBytes,
+    routerOptions: { maxParamLength: 256 },
+    http: {
+      maxHeaderSize: HEADER_BYTES_MAX,
+      headersTimeout: HEADERS_MS_MAX,
+      connectionsCheckingInterval: 2_000,
+    },
+    clientErrorHandler: refuseConnection,
+    frameworkErrors: (error, _request, reply) => refuse(reply, fromFramework(error)),
+  });
+  app.server.maxConnections = CONNECTIONS_MAX;
+  app.removeAllContentTypeParsers();
+  // Handlers read the raw request themselves, within their own limits.
+  app.addContentTypeParser('*', (_request, _body, done) => done(null));
+  app.addHook('onRequest', bearerHook(token));
+  app.addHook('onResponse', async (request) => drain(request));
+  app.setNotFoundHandler((request, reply) => {
+    const { method } = request;
+    const message = `No route ${method} ${JSON.stringify(request.url.slice(0, 160))}`;
+    return refuse(reply, new LorikeetError('route_not_found', message, { field: 'url' }));
+  });
+  app.setErrorHandler((error: FastifyError | LorikeetError, _request, reply) => {
+    const refusal = error instanceof LorikeetError ? error : fromFramework(error);
+    if (refusal.code === 'internal') log.error({ err: error }, 'an admin call failed');
+    return refuse(reply, refusal);
+  });
+  endStreamsOnClose(app);
+  app.get('/healthz', async () => ({ status: 'ok' }));
+  registerAdminRoutes(app, { registry });
+  return app;
+}
+
+/** Runs before anything of the body is read, for unknown routes too. */
+function bearerHook(token: string) {
+  const expected = sha256(token);
+  return async (request: FastifyRequest) => {
+    if (PUBLIC_ROUTES.has(request.routeOptions.url ?? '')) return;
+    const [, given = ''] = /^Bearer ([\x21-\x7e]+)$/i.exec(request.headers.authorization ?? '') ?? [];
+    if (timingSafeEqual(sha256(given), expected)) return;
+    throw new LorikeetError('unauthenticated', 'Expected the admin token as bearer token', {
+      field: 'authorization',
+    });
+  };
+}
+
+function sha256(text: string): Buffer {
+  return createHash('sha256').update(text).digest();
+}
+
+function refuse(reply: FastifyReply, error: LorikeetError): FastifyReply {
+  if (error.status === 401) reply.header('www-authenticate', 'Bearer');
+  if (error.status === 503) reply.header('retry-after', String(RETRY_AFTER_SECONDS));
+  return reply.code(error.status).send(error.toJSON());
+}
+
+/** Fastify's own errors, decided on by their codes; their texts may hold what the client sent. */
+function fromFramework(error: FastifyError): LorikeetError {
+  if (error.code?.startsWith('FST_ERR_CTP_')) {
+    return new LorikeetError('unsupported_media_type', 'Expected another content type or body', {
+      field: 'content-type',
+      cause: error,
+    });
+  }
+  if (error.statusCode !== undefined && error.statusCode >= 400 && error.statusCode < 500) {
+    return new LorikeetError('malformed_request', 'The request could not be read', {
+      actual: error.code,
+      cause: error,
+    });
+  }
+  return new LorikeetError('internal', 'The call failed inside the server', { cause: error });
+}
+
+/** After the reply, lets the rest of an unread body run out for a while, then cuts the connection. */
+function drain({ raw }: FastifyRequest): void {
+  if (raw.complete) return;
+  const timer = setTimeout(() => raw.socket.destroy(), LINGER_MS);
+  raw.once('close', () => clearTimeout(timer));
+  raw.once('end', () => clearTimeout(timer));
+  raw.resume();
+}
+
+/** What Node's HTTP parser refuses never becomes a request. */
+function refuseConnection(error: Error & { code?: string }, socket: Socket): void {
+  const codes: Record<string, [ErrorCode, string]> = {
+    HPE_HEADER_OVERFLOW: ['header_too_large', `Expected at most ${HEADER_BYTES_MAX} bytes of headers`],
+    ERR_HTTP_REQUEST_TIMEOUT: ['request_timeout', 'Expected the whole request sooner'],
+  };
+  const [code, message] = codes[error.code ?? ''] ?? ['malformed_request', 'Expected an HTTP/1.1 request'];
+  const refusal = new LorikeetError(code, message);
+  if (!socket.writable || error.code === 'ECONNRESET') {
+    socket.destroy();
+    return;
+  }
+  const body = JSON.stringify(refusal);
+  socket.end(
+    `HTTP/1.1 ${refusal.status} Refused\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+  );
+}
+
+/** Watches never end by themselves, and a closing server waits for its replies. */
+function endStreamsOnClose(app: FastifyInstance): void {
+  const open = new Set<ServerResponse>();
+  app.addHook('onRequest', async (_request, reply) => {
+    open.add(reply.raw);
+    reply.raw.once('close', () => open.delete(reply.raw));
+  });
+  app.addHook('preClose', async () => {
+    for (const response of open) {
+      if (response.getHeader('content-type') === 'text/event-stream') response.end();
+    }
+  });
+}

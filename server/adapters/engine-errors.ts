@@ -1,0 +1,42 @@
+import type { BoundAdapter } from '../contract/bind.ts';
+import { LorikeetError } from '../contract/errors.ts';
+import { modulePath } from '../contract/tensor-names.ts';
+
+export function engineCode(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+}
+
+/** What an error of `engine.stage` means to the caller of the admin API. */
+export function stageRefusal(error: unknown, bound: BoundAdapter): LorikeetError {
+  switch (engineCode(error)) {
+    case 'no_capacity':
+      return new LorikeetError(
+        'no_capacity',
+        'Every slot or page that this revision needs is held by running sequences',
+        {
+          field: 'slots',
+          expected: 'a slot and pages without leases',
+          actual: 'none',
+          cause: error,
+        },
+      );
+    case 'non_finite':
+      return nonFinite(error as { module?: unknown; factor?: unknown }, bound);
+    case 'closing':
+      return new LorikeetError('shutting_down', 'The server is shutting down', { cause: error });
+    default:
+      return new LorikeetError('internal', 'The engine could not take the revision in', { cause: error });
+  }
+}
+
+function nonFinite(error: { module?: unknown; factor?: unknown }, bound: BoundAdapter): LorikeetError {
+  const module = bound.modules[Number(error.module)];
+  const path = module === undefined ? 'adapter' : modulePath(module.layer, module.module);
+  const field = `${path}.lora_${String(error.factor).toUpperCase()}`;
+  return new LorikeetError('non_finite', `Expected finite numbers in ${field} but found NaN or infinity`, {
+    field,
+    expected: 'finite numbers',
+    actual: 'NaN or infinity',
+    cause: error,
+  });
+}

@@ -1,0 +1,106 @@
+import type { AdapterConfig } from '../contract/adapter-config.ts';
+import type { BoundAdapter } from '../contract/bind.ts';
+import { LorikeetError } from '../contract/errors.ts';
+
+/** One revision's bytes, as they came, and what they mean. */
+export interface Held {
+  digest: string;
+  config: AdapterConfig;
+  /** The whole safetensors file. */
+  body: Buffer;
+  bound: BoundAdapter;
+  /** True where `body` itself carries the config. */
+  configInBody: boolean;
+}
+
+/** Whether a revision may leave the tier, and what goes with it. */
+export interface Evictions {
+  mayDrop(digest: string): boolean;
+  dropped(digest: string): void;
+}
+
+/**
+ * Revisions in RAM, within a budget of bytes. Room is made by dropping the least recently used revision that may go;
+ * where none may, the newcomer is refused. A body that is still arriving holds its room as a reservation.
+ */
+export class HostTier {
+  readonly bytesMax: number;
+  readonly #evictions: Evictions;
+  // Insertion order is the order of use: the first is the least recently used.
+  readonly #held = new Map<string, Held>();
+  #usedBytes = 0;
+
+  constructor(bytesMax: number, evictions: Evictions) {
+    this.bytesMax = bytesMax;
+    this.#evictions = evictions;
+  }
+
+  get usedBytes(): number {
+    return this.#usedBytes;
+  }
+
+  get(digest: string): Held | undefined {
+    return this.#held.get(digest);
+  }
+
+  touch(digest: string): void {
+    const held = this.#held.get(digest);
+    if (held === undefined) return;
+    this.#held.delete(digest);
+    this.#held.set(digest, held);
+  }
+
+  /** Throws `no_capacity` where not enough may be dropped. */
+  reserve(bytes: number): Reservation {
+    this.#makeRoom(bytes);
+    this.#usedBytes += bytes;
+    return new Reservation(() => {
+      this.#usedBytes -= bytes;
+    });
+  }
+
+  /** Takes a revision in; its room is what `reservation` held. */
+  add(held: Held, reservation: Reservation): void {
+    reservation.release();
+    this.#usedBytes += held.body.length;
+    this.#held.set(held.digest, held);
+  }
+
+  delete(digest: string): void {
+    const held = this.#held.get(digest);
+    if (held === undefined) return;
+    this.#held.delete(digest);
+    this.#usedBytes -= held.body.length;
+  }
+
+  #makeRoom(bytes: number): void {
+    for (const digest of [...this.#held.keys()]) {
+      if (this.#usedBytes + bytes <= this.bytesMax) return;
+      if (!this.#evictions.mayDrop(digest)) continue;
+      this.delete(digest);
+      this.#evictions.dropped(digest);
+    }
+    if (this.#usedBytes + bytes <= this.bytesMax) return;
+    throw new LorikeetError(
+      'no_capacity',
+      `The host tier has no room for ${bytes} bytes: ${this.#usedBytes} of ${this.bytesMax} are held by current, leased or arriving revisions`,
+      { field: 'hostBytes', expected: `at most ${this.bytesMax - this.#usedBytes} bytes`, actual: bytes },
+    );
+  }
+}
+
+export class Reservation {
+  readonly #giveBack: () => void;
+  #open = true;
+
+  constructor(giveBack: () => void) {
+    this.#giveBack = giveBack;
+  }
+
+  /** Again has no effect. */
+  release(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.#giveBack();
+  }
+}

@@ -1,0 +1,65 @@
+import type { EngineInfo, EngineSnapshot } from '../../native/types.ts';
+import type { AdapterState, Geometry, PodState, RevisionState } from '../contract/adapter-api.ts';
+import { FACTOR_DTYPES } from '../contract/bind.ts';
+import type { Adapter, Revision } from './adapters.ts';
+
+export interface BaseModel {
+  /** The served name. */
+  name: string;
+  digest: string;
+  geometry: Geometry;
+}
+
+export interface PodLimits {
+  hostBytes: number;
+  maxRank: number;
+  maxAdapterBytes: number;
+}
+
+export interface PodFacts {
+  bootId: string;
+  baseModel: BaseModel;
+  limits: PodLimits;
+  hostBytesUsed: number;
+  seeded: boolean;
+  engine: { info: EngineInfo; snapshot: EngineSnapshot };
+  adapters: Adapter[];
+}
+
+type Slots = Map<string, EngineSnapshot['slots'][number]>;
+
+/** What the admin API says of the pod. Tiers and leases are what the engine reports now, never what we remember. */
+export function describePod(facts: PodFacts): PodState {
+  const { info, snapshot } = facts.engine;
+  const slots: Slots = new Map(snapshot.slots.map((slot) => [slot.revision, slot]));
+  return {
+    bootId: facts.bootId,
+    baseModel: facts.baseModel,
+    limits: { ...facts.limits, slots: info.slots, pages: info.pages, dtypes: [...FACTOR_DTYPES] },
+    used: { slots: snapshot.slots.length, pages: snapshot.pagesUsed, hostBytes: facts.hostBytesUsed },
+    adapters: facts.adapters.map((adapter) => describeAdapter(adapter, slots)),
+    epoch: snapshot.epoch,
+    seeded: facts.seeded,
+  };
+}
+
+function describeAdapter(adapter: Adapter, slots: Slots): AdapterState {
+  const { name, current, fence, revisions } = adapter;
+  const states = [...revisions.values()].map((revision) => describeRevision(revision, current, slots));
+  return { name, current, fence, revisions: states };
+}
+
+function describeRevision(revision: Revision, current: string | null, slots: Slots): RevisionState {
+  const { digest, step, bytes, rank, modules, retired } = revision;
+  const slot = slots.get(digest);
+  return {
+    digest,
+    step,
+    state: retired ? 'retired' : digest === current ? 'current' : 'staged',
+    tier: slot !== undefined && slot.state !== 'staging' ? 'slot' : 'host',
+    leases: slot?.leases ?? 0,
+    bytes,
+    rank,
+    modules,
+  };
+}

@@ -1,0 +1,36 @@
+import { LorikeetError } from '../contract/errors.ts';
+import { quoted } from '../contract/strict-json.ts';
+
+export function zeroEffect(): LorikeetError {
+  return new LorikeetError(
+    'zero_effect',
+    'Every lora_B is zero or scaled by zero, so this adapter changes nothing. Where that is meant, as in step 0 of a training, send header "x-lora-allow: zero_effect"',
+    { field: 'lora_B', expected: 'numbers other than zero', actual: 'zeros' },
+  );
+}
+
+export function adapterNotFound(model: string): LorikeetError {
+  return new LorikeetError('adapter_not_found', `No adapter ${quoted(model)} is active here`, {
+    field: 'model',
+    actual: model.slice(0, 160),
+  });
+}
+
+export function revisionNotFound(name: string, pin: string): LorikeetError {
+  return new LorikeetError(
+    'revision_not_found',
+    `This pod holds no one revision ${quoted(pin)} of adapter ${quoted(name)}`,
+    {
+      field: 'revision',
+      actual: pin.slice(0, 160),
+    },
+  );
+}
+
+export function baseModelName(name: string): LorikeetError {
+  return new LorikeetError('invalid_name', `Expected another name than the base model's, ${quoted(name)}`, {
+    field: 'name',
+    expected: "a name that is not the base model's",
+    actual: name,
+  });
+}

@@ -1,0 +1,388 @@
+import { randomUUID } from 'node:crypto';
+import type { Logger } from 'pino';
+import type { Engine, StageReport as EngineReport } from '../../native/types.ts';
+import type { ActivateReply, Fence, PodState, RemoveReply, StageReply } from '../contract/adapter-api.ts';
+import {
+  type Adapter,
+  Adapters,
+  findPinned,
+  requireCurrent,
+  requireNewerStep,
+  superseded,
+} from './adapters.ts';
+import { engineCode, stageRefusal } from './engine-errors.ts';
+import { isOlder, requireLater, requireNotOlder, staleFence } from './fences.ts';
+import { type Held, HostTier } from './host-tier.ts';
+import { type BaseModel, describePod, type PodLimits } from './pod-state.ts';
+import type { Received } from './receive.ts';
+import { adapterNotFound, baseModelName, revisionNotFound, zeroEffect } from './refusals.ts';
+import { hasNoEffect, newRevision, stageReply } from './replies.ts';
+import { Serial } from './serial.ts';
+
+const KEEP = 2;
+const ACTIVATE_TRIES_MAX = 3;
+
+export interface RegistryOptions {
+  engine: Engine;
+  /** Registers who hears that the last lease of a released revision is gone. */
+  onFreed(listener: (digest: string) => void): void;
+  baseModel: BaseModel;
+  limits: PodLimits;
+  log: Logger;
+}
+
+export type Resolved =
+  | { kind: 'base' }
+  | { kind: 'adapter'; name: string }
+  | { kind: 'revision'; name: string; digest: string; step: number | null };
+
+export interface StageRequest {
+  name: string;
+  received: Received;
+  step: number | null;
+  /** Take a revision whose every B is zero. */
+  allowZeroEffect: boolean;
+}
+
+export interface ActivateCall {
+  name: string;
+  digest: string;
+  /** Compare-and-swap; absent: no check. */
+  expectCurrent?: string | null | undefined;
+  /** Earlier current revisions to keep. */
+  keep?: number | undefined;
+  fence?: Fence | null;
+}
+
+/**
+ * The adapters of a pod: served names, their revisions, the revisions' bytes in RAM, and which of them the engine
+ * holds. The only caller of the engine's stage, activate, deactivate and release.
+ *
+ *           stage            activate               next activation, `keep` exceeded, or DELETE
+ *   (none) ──────▶ staged ──────────▶ current ──▶ staged (kept) ──────────▶ gone, or retired while leased ──▶ gone
+ *
+ * One name's changes happen one after the other, and so do one digest's; a task holds its name before its digest.
+ */
+export class Registry {
+  readonly bootId = randomUUID();
+  readonly tier: HostTier;
+  readonly baseModel: BaseModel;
+  readonly limits: PodLimits;
+  readonly #engine: Engine;
+  readonly #log: Logger;
+  readonly #adapters = new Adapters();
+  readonly #names = new Serial();
+  readonly #digests = new Serial();
+  readonly #listeners = new Set<() => void>();
+  #term = 0;
+  #seeded = false;
+
+  constructor(options: RegistryOptions) {
+    this.#engine = options.engine;
+    this.#log = options.log;
+    this.baseModel = options.baseModel;
+    this.limits = options.limits;
+    this.tier = new HostTier(options.limits.hostBytes, {
+      mayDrop: (digest) => this.#mayDrop(digest),
+      dropped: (digest) => this.#dropped(digest),
+    });
+    options.onFreed((digest) => this.#freed(digest));
+  }
+
+  /** Which target a request's `model` names: the base, an adapter, or a pinned revision `name@step-42`, `name@3fa9c1`. */
+  resolve(model: string): Resolved {
+    if (model === this.baseModel.name) return { kind: 'base' };
+    const [name = '', ...pin] = model.split('@');
+    const adapter = this.#adapters.find(name);
+    if (adapter === undefined || (pin.length === 0 && adapter.current === null)) throw adapterNotFound(model);
+    if (pin.length === 0) return { kind: 'adapter', name };
+    const revision = findPinned(adapter, pin.join('@'));
+    if (revision === undefined) throw revisionNotFound(name, pin.join('@'));
+    this.tier.touch(revision.digest);
+    return { kind: 'revision', name, digest: revision.digest, step: revision.step };
+  }
+
+  describe(name: string, digest: string): { name: string; revision: string; step: number | null } {
+    const step = this.#adapters.find(name)?.revisions.get(digest)?.step ?? null;
+    return { name, revision: digest, step };
+  }
+
+  /** Adapters that can be asked for, with their current revisions. `createdAt` in Unix seconds. */
+  models(): { name: string; revision: string; step: number | null; createdAt: number; bytes: number }[] {
+    return this.#adapters.all().flatMap(({ name, current, revisions }) => {
+      const revision = current === null ? undefined : revisions.get(current);
+      if (revision === undefined) return [];
+      const { digest, step, createdAt, bytes } = revision;
+      return [{ name, revision: digest, step, createdAt, bytes }];
+    });
+  }
+
+  /** Adapter names by where their current revision is. */
+  residency(): { slots: number; resident: string[]; host: string[] } {
+    const { adapters, limits } = this.state();
+    const tierOf = ({ current, revisions }: PodState['adapters'][number]) =>
+      revisions.find(({ digest }) => digest === current)?.tier;
+    const named = (tier: string) => adapters.filter((item) => tierOf(item) === tier).map(({ name }) => name);
+    return { slots: limits.slots, resident: named('slot'), host: named('host') };
+  }
+
+  /** Brings the current (null) or the named revision from the host tier into a slot. */
+  async ensureResident(name: string, digest: string | null): Promise<void> {
+    const adapter = this.#adapters.find(name);
+    const wanted = digest ?? adapter?.current ?? null;
+    if (adapter === undefined || wanted === null) throw adapterNotFound(name);
+    await this.#digests.run(wanted, async () => {
+      const held = adapter.revisions.get(wanted)?.retired === false ? this.tier.get(wanted) : undefined;
+      if (held === undefined) throw revisionNotFound(name, wanted);
+      this.tier.touch(wanted);
+      await this.#toSlot(held);
+    });
+    this.#changed();
+  }
+
+  /** Refuses names that nothing may be stored under, before a body is read. */
+  requireName(name: string): void {
+    if (name === this.baseModel.name) throw baseModelName(name);
+  }
+
+  /** Refuses an operator that is not the latest, and remembers the latest. */
+  requireFence(fence: Fence | null): void {
+    if (fence === null) return;
+    if (fence.term < this.#term) throw staleFence({ term: this.#term, sequence: 0 }, fence);
+    this.#term = fence.term;
+  }
+
+  /** Brings a revision into the pod without making it current. */
+  async stage(request: StageRequest): Promise<StageReply> {
+    try {
+      return await this.#names.run(request.name, () => this.#stage(request));
+    } finally {
+      request.received.reservation.release();
+      this.#changed();
+    }
+  }
+
+  /** The reply for a revision that the pod holds already; null where it does not. */
+  async restage(name: string, digest: string, step: number | null): Promise<StageReply | null> {
+    this.requireName(name);
+    return this.#names.run(name, () =>
+      this.#digests.run(digest, async () => {
+        const held = this.tier.get(digest);
+        if (held === undefined) return null;
+        const report = await this.#toSlot(held);
+        const revision = this.#adapters.add(name, newRevision(held, step));
+        this.#changed();
+        return stageReply(name, held, { revision, report, existed: true });
+      }),
+    );
+  }
+
+  /** Makes a staged revision the one that the name stands for, between two engine steps. */
+  async activate(call: ActivateCall): Promise<ActivateReply> {
+    const startedMs = performance.now();
+    this.requireFence(call.fence ?? null);
+    const reply = await this.#names.run(call.name, () => this.#activate(call));
+    this.#changed();
+    return { ...reply, durationMs: performance.now() - startedMs };
+  }
+
+  /** Stage and activate as one change of the name: what a single-server training loop needs. */
+  async put(
+    request: StageRequest,
+    call: { expectCurrent?: string | undefined },
+  ): Promise<StageReply & Omit<ActivateReply, 'durationMs'>> {
+    const { name, received, step } = request;
+    try {
+      return await this.#names.run(name, async () => {
+        requireNewerStep(this.#adapters.find(name), step, received.held.digest);
+        if (call.expectCurrent !== received.held.digest) this.requireCurrent(name, call.expectCurrent);
+        const staged = await this.#stage(request);
+        return { ...staged, ...(await this.#activate({ name, digest: staged.revision })) };
+      });
+    } finally {
+      received.reservation.release();
+      this.#changed();
+    }
+  }
+
+  /** Compare-and-swap ahead of a body. */
+  requireCurrent(name: string, expected: string | undefined): void {
+    requireCurrent(this.#adapters.find(name), expected);
+  }
+
+  /** Takes one revision, or the whole adapter (null), out of the pod. What is not there is gone already. */
+  async remove(name: string, digest: string | null, fence: Fence | null): Promise<RemoveReply> {
+    this.requireFence(fence);
+    const reply = await this.#names.run(name, async () => {
+      const adapter = this.#adapters.find(name);
+      if (adapter === undefined) return { name, removed: [], leases: 0 };
+      requireNotOlder(adapter, fence);
+      const targets = [...adapter.revisions.keys()].filter((known) => digest === null || known === digest);
+      if (adapter.current !== null && targets.includes(adapter.current)) {
+        await this.#engine.deactivate(name);
+        adapter.current = null;
+      }
+      let leases = 0;
+      for (const target of targets) leases += await this.#removeRevision(adapter, target);
+      return { name, removed: targets, leases };
+    });
+    this.#changed();
+    return reply;
+  }
+
+  /** The bytes and the config of a revision, to bring it into another pod. */
+  fetch(name: string, digest: string): Held {
+    const revision = this.#adapters.find(name)?.revisions.get(digest);
+    const held = revision?.retired === false ? this.tier.get(digest) : undefined;
+    if (held === undefined) throw revisionNotFound(name, digest);
+    this.tier.touch(digest);
+    return held;
+  }
+
+  get seeded(): boolean {
+    return this.#seeded;
+  }
+
+  /** The pod holds everything that it should. */
+  markSeeded(fence: Fence | null): void {
+    this.requireFence(fence);
+    this.#seeded = true;
+    this.#changed();
+  }
+
+  state(): PodState {
+    return describePod({
+      bootId: this.bootId,
+      baseModel: this.baseModel,
+      limits: this.limits,
+      hostBytesUsed: this.tier.usedBytes,
+      seeded: this.#seeded,
+      engine: { info: this.#engine.info, snapshot: this.#engine.snapshot() },
+      adapters: this.#adapters.all(),
+    });
+  }
+
+  /** Calls `listener` after each change; it must not throw. Returns how to end it. */
+  subscribe(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  get subscribers(): number {
+    return this.#listeners.size;
+  }
+
+  async #stage({ name, received, step, allowZeroEffect }: StageRequest): Promise<StageReply> {
+    this.requireName(name);
+    const { held: incoming, reservation, receiveMs, checkMs } = received;
+    return this.#digests.run(incoming.digest, async () => {
+      const known = this.tier.get(incoming.digest);
+      const held = known ?? incoming;
+      const report = await this.#toSlot(held);
+      if (known === undefined) {
+        if (hasNoEffect(report, held) && !allowZeroEffect) {
+          await this.#engine.release(held.digest);
+          throw zeroEffect();
+        }
+        this.tier.add(held, reservation);
+      }
+      const revision = this.#adapters.add(name, newRevision(held, step));
+      this.#log.info(
+        { adapter: name, revision: held.digest, step, bytes: held.body.length, evicted: report.evicted },
+        'staged',
+      );
+      const reply = stageReply(name, held, { revision, report, existed: known !== undefined });
+      return {
+        ...reply,
+        report: { ...reply.report, timings: { receiveMs, checkMs, packMs: report.packMs } },
+      };
+    });
+  }
+
+  async #activate({ name, digest, expectCurrent, keep = KEEP, fence = null }: ActivateCall) {
+    const adapter = this.#adapters.find(name);
+    const revision = adapter?.revisions.get(digest);
+    if (adapter === undefined || revision === undefined || revision.retired)
+      throw revisionNotFound(name, digest);
+    const previous = adapter.current;
+    // The same revision again is the retry of a call whose reply was lost.
+    if (previous !== digest) {
+      requireLater(adapter, fence);
+      requireCurrent(adapter, expectCurrent);
+    }
+    const { step, epoch } = await this.#digests.run(digest, () => this.#switchTo(name, digest));
+    if (previous !== digest || (fence !== null && !isOlder(fence, adapter.highestFence ?? fence))) {
+      this.#adapters.makeCurrent(adapter, digest, fence);
+    }
+    for (const old of superseded(adapter, keep)) await this.#removeRevision(adapter, old.digest);
+    this.#log.info({ adapter: name, revision: digest, previous, epoch }, 'activated');
+    return { name, revision: digest, previous, epoch, visibleAtStep: step };
+  }
+
+  /** The engine may evict a revision between its staging and its activation; its bytes are here, so it comes again. */
+  async #switchTo(name: string, digest: string): Promise<{ step: number; epoch: number }> {
+    for (let attempt = 1; ; attempt++) {
+      const held = this.tier.get(digest);
+      if (held === undefined) throw revisionNotFound(name, digest);
+      this.tier.touch(digest);
+      await this.#toSlot(held);
+      try {
+        return await this.#engine.activate(name, digest);
+      } catch (error) {
+        if (engineCode(error) !== 'revision_not_found' || attempt >= ACTIVATE_TRIES_MAX) {
+          throw stageRefusal(error, held.bound);
+        }
+      }
+    }
+  }
+
+  async #toSlot(held: Held): Promise<EngineReport> {
+    try {
+      return await this.#engine.stage(held.digest, held.body, held.bound.modules);
+    } catch (error) {
+      throw stageRefusal(error, held.bound);
+    }
+  }
+
+  /** Returns how many sequences still run on it; with none it is gone at once. */
+  async #removeRevision(adapter: Adapter, digest: string): Promise<number> {
+    return this.#digests.run(digest, async () => {
+      const revision = adapter.revisions.get(digest);
+      if (revision === undefined) return 0;
+      revision.retired = true;
+      if (this.#adapters.namesOf(digest).length > 0) {
+        this.#adapters.remove(adapter, digest);
+        return 0;
+      }
+      const { leases } = await this.#engine.release(digest);
+      this.tier.delete(digest);
+      if (leases === 0) this.#adapters.remove(adapter, digest);
+      return leases;
+    });
+  }
+
+  #mayDrop(digest: string): boolean {
+    if (this.#adapters.isCurrent(digest) || this.#digests.isBusy(digest)) return false;
+    const leases = this.#engine.snapshot().slots.find(({ revision }) => revision === digest)?.leases ?? 0;
+    return leases === 0;
+  }
+
+  #dropped(digest: string): void {
+    this.#log.info({ revision: digest }, 'dropped from the host tier');
+    for (const adapter of this.#adapters.namesOf(digest)) this.#adapters.remove(adapter, digest);
+    this.#engine.release(digest).catch((error: unknown) => {
+      this.#log.warn({ revision: digest, err: error }, 'the engine could not release a dropped revision');
+    });
+  }
+
+  #freed(digest: string): void {
+    for (const adapter of this.#adapters.all()) {
+      if (adapter.revisions.get(digest)?.retired) this.#adapters.remove(adapter, digest);
+    }
+    this.#changed();
+  }
+
+  #changed(): void {
+    for (const listener of this.#listeners) listener();
+  }
+}

@@ -1,0 +1,65 @@
+import type { IncomingMessage } from 'node:http';
+import { LorikeetError } from '../contract/errors.ts';
+import { parseStrictJson, StrictJsonError } from '../contract/strict-json.ts';
+import { requireBodySize } from './receive.ts';
+
+const BYTES_PER_SECOND_MIN = 1 << 20;
+const DEADLINE_MS_MIN = 30_000;
+const JSON_BYTES_MAX = 1 << 16;
+
+/** Longest time for a body: 30 s, or 1 MiB/s where that is longer. */
+export function bodyDeadlineMs(bytes: number): number {
+  return Math.max(DEADLINE_MS_MIN, (bytes / BYTES_PER_SECOND_MIN) * 1000);
+}
+
+/**
+ * Feeds the body to `take` as it arrives. Where `take` throws, the promise rejects with that at once; what is still
+ * to come is left for the connection to drain, so that the client can read the refusal.
+ */
+export function pump(
+  body: IncomingMessage,
+  take: (chunk: Buffer) => void,
+  deadlineMs: number,
+): Promise<void> {
+  const done = Promise.withResolvers<void>();
+  const onData = (chunk: Buffer) => {
+    try {
+      take(chunk);
+    } catch (error) {
+      done.reject(error);
+    }
+  };
+  const onClose = () =>
+    done.reject(new LorikeetError('malformed_request', 'The body ended before its last byte'));
+  const timer = setTimeout(() => {
+    const message = `Expected the whole body within ${Math.round(deadlineMs / 1000)} s`;
+    done.reject(new LorikeetError('request_timeout', message, { field: 'body' }));
+  }, deadlineMs);
+  body.on('data', onData).once('end', done.resolve).once('close', onClose).once('error', onClose);
+  return done.promise.finally(() => {
+    clearTimeout(timer);
+    body.off('data', onData).off('end', done.resolve).off('close', onClose);
+  });
+}
+
+export async function readJson(body: IncomingMessage): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  const take = (chunk: Buffer) => {
+    bytes += chunk.length;
+    requireBodySize(bytes, JSON_BYTES_MAX);
+    chunks.push(chunk);
+  };
+  await pump(body, take, DEADLINE_MS_MIN);
+  try {
+    return parseStrictJson(Buffer.concat(chunks), { depth: 8 });
+  } catch (cause) {
+    if (!(cause instanceof StrictJsonError)) throw cause;
+    throw new LorikeetError('malformed_request', `The body is not valid JSON: ${cause.message}`, {
+      field: 'body',
+      expected: 'strict JSON',
+      actual: cause.reason,
+      cause,
+    });
+  }
+}

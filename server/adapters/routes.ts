@@ -1,0 +1,190 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import {
+  ActivateRequest,
+  HEADER,
+  MEDIA_TYPE,
+  type PutAdapterReply,
+  type RemoveReply,
+  type StageReply,
+} from '../contract/adapter-api.ts';
+import { canonicalJson } from '../contract/digest.ts';
+import { LorikeetError } from '../contract/errors.ts';
+import type { Held } from './host-tier.ts';
+import { type Received, Receiver, requireBodySize } from './receive.ts';
+import type { Registry } from './registry.ts';
+import { bodyDeadlineMs, pump, readJson } from './request-body.ts';
+import {
+  readAllowZeroEffect,
+  readContentLength,
+  readDigest,
+  readFence,
+  readIfMatch,
+  readName,
+  readStep,
+  requireContentDigest,
+  requireMediaType,
+  single,
+} from './request-headers.ts';
+import { requireFreeWatch, watchState } from './watch.ts';
+
+/** Clients commonly take 16 KiB of reply headers; a longer config that the body carries too is left to the body. */
+const CONFIG_HEADER_CHARACTERS_MAX = 12 << 10;
+
+type Params = { name: string; digest: string };
+type Call = FastifyRequest<{ Params: Params }>;
+type Handler = (call: Call, reply: FastifyReply) => Promise<unknown>;
+type Method = 'GET' | 'PUT' | 'POST' | 'DELETE';
+
+export interface AdminRoutes {
+  registry: Registry;
+}
+
+/** The admin API as server/contract/adapter-api.ts defines it. Every other method of its paths is answered 405. */
+export function registerAdminRoutes(app: FastifyInstance, { registry }: AdminRoutes): void {
+  const routes: Record<string, Partial<Record<Method, Handler>>> = {
+    '/lora/v1/state': { GET: async () => registry.state() },
+    '/lora/v1/watch': { GET: (_call, reply) => watch(registry, reply) },
+    '/lora/v1/seeded': { POST: (call, reply) => seeded(registry, call, reply) },
+    '/lora/v1/adapters/:name': { DELETE: (call, reply) => remove(registry, call, reply) },
+    '/lora/v1/adapters/:name/activate': { POST: (call) => activate(registry, call) },
+    '/lora/v1/adapters/:name/revisions': { POST: (call) => stage(registry, call) },
+    '/lora/v1/adapters/:name/revisions/:digest': {
+      GET: (call, reply) => fetchRevision(registry, call, reply),
+      PUT: (call) => stage(registry, call),
+      DELETE: (call, reply) => remove(registry, call, reply),
+    },
+    '/v1/adapters/:name': { PUT: (call) => put(registry, call) },
+  };
+  for (const [url, handlers] of Object.entries(routes)) {
+    for (const method of ['GET', 'PUT', 'POST', 'DELETE', 'PATCH', 'OPTIONS'] as const) {
+      const handler =
+        (handlers as Partial<Record<string, Handler>>)[method] ?? notAllowed(Object.keys(handlers));
+      app.route<{ Params: Params }>({ method, url, exposeHeadRoute: false, handler });
+    }
+  }
+}
+
+/** The digest is in the path, or not known before the last byte. */
+async function stage(registry: Registry, call: Call): Promise<StageReply> {
+  const name = readName(call.params.name);
+  const digest = call.params.digest === undefined ? null : readDigest(call.params.digest);
+  const step = readStep(call.headers);
+  const allowZeroEffect = readAllowZeroEffect(call.headers);
+  registry.requireFence(readFence(call.headers));
+  const known = digest === null ? null : await registry.restage(name, digest, step);
+  if (known !== null) return known;
+  const received = await receive(registry, name, call);
+  if (digest !== null && received.held.digest !== digest) {
+    received.reservation.release();
+    throw new LorikeetError(
+      'digest_mismatch',
+      `Expected revision ${digest} but the body is ${received.held.digest}`,
+      {
+        field: 'digest',
+        expected: digest,
+        actual: received.held.digest,
+      },
+    );
+  }
+  return registry.stage({ name, received, step, allowZeroEffect });
+}
+
+async function put(registry: Registry, call: Call): Promise<PutAdapterReply> {
+  const name = readName(call.params.name);
+  const step = readStep(call.headers);
+  const allowZeroEffect = readAllowZeroEffect(call.headers);
+  const expectCurrent = readIfMatch(call.headers);
+  registry.requireFence(readFence(call.headers));
+  const received = await receive(registry, name, call);
+  return registry.put({ name, received, step, allowZeroEffect }, { expectCurrent });
+}
+
+async function receive(registry: Registry, name: string, { raw, headers }: Call): Promise<Received> {
+  registry.requireName(name);
+  requireMediaType(headers, MEDIA_TYPE);
+  const { maxAdapterBytes, maxRank } = registry.limits;
+  const contentLength = readContentLength(headers);
+  requireBodySize(contentLength ?? 0, maxAdapterBytes);
+  const receiver = new Receiver({
+    tier: registry.tier,
+    limits: { geometry: registry.baseModel.geometry, maxRank, maxAdapterBytes },
+    configHeader: single(headers, HEADER.config),
+    contentLength,
+  });
+  try {
+    await pump(raw, (chunk) => receiver.push(chunk), bodyDeadlineMs(contentLength ?? maxAdapterBytes));
+    const received = receiver.finish();
+    requireContentDigest(headers, received.tensorsSha256);
+    return received;
+  } catch (error) {
+    receiver.abort();
+    throw error;
+  }
+}
+
+async function activate(registry: Registry, call: Call): Promise<unknown> {
+  const name = readName(call.params.name);
+  const fence = readFence(call.headers);
+  requireMediaType(call.headers, 'application/json');
+  readContentLength(call.headers);
+  const parsed = ActivateRequest.safeParse(await readJson(call.raw));
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    const field = issue?.path.join('.') || 'body';
+    throw new LorikeetError('malformed_request', `${field}: ${issue?.message ?? 'invalid'}`.slice(0, 300), {
+      field,
+    });
+  }
+  const { revision, expectCurrent, keep } = parsed.data;
+  return registry.activate({ name, digest: revision, expectCurrent, keep, fence });
+}
+
+async function remove(registry: Registry, call: Call, reply: FastifyReply): Promise<RemoveReply> {
+  const name = readName(call.params.name);
+  const digest = call.params.digest === undefined ? null : readDigest(call.params.digest);
+  const removed = await registry.remove(name, digest, readFence(call.headers));
+  reply.code(removed.leases > 0 ? 202 : 200);
+  return removed;
+}
+
+async function fetchRevision(registry: Registry, call: Call, reply: FastifyReply): Promise<FastifyReply> {
+  const name = readName(call.params.name);
+  const digest = readDigest(call.params.digest);
+  const held = registry.fetch(name, digest);
+  const { step } = registry.describe(name, digest);
+  const config = configHeader(held);
+  if (config !== null) reply.header(HEADER.config, config);
+  if (step !== null) reply.header(HEADER.step, String(step));
+  return reply.header('content-type', MEDIA_TYPE).send(held.body);
+}
+
+function configHeader({ config, configInBody }: Held): string | null {
+  const text = Buffer.from(canonicalJson(config.raw)).toString('base64url');
+  return configInBody && text.length > CONFIG_HEADER_CHARACTERS_MAX ? null : text;
+}
+
+async function watch(registry: Registry, reply: FastifyReply): Promise<void> {
+  requireFreeWatch(registry);
+  reply.hijack();
+  watchState(registry, reply.raw);
+}
+
+async function seeded(registry: Registry, call: Call, reply: FastifyReply): Promise<FastifyReply> {
+  registry.markSeeded(readFence(call.headers));
+  return reply.code(204).send();
+}
+
+function notAllowed(methods: string[]): Handler {
+  return async (call, reply) => {
+    reply.header('allow', methods.join(', '));
+    throw new LorikeetError(
+      'method_not_allowed',
+      `Expected ${methods.join(' or ')} but received ${call.method}`,
+      {
+        field: 'method',
+        expected: methods,
+        actual: call.method,
+      },
+    );
+  };
+}

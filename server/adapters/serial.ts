@@ -1,0 +1,22 @@
+/** Runs tasks of one key one after the other, in the order they came; keys do not wait for each other. */
+export class Serial {
+  readonly #tails = new Map<string, Promise<void>>();
+
+  async run<T>(key: string, task: () => Promise<T>): Promise<T> {
+    const before = this.#tails.get(key);
+    const done = Promise.withResolvers<void>();
+    this.#tails.set(key, done.promise);
+    try {
+      await before;
+      return await task();
+    } finally {
+      if (this.#tails.get(key) === done.promise) this.#tails.delete(key);
+      done.resolve();
+    }
+  }
+
+  /** True while a task of this key runs or waits. */
+  isBusy(key: string): boolean {
+    return this.#tails.has(key);
+  }
+}

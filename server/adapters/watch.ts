@@ -1,0 +1,54 @@
+import type { ServerResponse } from 'node:http';
+import { LorikeetError } from '../contract/errors.ts';
+import type { Registry } from './registry.ts';
+
+const HEARTBEAT_MS = 10_000;
+/** Changes within this time become one event. */
+const COALESCE_MS = 20;
+const WATCHERS_MAX = 64;
+
+/**
+ * Sends the pod's state now and after each change as server-sent events, until the client goes. A client that reads
+ * slowly gets fewer and later states, never a queue of old ones.
+ */
+export function watchState(registry: Registry, response: ServerResponse): void {
+  let timer: NodeJS.Timeout | null = null;
+  let isFull = false;
+  let isDirty = true;
+  const send = () => {
+    timer = null;
+    if (isFull || !isDirty) return;
+    isDirty = false;
+    isFull = !response.write(`data: ${JSON.stringify(registry.state())}\n\n`);
+  };
+  const schedule = () => {
+    timer ??= setTimeout(send, COALESCE_MS);
+  };
+  const unsubscribe = registry.subscribe(() => {
+    isDirty = true;
+    schedule();
+  });
+  const heartbeat = setInterval(() => {
+    if (!isFull) isFull = !response.write(': alive\n\n');
+  }, HEARTBEAT_MS);
+  response.on('drain', () => {
+    isFull = false;
+    schedule();
+  });
+  response.once('close', () => {
+    unsubscribe();
+    clearInterval(heartbeat);
+    if (timer !== null) clearTimeout(timer);
+  });
+  response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
+  send();
+}
+
+export function requireFreeWatch(registry: Registry): void {
+  if (registry.subscribers < WATCHERS_MAX) return;
+  throw new LorikeetError('too_many_requests', `Expected at most ${WATCHERS_MAX} watches at once`, {
+    field: 'watch',
+    expected: WATCHERS_MAX,
+    actual: registry.subscribers + 1,
+  });
+}

@@ -1,0 +1,186 @@
+import type {
+  Engine,
+  EngineInfo,
+  EngineSnapshot,
+  GenerateRequest,
+  LoraModule,
+  StageReport,
+} from '../../native/types.ts';
+
+type Slot = EngineSnapshot['slots'][number] & { zeroEffect: boolean; lastUsed: number };
+
+/**
+ * Slots, names and leases as the engine keeps them, without a model. `nextStageError` fails one staging; `gate`, while
+ * set, holds stagings back; `lease` and `endLease` stand for running sequences.
+ */
+export class FakeEngine implements Engine {
+  readonly info: EngineInfo;
+  readonly current = new Map<string, string>();
+  nextStageError: Error | null = null;
+  gate: Promise<void> | null = null;
+  /** Every staging that packed bytes: what a resident revision is spared. */
+  readonly packed: string[] = [];
+  readonly #slots: Slot[] = [];
+  readonly #freedListeners: ((digest: string) => void)[] = [];
+  #epoch = 0;
+  #uses = 0;
+
+  constructor(slots = 8) {
+    this.info = { backend: 'reference', slots, pages: 1024, kvBlocks: 64, blockTokens: 16 };
+  }
+
+  onFreed = (listener: (digest: string) => void): void => {
+    this.#freedListeners.push(listener);
+  };
+
+  async stage(revision: string, body: Uint8Array, modules: LoraModule[]): Promise<StageReport> {
+    const resident = this.#find(revision);
+    if (resident !== undefined) {
+      resident.state = 'ready';
+      return report(resident, []);
+    }
+    await this.gate;
+    const error = this.nextStageError;
+    this.nextStageError = null;
+    if (error !== null) throw error;
+    requireFinite(body, modules);
+    const evicted = this.#makeRoom();
+    this.packed.push(revision);
+    const slot = this.#add(revision, modules.length, isZero(body, modules));
+    return report(slot, evicted);
+  }
+
+  async activate(adapter: string, revision: string): Promise<{ step: number; epoch: number }> {
+    const slot = this.#find(revision);
+    if (slot?.state !== 'ready')
+      throw engineError('revision_not_found', `No resident revision ${revision} is ready`);
+    slot.lastUsed = ++this.#uses;
+    if (this.current.get(adapter) !== revision) this.#epoch += 1;
+    this.current.set(adapter, revision);
+    return { step: 1, epoch: this.#epoch };
+  }
+
+  async deactivate(adapter: string): Promise<{ step: number; epoch: number }> {
+    if (this.current.delete(adapter)) this.#epoch += 1;
+    return { step: 1, epoch: this.#epoch };
+  }
+
+  async release(revision: string): Promise<{ leases: number }> {
+    const slot = this.#find(revision);
+    if (slot === undefined) return { leases: 0 };
+    if (slot.leases > 0) slot.state = 'retired';
+    else this.#free(slot);
+    return { leases: slot.leases };
+  }
+
+  lease(revision: string): void {
+    const slot = this.#find(revision);
+    if (slot === undefined) throw new Error(`${revision} is in no slot`);
+    slot.leases += 1;
+  }
+
+  endLease(revision: string): void {
+    const slot = this.#find(revision);
+    if (slot === undefined) return;
+    slot.leases -= 1;
+    if (slot.leases > 0 || slot.state !== 'retired') return;
+    this.#free(slot);
+    for (const listener of this.#freedListeners) listener(revision);
+  }
+
+  /** As an engine under pressure does it. */
+  evict(revision: string): void {
+    const slot = this.#find(revision);
+    if (slot !== undefined) this.#free(slot);
+  }
+
+  submit(_request: GenerateRequest): void {
+    throw new Error('a fake engine generates nothing');
+  }
+
+  cancel(): void {}
+
+  snapshot(): EngineSnapshot {
+    return {
+      step: 1,
+      epoch: this.#epoch,
+      running: 0,
+      waiting: 0,
+      kvBlocksUsed: 0,
+      pagesUsed: this.#slots.reduce((pages, slot) => pages + slot.pages, 0),
+      slots: this.#slots.map(({ slot, revision, state, leases, pages }) => ({
+        slot,
+        revision,
+        state,
+        leases,
+        pages,
+      })),
+      runningAdapters: [],
+      waitingAdapters: [],
+      promptTokens: 0,
+      generatedTokens: 0,
+      preemptions: 0,
+    };
+  }
+
+  async close(): Promise<void> {}
+
+  #find(revision: string): Slot | undefined {
+    return this.#slots.find((slot) => slot.revision === revision);
+  }
+
+  #add(revision: string, pages: number, zeroEffect: boolean): Slot {
+    const lastUsed = ++this.#uses;
+    const slot: Slot = {
+      slot: this.#slots.length,
+      revision,
+      state: 'ready',
+      leases: 0,
+      pages,
+      zeroEffect,
+      lastUsed,
+    };
+    this.#slots.push(slot);
+    return slot;
+  }
+
+  #free(slot: Slot): void {
+    this.#slots.splice(this.#slots.indexOf(slot), 1);
+  }
+
+  #makeRoom(): string[] {
+    if (this.#slots.length < this.info.slots) return [];
+    const [idle] = this.#slots.filter(({ leases }) => leases === 0).sort((a, b) => a.lastUsed - b.lastUsed);
+    if (idle === undefined) throw engineError('no_capacity', 'Every slot has leases');
+    this.#free(idle);
+    return [idle.revision];
+  }
+}
+
+export function engineError(code: string, message: string): Error {
+  return Object.assign(new Error(message), { code });
+}
+
+function report({ slot, pages, zeroEffect }: Slot, evicted: string[]): StageReport {
+  return { slot, pages, zeroEffect, evicted, packMs: 0.1 };
+}
+
+/** The float32 values from `offset` to the next factor; enough for the fixtures that hold a fault. */
+function values(body: Uint8Array, offset: number, count: number): Float32Array {
+  return new Float32Array(body.slice(offset, offset + 4 * count).buffer);
+}
+
+function requireFinite(body: Uint8Array, modules: LoraModule[]): void {
+  for (const [module, { a, b, rank }] of modules.entries()) {
+    for (const [factor, { offset, dtype }] of Object.entries({ a, b })) {
+      if (dtype !== 'F32' || values(body, offset, 16 * rank).every(Number.isFinite)) continue;
+      throw Object.assign(engineError('non_finite', 'not finite'), { module, factor });
+    }
+  }
+}
+
+function isZero(body: Uint8Array, modules: LoraModule[]): boolean {
+  return modules.every(
+    ({ b, rank }) => b.dtype === 'F32' && values(body, b.offset, 16 * rank).every((v) => v === 0),
+  );
+}
