@@ -61,18 +61,16 @@ EngineHandle::EngineHandle(const Napi::CallbackInfo& info) : ObjectWrap(info) {
         Napi::PropertyDescriptor::Value("info", info_object(env, engine_->info()), napi_enumerable));
   });
   // After the thread-safe function's own hook, so it runs before it.
-  napi_add_env_cleanup_hook(
-      env, [](void* handle) { at_environment_end(static_cast<EngineHandle*>(handle)); }, this);
+  napi_add_env_cleanup_hook(env, at_environment_end, this);
 }
 
 EngineHandle::~EngineHandle() {
   if (!engine_) return;
-  napi_remove_env_cleanup_hook(
-      Env(), [](void* handle) { at_environment_end(static_cast<EngineHandle*>(handle)); }, this);
+  napi_remove_env_cleanup_hook(Env(), at_environment_end, this);
   stop(false);
 }
 
-void EngineHandle::at_environment_end(EngineHandle* handle) { handle->stop(true); }
+void EngineHandle::at_environment_end(void* handle) { static_cast<EngineHandle*>(handle)->stop(true); }
 
 void EngineHandle::stop(bool environment_ends) {
   outbox_->close(environment_ends);

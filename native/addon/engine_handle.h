@@ -44,7 +44,7 @@ class EngineHandle : public Napi::ObjectWrap<EngineHandle> {
   void finish_close(Napi::Env env);
   void stop(bool environment_ends);
   void update_keep_alive(Napi::Env env);
-  static void at_environment_end(EngineHandle* handle);
+  static void at_environment_end(void* handle);
 
   std::unique_ptr<Engine> engine_;
   std::shared_ptr<Outbox> outbox_;

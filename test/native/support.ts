@@ -1,15 +1,16 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { createEngine } from '../../native/index.ts';
-import type {
-  Engine,
-  EngineEvent,
-  EngineOptions,
-  GenerateRequest,
-  LoraModule,
-  StageReport,
-  Target,
-  TokenLogprobs,
+import {
+  type Engine,
+  type EngineEvent,
+  type EngineOptions,
+  type GenerateRequest,
+  LORA_MODULES,
+  type LoraModule,
+  type StageReport,
+  type Target,
+  type TokenLogprobs,
 } from '../../native/types.ts';
 import { parseAdapterConfig } from '../../server/contract/adapter-config.ts';
 import { bindAdapter } from '../../server/contract/bind.ts';
@@ -55,15 +56,18 @@ export function goldenCases(model: string): GoldenCase[] {
   return golden.cases;
 }
 
+/** Golden files hold empty tensors too, which the contract's parser refuses. */
 export function goldenTensors(model: string): Map<string, Float32Array> {
   const bytes = readFileSync(resolve(FIXTURES, model, 'golden/golden.safetensors'));
-  const header = parseHeader(bytes.subarray(0, headerLength(bytes.subarray(0, 8))));
-  return new Map(
-    header.tensors.map((t) => [
-      t.name,
-      new Float32Array(bytes.buffer.slice(bytes.byteOffset + t.begin, bytes.byteOffset + t.end)),
-    ]),
+  const dataOffset = 8 + Number(bytes.readBigUInt64LE());
+  const header: Record<string, { data_offsets: [number, number] }> = JSON.parse(
+    bytes.subarray(8, dataOffset).toString(),
   );
+  const floats = (begin: number, end: number) =>
+    new Float32Array(
+      bytes.buffer.slice(bytes.byteOffset + dataOffset + begin, bytes.byteOffset + dataOffset + end),
+    );
+  return new Map(Object.entries(header).map(([name, { data_offsets }]) => [name, floats(...data_offsets)]));
 }
 
 export interface Adapter {
@@ -77,6 +81,38 @@ export function fixtureAdapter(model: LoadedModel, modelName: string, name: stri
   const config = parseAdapterConfig(readFileSync(resolve(folder, 'adapter_config.json')));
   const header = parseHeader(body.subarray(0, headerLength(body.subarray(0, 8))));
   return { body, modules: bindAdapter(config, header, { geometry: model.geometry, maxRank: 64 }).modules };
+}
+
+/** Small random factors on every projection of every layer; float32 bytes without a header. */
+export function randomAdapter(model: LoadedModel, { rank, seed }: { rank: number; seed: number }): Adapter {
+  const modules: LoraModule[] = [];
+  let bytes = 0;
+  const place = (values: number) => {
+    const offset = bytes;
+    bytes += 4 * values;
+    return { offset, dtype: 'F32' as const };
+  };
+  for (let layer = 0; layer < model.geometry.layers; layer++) {
+    for (const module of LORA_MODULES) {
+      const side = model.geometry.modules[module];
+      if (!side) continue;
+      modules.push({ layer, module, rank, scale: 1, a: place(rank * side.in), b: place(rank * side.out) });
+    }
+  }
+  const random = randomNumbers(seed);
+  const body = new Float32Array(bytes / 4).map(() => 0.1 * (random() - 0.5));
+  return { body: new Uint8Array(body.buffer), modules };
+}
+
+/** A small seeded generator of numbers in [0, 1) (mulberry32). */
+export function randomNumbers(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
+  };
 }
 
 /** An engine over a fixture model whose requests can be awaited one by one. */
@@ -191,3 +227,9 @@ const GREEDY: Omit<GenerateRequest, 'id' | 'prompt' | 'stopTokens'> = {
   promptLogprobs: -1,
   loraScale: 1,
 };
+
+export function logSoftmax(logits: Float32Array): Float64Array {
+  const highest = logits.reduce((max, logit) => Math.max(max, logit), Number.NEGATIVE_INFINITY);
+  const sum = logits.reduce((total, logit) => total + Math.exp(logit - highest), 0);
+  return Float64Array.from(logits, (logit) => logit - highest - Math.log(sum));
+}
