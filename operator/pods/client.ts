@@ -47,6 +47,8 @@ export interface StageOptions {
   config: unknown | null;
   step: number | null;
   fence: Fence;
+  /** Checks to waive: see HEADER.allow. */
+  allow?: readonly string[];
   signal: AbortSignal;
 }
 
@@ -171,7 +173,7 @@ export class PodClient {
     body: Bytes,
     options: StageOptions & { size: number | null },
   ): Promise<StageReply> {
-    const { config, step, fence, size, signal } = options;
+    const { config, step, fence, size, signal, allow = [] } = options;
     const stalled = new AbortController();
     const life = AbortSignal.any([this.#deadline(signal, this.#timeouts.transferMs), stalled.signal]);
     const headers: Record<string, string> = {
@@ -181,6 +183,7 @@ export class PodClient {
     if (size !== null) headers['content-length'] = String(size);
     if (config !== null) headers[HEADER.config] = Buffer.from(JSON.stringify(config)).toString('base64url');
     if (step !== null) headers[HEADER.step] = String(step);
+    if (allow.length > 0) headers[HEADER.allow] = allow.join(',');
     const onStall = () => stalled.abort(new PodUnreachable(`took no byte for ${this.#timeouts.stallMs} ms`));
     const text = await this.#guarded(signal, life, async () => {
       const stream = stallGuarded(body, this.#timeouts.stallMs, onStall);

@@ -1,0 +1,95 @@
+import { type LoraAdapter, shortDigest } from '../api/lora-adapter.ts';
+import type { Pod } from '../pods/pod.ts';
+import { sourceOf } from '../source/index.ts';
+import type { SpooledRevision } from '../source/spool.ts';
+import { SourceError, type SourceReason } from '../source/types.ts';
+import type { AdapterDeps } from './deps.ts';
+import type { Draft } from './draft.ts';
+import { RevisionLost } from './failures.ts';
+import { observe } from './plan.ts';
+import { targetOf } from './records.ts';
+
+/** The pinned content is not there any more, however often one asks. */
+const GONE: ReadonlySet<SourceReason> = new Set(['SourceChanged', 'SourceNotFound']);
+
+/** A revision's bytes: from the spool, else from its source, else from a pod that holds it. */
+export async function bytesOf(
+  draft: Draft,
+  deps: AdapterDeps,
+  digest: string,
+  signal: AbortSignal,
+): Promise<SpooledRevision> {
+  const spooled = deps.spool.open(digest) ?? (await fromSource(draft, deps, digest, signal));
+  if (spooled !== null) return spooled;
+  for (const pod of holders(draft, digest)) {
+    const copied = await fromPod(draft, deps, pod, digest, signal);
+    if (copied !== null) return copied;
+  }
+  draft.record.lost = digest;
+  throw new RevisionLost(lostMessage(draft.adapter, digest));
+}
+
+function lostMessage(adapter: LoraAdapter, digest: string): string {
+  const what = `No spool and no pod holds ${shortDigest(digest)} any more`;
+  if (adapter.spec.source.push) return `${what}: push again.`;
+  return `${what}, and the source has other content now: annotate lorikeet.dev/refresh to roll that out.`;
+}
+
+function holders(draft: Draft, digest: string): Pod[] {
+  return draft.placement.desired.filter((pod) => {
+    const observed = observe(pod, draft.servedName, digest);
+    return observed === 'current' || observed === 'held';
+  });
+}
+
+/** Null where the source is not the place to ask, or no longer has this content. Its outage is not the end either. */
+async function fromSource(
+  draft: Draft,
+  deps: AdapterDeps,
+  digest: string,
+  signal: AbortSignal,
+): Promise<SpooledRevision | null> {
+  const source = sourceOf(draft.adapter, deps.sources);
+  const target = targetOf(draft.record);
+  if (source === null || target?.digest !== digest || target.sourceVersion === undefined) return null;
+  try {
+    const fetched = await source.fetch(
+      draft.adapter,
+      { sourceVersion: target.sourceVersion },
+      deps.spool,
+      signal,
+    );
+    return fetched.digest === digest ? deps.spool.open(digest) : null;
+  } catch (error) {
+    signal.throwIfAborted();
+    const isGone = error instanceof SourceError && GONE.has(error.reason);
+    if (!isGone && holders(draft, digest).length === 0) throw error;
+    deps.log.warn({ adapter: draft.key, err: error }, 'source failed; asking a pod for the bytes');
+    return null;
+  }
+}
+
+async function fromPod(
+  draft: Draft,
+  deps: AdapterDeps,
+  pod: Pod,
+  digest: string,
+  signal: AbortSignal,
+): Promise<SpooledRevision | null> {
+  const writer = deps.spool.begin();
+  try {
+    const { config, body } = await pod.client.fetch(draft.servedName, digest, signal);
+    for await (const chunk of body) await writer.write(chunk);
+    await writer.commit(digest, { config, step: targetOf(draft.record)?.step ?? null });
+    deps.log.info(
+      { adapter: draft.key, pod: pod.name, revision: shortDigest(digest) },
+      'bytes copied from a pod',
+    );
+    return deps.spool.open(digest);
+  } catch (error) {
+    await writer.abort();
+    signal.throwIfAborted();
+    deps.log.warn({ adapter: draft.key, pod: pod.name, err: error }, 'a pod could not give the bytes');
+    return null;
+  }
+}

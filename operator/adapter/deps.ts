@@ -1,0 +1,73 @@
+import type { Fence } from '../../server/contract/adapter-api.ts';
+import type { LoraAdapter } from '../api/lora-adapter.ts';
+import type { ServerPool } from '../api/server-pool.ts';
+import type { Clock } from '../kube/clock.ts';
+import type { EventRecorder } from '../kube/events.ts';
+import type { Elector } from '../kube/leader.ts';
+import type { Log } from '../kube/log.ts';
+import type { KubeObject } from '../kube/resource.ts';
+import type { StatusWriter } from '../kube/status-writer.ts';
+import type { Fleet } from '../pods/fleet.ts';
+import type { Sources } from '../source/index.ts';
+import type { Spool } from '../source/spool.ts';
+import type { Mutexes } from './mutex.ts';
+import type { Objects } from './objects.ts';
+import type { AdapterRecord, Records } from './records.ts';
+import type { Tombstones } from './tombstones.ts';
+
+export interface Cache<T extends KubeObject> {
+  get(key: string): T | undefined;
+  list(): T[];
+}
+
+export type Phase = 'resolve' | 'fetch' | 'stage' | 'activate';
+
+/** What reconciling tells the metrics; see telemetry/metrics.ts. */
+export interface AdapterMetrics {
+  phase(phase: Phase, ms: number): void;
+  swap(durationMs: number, skewMs: number): void;
+  failure(reason: string): void;
+  /** A pod was given a revision of this adapter. */
+  loaded(podUid: string, adapterUid: string): void;
+  removed(reason: 'deleted' | 'orphaned' | 'pruned'): void;
+}
+
+/** Everything that reconciling and publishing act through. */
+export interface AdapterDeps {
+  adapters: Cache<LoraAdapter>;
+  pools: Cache<ServerPool>;
+  fleet: Pick<Fleet, 'podsOf' | 'followedMs' | 'whenState'>;
+  sources: Sources;
+  spool: Spool;
+  leader: Pick<Elector, 'leading'>;
+  records: Records;
+  /** Held by whoever changes what is desired or current, for reconciling and publishing alike. */
+  mutexes: Mutexes;
+  tombstones: Tombstones;
+  objects: Objects;
+  status: Pick<StatusWriter, 'write'>;
+  events: Pick<EventRecorder, 'event'>;
+  /** Looks at an adapter again. */
+  requeue: (key: string) => void;
+  requeuePool: (poolKey: string) => void;
+  metrics: AdapterMetrics;
+  /** Base of status.pushURL; null where pushes are not advertised. */
+  pushUrl: string | null;
+  clock: Clock;
+  random: () => number;
+  log: Log;
+}
+
+export class NotLeading extends Error {
+  constructor() {
+    super('This process does not lead');
+    this.name = 'NotLeading';
+  }
+}
+
+/** Looks at the lease each time: a process that was frozen must not act on what it remembers. */
+export function fenceOf(deps: Pick<AdapterDeps, 'leader'>, record: AdapterRecord): Fence {
+  const { leading } = deps.leader;
+  if (leading === null) throw new NotLeading();
+  return { term: leading.term, sequence: record.sequence };
+}

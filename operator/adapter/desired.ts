@@ -1,0 +1,139 @@
+import type { Fence } from '../../server/contract/adapter-api.ts';
+import { findCondition } from '../api/conditions.ts';
+import {
+  type LoraAdapter,
+  type LoraAdapterStatus,
+  type RevisionRecord,
+  shortDigest,
+} from '../api/lora-adapter.ts';
+import type { Pod } from '../pods/pod.ts';
+import type { Spool } from '../source/spool.ts';
+import { REFRESH_ANNOTATION, REFRESHED_ANNOTATION } from './names.ts';
+import { adapterIn } from './plan.ts';
+import type { AdapterRecord } from './records.ts';
+
+/** Everything that, when it changes, makes the source be resolved anew. Content that changes under it does not. */
+export function intentOf(adapter: LoraAdapter): string {
+  const { source, verify } = adapter.spec;
+  return JSON.stringify([source, verify ?? null, refreshOf(adapter)]);
+}
+
+export function refreshOf(adapter: LoraAdapter): string | null {
+  return adapter.metadata.annotations?.[REFRESH_ANNOTATION] ?? null;
+}
+
+/** True where status tells how this very spec was resolved, by an operator before this one. */
+export function isSettledByStatus(adapter: LoraAdapter): boolean {
+  const { generation, annotations } = adapter.metadata;
+  const conditions = adapter.status?.conditions;
+  const holds = (['SourceResolved', 'Verified'] as const).every((type) => {
+    const condition = findCondition(conditions, type);
+    return condition?.status === 'True' && condition.observedGeneration === generation;
+  });
+  const refreshed = annotations?.[REFRESHED_ANNOTATION] ?? null;
+  return holds && adapter.status?.desiredRevision !== undefined && refreshed === refreshOf(adapter);
+}
+
+/** Takes over what status says. Pods may know better where revisions are pushed: see recoverPushed. */
+export function restoreFromStatus(record: AdapterRecord, status: LoraAdapterStatus | undefined): void {
+  record.desired = status?.desiredRevision ?? null;
+  record.current = status?.currentRevision ?? null;
+  record.previous = [...(status?.previousRevisions ?? [])];
+  record.lastSwap = status?.lastSwap ?? null;
+}
+
+interface Reported {
+  pod: Pod;
+  digest: string;
+  fence: Fence;
+}
+
+/**
+ * The digest that a pushed adapter should have, after the operator that accepted it died. Status is written at most
+ * every two seconds, so pods may have a newer one; a pod that restarted may have none, so status may. Pure.
+ *
+ *   status says D | newest fence in pods | answer
+ *   --------------|----------------------|---------------------------------------------------------
+ *   nothing       | P                    | P
+ *   D             | none                 | D
+ *   D             | D                    | D
+ *   D, step s     | P, step t            | the greater step
+ *   D             | P, which status      | D   P was desired before D
+ *                 | names as earlier     |
+ *   D             | P                    | P   accepted after status was last written
+ */
+export function recoverPushed(
+  status: LoraAdapterStatus | undefined,
+  pods: readonly Pod[],
+  servedName: string,
+): { digest: string; pod: Pod | null } | null {
+  const newest = newestReported(pods, servedName);
+  const told = status?.desiredRevision ?? null;
+  if (newest === null) return told === null ? null : { digest: told.digest, pod: null };
+  if (told === null) return newest;
+  if (told.digest === newest.digest) return { digest: told.digest, pod: null };
+  const step = stepIn(newest, servedName);
+  const isOlder =
+    step !== null && told.step !== null
+      ? step <= told.step
+      : [status?.currentRevision, ...(status?.previousRevisions ?? [])].some(
+          (r) => r?.digest === newest.digest,
+        );
+  return isOlder ? { digest: told.digest, pod: null } : newest;
+}
+
+function newestReported(pods: readonly Pod[], servedName: string): Reported | null {
+  let newest: Reported | null = null;
+  for (const pod of pods) {
+    const adapter = adapterIn(pod.state, servedName);
+    if (!adapter?.current || !adapter.fence) continue;
+    const reported = { pod, digest: adapter.current, fence: adapter.fence };
+    if (newest === null || isLater(reported.fence, newest.fence)) newest = reported;
+  }
+  return newest;
+}
+
+function stepIn({ pod, digest }: Reported, servedName: string): number | null {
+  return adapterIn(pod.state, servedName)?.revisions.find((r) => r.digest === digest)?.step ?? null;
+}
+
+function isLater(a: Fence, b: Fence): boolean {
+  return a.term !== b.term ? a.term > b.term : a.sequence > b.sequence;
+}
+
+/** What can be said of a revision that only a pod knows. */
+export function recordFromPod(pod: Pod, servedName: string, digest: string, now: Date): RevisionRecord {
+  const revision = adapterIn(pod.state, servedName)?.revisions.find((item) => item.digest === digest);
+  return {
+    digest,
+    short: shortDigest(digest),
+    step: revision?.step ?? null,
+    bytes: revision?.bytes ?? 0,
+    rank: revision?.rank ?? 0,
+    targetModules: [...(revision?.modules ?? [])].sort(),
+    at: timestamp(now),
+  };
+}
+
+/** Makes a revision the desired one; the only place that does. */
+export function adopt(
+  record: AdapterRecord,
+  revision: RevisionRecord,
+  { keep, spool, sequence }: { keep: number; spool: Spool; sequence: () => number },
+): void {
+  const { desired, uid } = record;
+  record.desired = revision;
+  if (desired?.digest === revision.digest) return;
+  record.sequence = sequence();
+  record.refused.delete(revision.digest);
+  spool.pin(revision.digest, uid);
+  if (desired === null) return;
+  spool.unpin(desired.digest, uid);
+  const earlier = [desired, ...record.previous].filter(({ digest }) => digest !== revision.digest);
+  record.previous = earlier.slice(0, keep);
+}
+
+/** Seconds, as Kubernetes writes times. */
+export function timestamp(date: Date): string {
+  return date.toISOString().replace(/\.\d+Z$/, 'Z');
+}

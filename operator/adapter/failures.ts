@@ -1,0 +1,74 @@
+import { type ErrorCode, LorikeetError } from '../../server/contract/errors.ts';
+import type { Reason } from '../api/conditions.ts';
+import { PodUnreachable, rootMessage } from '../pods/errors.ts';
+import { SpoolError } from '../source/spool-error.ts';
+import { Retryable, Terminal } from '../source/types.ts';
+
+/** A pushed or pinned revision whose bytes nobody holds any more. */
+export class RevisionLost extends Error {
+  constructor(message: string, cause?: unknown) {
+    super(message, { cause });
+    this.name = 'RevisionLost';
+  }
+}
+
+export interface Failure {
+  reason: Reason;
+  message: string;
+  /** Asking again would not help until somebody changes something. */
+  terminal: boolean;
+}
+
+/** The one place where errors become condition reasons. */
+export function failureOf(error: unknown): Failure {
+  switch (true) {
+    case error instanceof Terminal:
+      return { reason: error.reason, message: error.message, terminal: true };
+    case error instanceof Retryable:
+      return { reason: error.reason, message: error.message, terminal: false };
+    case error instanceof RevisionLost:
+      return { reason: 'RevisionLost', message: error.message, terminal: true };
+    case error instanceof LorikeetError:
+      return {
+        reason: reasonOfCode(error.code),
+        message: error.message,
+        terminal: isContentRefusal(error.code),
+      };
+    case error instanceof PodUnreachable:
+      return { reason: 'PodsUnreachable', message: error.message, terminal: false };
+    case error instanceof SpoolError:
+      return { reason: 'InternalError', message: error.message, terminal: false };
+    default:
+      return { reason: 'InternalError', message: rootMessage(error), terminal: false };
+  }
+}
+
+/** Codes by which a pod says that the revision itself is wrong, with the reason to show for each. */
+const CONTENT_REFUSALS: Partial<Record<ErrorCode, Reason>> = {
+  malformed_safetensors: 'AdapterMalformed',
+  malformed_config: 'AdapterMalformed',
+  missing_config: 'AdapterMalformed',
+  non_finite: 'AdapterMalformed',
+  unsupported_adapter_feature: 'AdapterUnsupported',
+  unsupported_dtype: 'AdapterUnsupported',
+  unknown_module: 'AdapterIncompatible',
+  unexpected_tensor: 'AdapterIncompatible',
+  missing_tensor: 'AdapterIncompatible',
+  shape_mismatch: 'AdapterIncompatible',
+  no_modules: 'AdapterIncompatible',
+  zero_effect: 'AdapterIncompatible',
+  base_model_mismatch: 'AdapterIncompatible',
+  rank_mismatch: 'AdapterIncompatible',
+  rank_too_large: 'RankTooLarge',
+  body_too_large: 'AdapterTooLarge',
+  header_too_large: 'AdapterTooLarge',
+  invalid_name: 'ServedNameInvalid',
+};
+
+export function isContentRefusal(code: ErrorCode): boolean {
+  return CONTENT_REFUSALS[code] !== undefined;
+}
+
+function reasonOfCode(code: ErrorCode): Reason {
+  return CONTENT_REFUSALS[code] ?? (code === 'no_capacity' ? 'NoCapacity' : 'PodsFailed');
+}

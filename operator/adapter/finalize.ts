@@ -1,0 +1,114 @@
+import { ADAPTER_FINALIZER, type LoraAdapter } from '../api/lora-adapter.ts';
+import { durationMs } from '../api/quantity.ts';
+import type { Outcome } from '../kube/queue.ts';
+import type { Pod } from '../pods/pod.ts';
+import { type AdapterDeps, fenceOf } from './deps.ts';
+import { type Draft, mark, openDraft } from './draft.ts';
+import { ownerOfName } from './names.ts';
+import { adapterIn, planRemoval } from './plan.ts';
+import { podNames, podsText } from './words.ts';
+
+const REPORT_MS = 1_000;
+const CHECK_MS = 2_000;
+/** How long a pod that this process has just begun to follow may take to report, deadline or not. */
+const FIRST_REPORT_MS = 10_000;
+
+/**
+ * Takes the adapter out of every pod, then lets the object go. Absence is what a pod reports, not what a call returned;
+ * a pod that left the pool counts as absent; a silent one, and running requests, hold the object until a deadline.
+ */
+export async function finalize(
+  deps: AdapterDeps,
+  adapter: LoraAdapter,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  if (!adapter.metadata.finalizers?.includes(ADAPTER_FINALIZER)) return { kind: 'done' };
+  const draft = openDraft(deps, adapter);
+  const owner = ownerOfName(deps.adapters.list(), draft.poolKey, draft.servedName);
+  const isOwner = owner === null || owner.metadata.uid === adapter.metadata.uid;
+  // A cache may be behind: what is destroyed is looked up first.
+  if ((await deps.objects.live(adapter)) === null) return { kind: 'done' };
+  if (isOwner && !(await isAbsent(draft, deps, signal))) return { kind: 'again', afterMs: CHECK_MS };
+  deps.events.event(
+    adapter,
+    'Normal',
+    'Removed',
+    `${draft.servedName} is in no pod of pool ${adapter.spec.poolRef.name}`,
+  );
+  deps.log.info({ adapter: draft.key }, 'removed');
+  await deps.objects.removeFinalizer(adapter);
+  const record = deps.records.forget(draft.key);
+  if (record?.desired) deps.spool.unpin(record.desired.digest, record.uid);
+  return { kind: 'done' };
+}
+
+async function isAbsent(draft: Draft, deps: AdapterDeps, signal: AbortSignal): Promise<boolean> {
+  const pods = deps.fleet.podsOf(draft.poolKey);
+  await deps.mutexes.run(draft.key, async () => {
+    const holding = planRemoval(pods, draft.servedName).filter(({ action }) => action === 'remove');
+    if (holding.length > 0) draft.record.sequence = deps.records.nextSequence();
+    await Promise.all(holding.map(({ pod }) => removeFrom(draft, deps, pod, signal)));
+  });
+  const rows = planRemoval(pods, draft.servedName).filter(({ action }) => action !== 'none');
+  const waits = draft.adapter.spec.deletion?.policy !== 'Immediate';
+  const holding = rows.filter(({ action }) => action === 'remove' || (action === 'drain' && waits));
+  const silent = rows.filter(({ action }) => action === 'wait');
+  if (holding.length === 0 && silent.length === 0) return true;
+  if (isOverdue(draft, deps) && silent.every(({ pod }) => deps.fleet.followedMs(pod) > FIRST_REPORT_MS)) {
+    giveUp(
+      draft,
+      deps,
+      [...holding, ...silent].map(({ pod }) => pod),
+    );
+    return true;
+  }
+  markWaiting(draft, deps, { holding: holding.map(({ pod }) => pod), silent: silent.map(({ pod }) => pod) });
+  return false;
+}
+
+async function removeFrom(draft: Draft, deps: AdapterDeps, pod: Pod, signal: AbortSignal): Promise<void> {
+  const { servedName, key } = draft;
+  try {
+    await pod.client.remove(servedName, null, fenceOf(deps, draft.record), signal);
+    deps.metrics.removed('deleted');
+    await deps.fleet.whenState(pod, (state) => adapterIn(state, servedName) === undefined, REPORT_MS);
+  } catch (error) {
+    signal.throwIfAborted();
+    deps.log.warn({ adapter: key, pod: pod.name, err: error }, 'pod did not remove the adapter');
+  }
+}
+
+function isOverdue({ adapter }: Draft, deps: AdapterDeps): boolean {
+  const since = Date.parse(adapter.metadata.deletionTimestamp ?? '');
+  const drainMs = durationMs(adapter.spec.deletion?.drainTimeout ?? '60s');
+  return deps.clock.date().getTime() >= since + drainMs;
+}
+
+function giveUp(draft: Draft, deps: AdapterDeps, pods: Pod[]): void {
+  deps.tombstones.bury(draft.poolKey, draft.servedName);
+  const names = podNames(pods.map(({ name }) => name));
+  const message = `${names} did not confirm the removal of ${draft.servedName} in time; it is removed when they answer`;
+  deps.events.event(draft.adapter, 'Warning', 'RemovalUnconfirmed', message);
+  deps.log.warn({ adapter: draft.key, pods: names }, 'removal given up for now');
+}
+
+function markWaiting(draft: Draft, deps: AdapterDeps, pods: { holding: Pod[]; silent: Pod[] }): void {
+  const { silent, holding } = pods;
+  const first = silent[0];
+  const verdict = first
+    ? {
+        reason: 'RemovalBlocked' as const,
+        message: `${podNames(silent.map(({ name }) => name))}: ${first.error ?? 'no answer'}`,
+      }
+    : {
+        reason: 'Draining' as const,
+        message: `${podsText(holding.length)}: ${podNames(holding.map(({ name }) => name))}`,
+      };
+  const isNews = draft.record.announced?.reason !== verdict.reason;
+  draft.record.announced = { status: 'False', reason: verdict.reason };
+  mark(draft, deps, 'Ready', { status: 'False', ...verdict });
+  deps.status.write(draft.adapter, draft.status);
+  if (!isNews) return;
+  deps.log.info({ adapter: draft.key, code: verdict.reason, reason: verdict.message }, 'removal waits');
+  if (first) deps.events.event(draft.adapter, 'Warning', verdict.reason, verdict.message);
+}

@@ -1,0 +1,17 @@
+/** One holder per key at a time, in order of arrival. What it guards must take a bounded time. */
+export class Mutexes {
+  readonly #tails = new Map<string, Promise<void>>();
+
+  async run<T>(key: string, task: () => Promise<T>): Promise<T> {
+    const before = this.#tails.get(key) ?? Promise.resolve();
+    const { promise: tail, resolve: release } = Promise.withResolvers<void>();
+    this.#tails.set(key, tail);
+    await before;
+    try {
+      return await task();
+    } finally {
+      if (this.#tails.get(key) === tail) this.#tails.delete(key);
+      release();
+    }
+  }
+}

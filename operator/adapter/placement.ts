@@ -1,0 +1,46 @@
+import type { Geometry } from '../../server/contract/adapter-api.ts';
+import { quantityBytes } from '../api/quantity.ts';
+import type { ServerPool } from '../api/server-pool.ts';
+import type { Pod } from '../pods/pod.ts';
+
+export interface Placement {
+  /** Pods that should hold every adapter of the pool; one that has not reported yet is among them. */
+  desired: Pod[];
+  /** Pods that report another base model than the pool is about: left alone. */
+  mismatched: Pod[];
+  /** What an adapter must fit; null until a desired pod has reported. */
+  fit: { geometry: Geometry; maxRank: number } | null;
+  maxBytes: number;
+}
+
+/** Splits a pool's pods by their base model and takes the narrowest of all limits. */
+export function placementOf(pool: ServerPool, pods: readonly Pod[]): Placement {
+  const digest = pool.spec.baseModel.digest ?? commonestDigest(pool, pods);
+  const fits = (pod: Pod) =>
+    pod.state === null ||
+    (pod.state.baseModel.name === pool.spec.baseModel.name && pod.state.baseModel.digest === digest);
+  const desired = pods.filter(fits);
+  const mismatched = pods.filter((pod) => !fits(pod));
+  const states = desired.flatMap((pod) => (pod.state ? [pod.state] : []));
+  const { maxRank, maxAdapterBytes } = pool.spec.limits;
+  const ranks = states.map((state) => state.limits.maxRank);
+  const sizes = states.map((state) => state.limits.maxAdapterBytes);
+  const geometry = states[0]?.baseModel.geometry;
+  return {
+    desired,
+    mismatched,
+    fit: geometry ? { geometry, maxRank: Math.min(...ranks, maxRank ?? Number.POSITIVE_INFINITY) } : null,
+    maxBytes: Math.min(...sizes, maxAdapterBytes ? quantityBytes(maxAdapterBytes) : Number.MAX_SAFE_INTEGER),
+  };
+}
+
+/** Where the pool names no digest: that of most pods with the right name; of equally many, the smallest. */
+function commonestDigest(pool: ServerPool, pods: readonly Pod[]): string | null {
+  const counts = new Map<string, number>();
+  for (const { state } of pods) {
+    if (state?.baseModel.name !== pool.spec.baseModel.name) continue;
+    counts.set(state.baseModel.digest, (counts.get(state.baseModel.digest) ?? 0) + 1);
+  }
+  const ranked = [...counts].sort(([a, n], [b, m]) => m - n || (a < b ? -1 : 1));
+  return ranked[0]?.[0] ?? null;
+}

@@ -1,0 +1,128 @@
+import type { PodState, RevisionState } from '../../server/contract/adapter-api.ts';
+import type { Pod } from '../pods/pod.ts';
+
+/** What this operator last heard from a pod about a revision, where it was no success. */
+export interface Attempt {
+  bootId: string;
+  digest: string;
+  /** In a row. */
+  failures: number;
+  /** A code of the contract, or `Unreachable`. */
+  code: string;
+  message: string;
+  /** The pod refused the revision for what it is: asking again would not help. */
+  terminal: boolean;
+  /** Monotonic. */
+  retryAtMs: number;
+  /** The same on the wall clock. */
+  retryAt: Date;
+}
+
+export type Observed = 'unreachable' | 'absent' | 'held' | 'current';
+export type Action = 'none' | 'stage' | 'activate' | 'refused' | 'backoff' | 'hold' | 'wait';
+
+export interface Row {
+  pod: Pod;
+  observed: Observed;
+  action: Action;
+  attempt: Attempt | null;
+}
+
+export interface PlanInput {
+  servedName: string;
+  /** The revision that pods should serve; null where none is known. */
+  digest: string | null;
+  pods: Pod[];
+  attemptOf: (pod: Pod) => Attempt | null;
+  /** Some pod refused this revision before any fleet served it: it is activated nowhere. */
+  refusedSomewhere: boolean;
+  nowMs: number;
+}
+
+/**
+ * What to do in each pod for one adapter. Pure: the same input is the same plan.
+ *
+ *   desired | observed in the pod             | last attempt in this boot | action
+ *   --------|---------------------------------|---------------------------|------------------------------
+ *   none    | anything                        | any                       | none
+ *   D       | unreachable, or no report yet   | any                       | wait      its watch will tell
+ *   D       | current = D                     | any                       | none      done, and confirmed
+ *   D       | D not there                     | refused for what it is    | refused   until D or the pod changes
+ *   D       | D not there                     | failed, not yet due       | backoff
+ *   D       | D not there                     | none, or due              | stage
+ *   D       | D held, not current             | failed, not yet due       | backoff
+ *   D       | D held, not current             | none, or due; D refused   | hold      by another pod
+ *   D       | D held, not current             | none, or due              | activate
+ */
+export function plan(input: PlanInput): Row[] {
+  return input.pods.map((pod) => {
+    const attempt = relevantAttempt(input.attemptOf(pod), pod, input.digest);
+    const observed = observe(pod, input.servedName, input.digest);
+    return { pod, observed, attempt, action: decide(observed, attempt, input) };
+  });
+}
+
+function decide(observed: Observed, attempt: Attempt | null, input: PlanInput): Action {
+  if (input.digest === null) return 'none';
+  if (observed === 'unreachable') return 'wait';
+  if (observed === 'current') return 'none';
+  if (observed === 'absent' && attempt?.terminal) return 'refused';
+  if (attempt !== null && !attempt.terminal && attempt.retryAtMs > input.nowMs) return 'backoff';
+  if (observed === 'absent') return 'stage';
+  return input.refusedSomewhere ? 'hold' : 'activate';
+}
+
+export function observe(pod: Pod, servedName: string, digest: string | null): Observed {
+  if (!pod.reachable || pod.state === null) return 'unreachable';
+  const adapter = adapterIn(pod.state, servedName);
+  if (digest === null || adapter === undefined) return 'absent';
+  if (adapter.current === digest) return 'current';
+  const isHeld = adapter.revisions.some((item) => item.digest === digest && item.state !== 'retired');
+  return isHeld ? 'held' : 'absent';
+}
+
+export function adapterIn(state: PodState | null, servedName: string) {
+  return state?.adapters.find((adapter) => adapter.name === servedName);
+}
+
+export function revisionIn(
+  state: PodState | null,
+  servedName: string,
+  digest: string,
+): RevisionState | undefined {
+  return adapterIn(state, servedName)?.revisions.find((revision) => revision.digest === digest);
+}
+
+/** An attempt says nothing about another revision, nor about another process in the same pod. */
+export function relevantAttempt(attempt: Attempt | null, pod: Pod, digest: string | null): Attempt | null {
+  if (attempt === null || attempt.digest !== digest) return null;
+  return pod.state !== null && pod.state.bootId !== attempt.bootId ? null : attempt;
+}
+
+export type RemovalAction = 'none' | 'remove' | 'drain' | 'wait';
+
+/**
+ * What to do in each pod of an adapter that is being deleted.
+ *
+ *   observed in the pod                                | action
+ *   ---------------------------------------------------|------------------------------------------------
+ *   unreachable, or no report yet                      | wait    until the deadline
+ *   the name is not there                              | none    absence is confirmed
+ *   there, and a current or staged revision            | remove
+ *   there, only retired revisions with running requests| drain   the pod frees them by itself
+ */
+export function planRemoval(pods: Pod[], servedName: string): { pod: Pod; action: RemovalAction }[] {
+  return pods.map((pod) => ({ pod, action: removalIn(pod, servedName) }));
+}
+
+function removalIn(pod: Pod, servedName: string): RemovalAction {
+  if (!pod.reachable || pod.state === null) return 'wait';
+  const adapter = adapterIn(pod.state, servedName);
+  if (adapter === undefined) return 'none';
+  const leaving = adapter.current === null && adapter.revisions.every(isLeaving);
+  return leaving ? 'drain' : 'remove';
+}
+
+function isLeaving(revision: RevisionState): boolean {
+  return revision.state === 'retired' && revision.leases > 0;
+}

@@ -1,0 +1,194 @@
+import type { Fence } from '../../server/contract/adapter-api.ts';
+import { LorikeetError } from '../../server/contract/errors.ts';
+import { type RevisionRecord, shortDigest } from '../api/lora-adapter.ts';
+import { quantityBytes } from '../api/quantity.ts';
+import { keyOf } from '../kube/resource.ts';
+import type { Pod } from '../pods/pod.ts';
+import type { PodOutcome, Publication, Publisher, PublishResult, PushContext } from '../push/publisher.ts';
+import { type AdapterDeps, fenceOf, NotLeading } from './deps.ts';
+import { adopt, timestamp } from './desired.ts';
+import { type Draft, openDraft } from './draft.ts';
+import { isContentRefusal } from './failures.ts';
+import { observe } from './plan.ts';
+import { requireMayFollow } from './preconditions.ts';
+import { requirePushable } from './pushable.ts';
+import { recoverRecord } from './recover.ts';
+import { activateOn } from './stages/activate.ts';
+import type { Swap, SwapResult } from './swap.ts';
+
+/** Revisions that trainers push become desired here, under the same mutex that reconciling activates under. */
+export class RevisionPublisher implements Publisher {
+  readonly #deps: AdapterDeps;
+
+  constructor(deps: AdapterDeps) {
+    this.#deps = deps;
+  }
+
+  context(namespace: string, name: string): PushContext {
+    const draft = this.#draft(namespace, name);
+    const { placement, record, servedName, adapter } = draft;
+    const pods = placement.desired.filter((pod) => pod.reachable && pod.state !== null);
+    if (placement.fit === null || pods.length === 0) {
+      throw new LorikeetError('no_pods', `No pod of pool ${draft.poolKey} answers`, {
+        expected: placement.desired.map((pod) => pod.name),
+        actual: [],
+      });
+    }
+    const { maxBytes } = adapter.spec.source.push ?? {};
+    return {
+      adapter,
+      servedName,
+      pods,
+      ...placement.fit,
+      maxBytes: Math.min(placement.maxBytes, maxBytes ? quantityBytes(maxBytes) : Number.MAX_SAFE_INTEGER),
+      desired: record.desired && { digest: record.desired.digest, step: record.desired.step },
+      config: record.config,
+    };
+  }
+
+  fenceFor(namespace: string, name: string): Fence {
+    return this.#fence(this.#draft(namespace, name));
+  }
+
+  /** What has become desired stays so even where the caller goes away or pods fail: reconciling brings it to them. */
+  publish(publication: Publication): Promise<PublishResult> {
+    const { namespace, name } = publication;
+    return this.#deps.mutexes.run(`${namespace}/${name}`, async () => {
+      publication.signal.throwIfAborted();
+      const draft = this.#draft(namespace, name);
+      const { desired } = draft.record;
+      const noop = desired?.digest === publication.digest;
+      if (!noop) {
+        requireMayFollow(draft.record, publication);
+        requireStaged(publication.staged);
+        adoptPushed(draft, this.#deps, publication);
+      }
+      draft.record.config = publication.config;
+      const pods = publication.staged.flatMap(({ ok, pod }) => (ok ? [pod] : []));
+      const waiting = pods.filter((pod) => observe(pod, draft.servedName, publication.digest) !== 'current');
+      return await this.#finish(draft, publication, { noop, waiting });
+    });
+  }
+
+  async #finish(
+    draft: Draft,
+    publication: Publication,
+    { noop, waiting }: { noop: boolean; waiting: Pod[] },
+  ): Promise<PublishResult> {
+    if (publication.wait === 'staged') {
+      this.#deps.requeue(draft.key);
+      return resultOf(draft, publication, { noop, swap: null });
+    }
+    const swap = waiting.length === 0 ? null : await this.#activate(draft, waiting);
+    this.#deps.requeue(draft.key);
+    if (swap !== null && swap.durationMs === null) throw activationFailed(swap.results);
+    return resultOf(draft, publication, { noop, swap });
+  }
+
+  async #activate(draft: Draft, pods: Pod[]): Promise<Swap> {
+    const target = draft.record.desired as RevisionRecord;
+    try {
+      // Not the caller's signal: a half-done swap is finished whoever hangs up.
+      return await activateOn(draft, this.#deps, { pods, target, signal: new AbortController().signal });
+    } catch (error) {
+      throw error instanceof NotLeading ? notLeader() : error;
+    }
+  }
+
+  #fence(draft: Draft): Fence {
+    if (this.#deps.leader.leading === null) throw notLeader();
+    return fenceOf(this.#deps, draft.record);
+  }
+
+  #draft(namespace: string, name: string): Draft {
+    if (this.#deps.leader.leading === null) throw notLeader();
+    const adapter = this.#deps.adapters.get(keyOf({ metadata: { namespace, name } }));
+    if (adapter === undefined) {
+      throw new LorikeetError(
+        'adapter_not_found',
+        `There is no LoraAdapter ${name} in namespace ${namespace}`,
+      );
+    }
+    const draft = openDraft(this.#deps, adapter);
+    requirePushable(draft, this.#deps);
+    if (!recoverRecord(draft, this.#deps)) {
+      throw new LorikeetError(
+        'no_pods',
+        'The operator has just started and the pods have not reported yet; try again',
+      );
+    }
+    return draft;
+  }
+}
+
+/** One pod that refuses the content refuses it for all; otherwise one pod that has it is enough. */
+function requireStaged(staged: readonly PodOutcome[]): void {
+  const refusal = staged.find(({ error }) => error !== null && isContentRefusal(error.code));
+  if (refusal?.error) throw refusal.error;
+  if (staged.some(({ ok }) => ok)) return;
+  const errors = staged.map(({ pod, error }) => ({
+    pod: pod.name,
+    code: error?.code,
+    message: error?.message,
+  }));
+  const isFull = staged.length > 0 && staged.every(({ error }) => error?.code === 'no_capacity');
+  throw new LorikeetError(isFull ? 'no_capacity' : 'pod_failed', 'No pod could take the revision', {
+    actual: errors,
+  });
+}
+
+function adoptPushed(draft: Draft, deps: AdapterDeps, publication: Publication): void {
+  const { digest, step, bytes, rank, targetModules, pushedBy } = publication;
+  const revision: RevisionRecord = {
+    digest,
+    short: shortDigest(digest),
+    step,
+    bytes,
+    rank,
+    targetModules: [...targetModules].sort(),
+    pushedBy,
+    at: timestamp(deps.clock.date()),
+  };
+  const keep = draft.adapter.spec.update.keepRevisions;
+  adopt(draft.record, revision, { keep, spool: deps.spool, sequence: () => deps.records.nextSequence() });
+}
+
+function resultOf(
+  draft: Draft,
+  publication: Publication,
+  { noop, swap }: { noop: boolean; swap: Swap | null },
+): PublishResult {
+  const { digest, bytes, staged } = publication;
+  const swapped = new Map(swap?.results.map((result) => [result.pod, result]));
+  const pods = staged.map((outcome): PublishResult['pods'][number] => {
+    const { pod, ok, error, ms } = outcome;
+    if (!ok)
+      return { name: pod.name, state: 'failed', ms, ...(error ? { error: error.toJSON().error } : {}) };
+    const result = swapped.get(pod);
+    if (result?.error) {
+      return { name: pod.name, state: 'failed', ms: ms + result.ms, error: String(result.error) };
+    }
+    const isActive = result !== undefined || observe(pod, draft.servedName, digest) === 'current';
+    return { name: pod.name, state: isActive ? 'active' : 'staged', ms: ms + (result?.ms ?? 0) };
+  });
+  const isSwap = swap !== null && swap.durationMs !== null && swap.skewMs !== null;
+  return {
+    revision: digest,
+    step: draft.record.desired?.step ?? null,
+    bytes,
+    noop,
+    pods,
+    swap: isSwap ? { durationMs: swap.durationMs as number, skewMs: swap.skewMs as number } : null,
+  };
+}
+
+function activationFailed(results: readonly SwapResult[]): LorikeetError {
+  const actual = results.map(({ pod, error }) => ({ pod: pod.name, message: String(error) }));
+  const message =
+    'The revision is in the pods but none confirmed that it serves it; the operator tries again';
+  return new LorikeetError('pod_failed', message, { actual });
+}
+
+function notLeader(): LorikeetError {
+  return new LorikeetError('not_leader', 'This operator process does not lead');
+}

@@ -1,0 +1,45 @@
+import { type LoraAdapter, servedNameOf } from '../api/lora-adapter.ts';
+import { keyOf } from '../kube/resource.ts';
+import type { Pod } from '../pods/pod.ts';
+import type { AdapterDeps } from './deps.ts';
+import { poolKeyOf } from './names.ts';
+import { adapterIn, relevantAttempt } from './plan.ts';
+import { targetOf } from './records.ts';
+
+/** After this long a pod is let go as it is: what is missing then is missing elsewhere too, and idle pods serve nobody. */
+export const SEED_MS_MAX = 300_000;
+
+/**
+ * Names of the adapters that a new or restarted pod still has to wait for. It waits for what it can get, never for what
+ * it cannot:
+ *
+ *   the adapter                                                  | waited for
+ *   -------------------------------------------------------------|-----------
+ *   is being deleted, or suspended                               | no
+ *   has not been looked at by this process yet                   | yes
+ *   has no revision: nothing pushed, source failed, bad content  | no
+ *   has one whose bytes nobody holds any more                    | no
+ *   is current in the pod, in the desired revision               | no
+ *   was refused by the pod, or did not fit into it               | no
+ *   anything else                                                | yes
+ */
+export function missingFor(
+  pod: Pod,
+  adapters: readonly LoraAdapter[],
+  deps: Pick<AdapterDeps, 'records'>,
+): string[] {
+  return adapters
+    .filter((adapter) => poolKeyOf(adapter) === pod.poolKey && isAwaited(pod, adapter, deps))
+    .map(servedNameOf);
+}
+
+function isAwaited(pod: Pod, adapter: LoraAdapter, deps: Pick<AdapterDeps, 'records'>): boolean {
+  if (adapter.metadata.deletionTimestamp !== undefined || adapter.spec.suspend) return false;
+  const record = deps.records.get(keyOf(adapter));
+  if (record === undefined || record.uid !== adapter.metadata.uid || !record.decided) return true;
+  const digest = targetOf(record)?.digest ?? null;
+  if (digest === null || digest === record.lost) return false;
+  if (adapterIn(pod.state, servedNameOf(adapter))?.current === digest) return false;
+  const attempt = relevantAttempt(record.attempts.get(pod.uid) ?? null, pod, digest);
+  return !(attempt?.terminal || attempt?.code === 'no_capacity');
+}

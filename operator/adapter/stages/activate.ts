@@ -1,0 +1,91 @@
+import { type RevisionRecord, shortDigest } from '../../api/lora-adapter.ts';
+import type { Pod } from '../../pods/pod.ts';
+import { noteFailure, noteSuccess } from '../attempts.ts';
+import { type AdapterDeps, fenceOf } from '../deps.ts';
+import { type Draft, NEXT, rowsOf, STOP, type Stage } from '../draft.ts';
+import { adapterIn } from '../plan.ts';
+import { targetOf } from '../records.ts';
+import { type Swap, swap } from '../swap.ts';
+import { msText, podsText } from '../words.ts';
+
+/** A pod reports a swap at once; this only bounds how long the word of the watch is waited for. */
+const REPORT_MS = 500;
+/** A trainer that pushes every second must not fill the list of events. */
+const EVENT_INTERVAL_MS = 30_000;
+
+/** Makes the revision current in every pod that holds it, all at once. */
+export const activate: Stage = {
+  condition: 'Loaded',
+  whenSuspended: false,
+  async run(draft, deps, signal) {
+    return await deps.mutexes.run(draft.key, async () => {
+      // A push may have come while this reconcile staged: the plan is made again under the lock.
+      const target = targetOf(draft.record);
+      if (target === null) return STOP;
+      const pods = rowsOf(draft, deps).flatMap((row) => (row.action === 'activate' ? [row.pod] : []));
+      if (pods.length > 0) await activateOn(draft, deps, { pods, target, signal });
+      return NEXT;
+    });
+  },
+};
+
+interface Activation {
+  pods: Pod[];
+  target: RevisionRecord;
+  signal: AbortSignal;
+}
+
+/** To be called under the adapter's mutex. */
+export async function activateOn(draft: Draft, deps: AdapterDeps, activation: Activation): Promise<Swap> {
+  const { pods, target, signal } = activation;
+  const { record, servedName, adapter } = draft;
+  const request = { revision: target.digest, keep: adapter.spec.update.keepRevisions };
+  const order = { servedName, request, fence: fenceOf(deps, record) };
+  const outcome = await swap(pods, order, deps.clock, signal);
+  for (const { pod, error } of outcome.results) {
+    if (error === null) noteSuccess(draft, pod);
+    else noteFailure(draft, deps, pod, { digest: target.digest, error });
+  }
+  const confirmed = outcome.results.flatMap(({ pod, error }) => (error === null ? [pod] : []));
+  await Promise.all(
+    confirmed.map((pod) =>
+      deps.fleet.whenState(
+        pod,
+        (state) => adapterIn(state, servedName)?.current === target.digest,
+        REPORT_MS,
+      ),
+    ),
+  );
+  noteSwap(draft, deps, { target, outcome, confirmed: confirmed.length });
+  return outcome;
+}
+
+function noteSwap(
+  draft: Draft,
+  deps: AdapterDeps,
+  done: { target: RevisionRecord; outcome: Swap; confirmed: number },
+): void {
+  const { target, outcome, confirmed } = done;
+  const { durationMs, skewMs } = outcome;
+  if (durationMs === null || skewMs === null) return;
+  draft.record.lastSwap = {
+    durationMs: Math.round(durationMs * 10) / 10,
+    skewMs: Math.round(skewMs * 10) / 10,
+    bytes: target.bytes,
+    pods: confirmed,
+  };
+  deps.metrics.phase('activate', durationMs);
+  deps.metrics.swap(durationMs, skewMs);
+  const { key, adapter } = draft;
+  const swapMs = { durationMs: draft.record.lastSwap.durationMs, skewMs: draft.record.lastSwap.skewMs };
+  const step = target.step === null ? {} : { step: target.step };
+  deps.log.info(
+    { adapter: key, revision: shortDigest(target.digest), ...step, pods: confirmed, ...swapMs },
+    'activated',
+  );
+  const words = `${target.short} on ${podsText(confirmed)} in ${msText(durationMs)}, skew ${msText(skewMs)}`;
+  const nowMs = deps.clock.monotonicMs();
+  if (nowMs - draft.record.activatedEventAtMs < EVENT_INTERVAL_MS) return;
+  draft.record.activatedEventAtMs = nowMs;
+  deps.events.event(adapter, 'Normal', 'Activated', words);
+}

@@ -1,0 +1,99 @@
+import { type RevisionRecord, shortDigest } from '../../api/lora-adapter.ts';
+import { sourceOf } from '../../source/index.ts';
+import type { Fetched, Resolved } from '../../source/types.ts';
+import type { AdapterDeps } from '../deps.ts';
+import { adopt, intentOf, refreshOf, timestamp } from '../desired.ts';
+import { type Draft, mark, NEXT, STOP, type Stage } from '../draft.ts';
+import { targetOf } from '../records.ts';
+import { bytesText } from '../words.ts';
+import { noteSourceFailure } from './resolve.ts';
+
+/** Brings what the source names into the spool, checked against the base model and spec.verify before a pod sees it. */
+export const fetch: Stage = {
+  condition: 'Verified',
+  whenSuspended: false,
+  async run(draft, deps, signal) {
+    const { record, adapter, placement } = draft;
+    const { resolved, sourceFailure: failure } = record;
+    if (resolved === null) {
+      const isRefused = failure?.settledFor === intentOf(adapter) && failure.sourceVersion !== null;
+      if (isRefused) throw failure.error;
+    } else if (placement.fit === null) {
+      const message = 'No pod has reported its base model yet.';
+      mark(draft, deps, 'Verified', { status: 'Unknown', reason: 'Pending', message });
+      return targetOf(record) === null ? STOP : NEXT;
+    } else {
+      const fetched = await fetchRevision(draft, deps, resolved, signal);
+      await settle(draft, deps, fetched);
+    }
+    return markVerified(draft, deps);
+  },
+};
+
+function markVerified(draft: Draft, deps: AdapterDeps) {
+  const { desired, refused } = draft.record;
+  if (desired === null) return STOP;
+  const refusal = refused.get(desired.digest);
+  if (refusal) {
+    mark(draft, deps, 'Verified', { status: 'False', reason: refusal.reason, message: refusal.message });
+    return NEXT;
+  }
+  const modules = desired.targetModules.join(', ');
+  const message = `${desired.short}: rank ${desired.rank}, ${bytesText(desired.bytes)}, ${modules}`;
+  mark(draft, deps, 'Verified', { status: 'True', reason: 'Verified', message });
+  return NEXT;
+}
+
+async function fetchRevision(
+  draft: Draft,
+  deps: AdapterDeps,
+  resolved: Resolved,
+  signal: AbortSignal,
+): Promise<Fetched> {
+  const startMs = deps.clock.monotonicMs();
+  try {
+    const source = sourceOf(draft.adapter, deps.sources);
+    if (source === null) throw new TypeError('A pushed adapter has no source to fetch from');
+    return await source.fetch(draft.adapter, resolved, deps.spool, signal);
+  } catch (error) {
+    signal.throwIfAborted();
+    noteSourceFailure(draft, deps, { sourceVersion: resolved.sourceVersion, error });
+    throw error;
+  } finally {
+    deps.metrics.phase('fetch', deps.clock.monotonicMs() - startMs);
+  }
+}
+
+async function settle(draft: Draft, deps: AdapterDeps, fetched: Fetched): Promise<void> {
+  const { record, adapter, key } = draft;
+  const { digest, bytes, sourceVersion, shape } = fetched;
+  const isNew = record.desired?.digest !== digest;
+  const revision: RevisionRecord = {
+    digest,
+    short: shortDigest(digest),
+    step: null,
+    bytes,
+    rank: shape?.rank ?? 0,
+    targetModules: [...(shape?.targetModules ?? [])].sort(),
+    sourceVersion,
+    at: isNew ? timestamp(deps.clock.date()) : (record.desired?.at ?? timestamp(deps.clock.date())),
+  };
+  const keep = adapter.spec.update.keepRevisions;
+  await deps.mutexes.run(key, async () =>
+    adopt(record, revision, { keep, spool: deps.spool, sequence: () => deps.records.nextSequence() }),
+  );
+  record.settledFor = intentOf(adapter);
+  record.resolved = null;
+  record.sourceFailure = null;
+  const refresh = refreshOf(adapter);
+  if (refresh !== null) await deps.objects.noteRefreshed(adapter, refresh);
+  if (!isNew) return;
+  const about = { adapter: key, revision: revision.short, bytes, rank: revision.rank, sourceVersion };
+  deps.log.info(about, 'fetched');
+  deps.events.event(
+    adapter,
+    'Normal',
+    'Fetched',
+    `${revision.short}: rank ${revision.rank}, ${bytesText(bytes)}`,
+  );
+}

@@ -1,0 +1,54 @@
+import { NAME_LENGTH_MAX, NAME_PATTERN } from '../../../server/contract/adapter-api.ts';
+import type { AdapterDeps } from '../deps.ts';
+import { type ConditionWords, type Draft, mark, NEXT, STOP, type Stage } from '../draft.ts';
+import { ownerOfName } from '../names.ts';
+
+/** Which pods should hold the adapter, and whether it may have its name in them. */
+export const place: Stage = {
+  condition: 'Placed',
+  whenSuspended: true,
+  async run(draft, deps) {
+    const refusal = placementRefusal(draft, deps);
+    if (refusal !== null) {
+      mark(draft, deps, 'Placed', refusal);
+      return STOP;
+    }
+    const pods = draft.placement.desired.length;
+    const message = `${pods} ${pods === 1 ? 'pod' : 'pods'} of pool ${draft.adapter.spec.poolRef.name}`;
+    mark(draft, deps, 'Placed', { status: 'True', reason: 'Placed', message });
+    draft.isPlaced = true;
+    return NEXT;
+  },
+};
+
+export function placementRefusal(draft: Draft, deps: AdapterDeps): Required<ConditionWords> | null {
+  const { pool, servedName, poolKey, adapter, placement } = draft;
+  if (pool === null) {
+    const message = `There is no ServerPool ${poolKey}.`;
+    return { status: 'False', reason: 'PoolNotFound', message };
+  }
+  const name = nameRefusal(draft);
+  if (name !== null) return { status: 'False', reason: 'ServedNameInvalid', message: name };
+  const owner = ownerOfName(deps.adapters.list(), poolKey, servedName);
+  if (owner !== null && owner.metadata.uid !== adapter.metadata.uid) {
+    const message = `LoraAdapter ${owner.metadata.name} is older and serves ${servedName} in pool ${pool.metadata.name}.`;
+    return { status: 'False', reason: 'ServedNameTaken', message };
+  }
+  if (placement.desired.length > 0) return null;
+  const others = placement.mismatched.length;
+  const message =
+    others === 0
+      ? `Pool ${pool.metadata.name} has no running pod.`
+      : `None of the ${others} pods of pool ${pool.metadata.name} has its base model ${pool.spec.baseModel.name}.`;
+  return { status: 'False', reason: 'NoPods', message };
+}
+
+function nameRefusal({ servedName, pool }: Draft): string | null {
+  if (servedName === pool?.spec.baseModel.name) {
+    return `${servedName} is the name of the base model: clients could not tell them apart. Set spec.servedName.`;
+  }
+  if (servedName.length > NAME_LENGTH_MAX || !NAME_PATTERN.test(servedName)) {
+    return `Expected at most ${NAME_LENGTH_MAX} of a-z 0-9 . _ - for the served name but received ${servedName}.`;
+  }
+  return null;
+}

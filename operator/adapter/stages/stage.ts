@@ -1,0 +1,75 @@
+import type { RevisionRecord } from '../../api/lora-adapter.ts';
+import type { Pod } from '../../pods/pod.ts';
+import type { SpooledRevision } from '../../source/spool.ts';
+import { forgetGonePods, noteFailure, noteSuccess } from '../attempts.ts';
+import { bytesOf } from '../bytes.ts';
+import { type AdapterDeps, fenceOf } from '../deps.ts';
+import { type Draft, NEXT, rowsOf, STOP, type Stage } from '../draft.ts';
+import { revisionIn } from '../plan.ts';
+import { targetOf } from '../records.ts';
+import { podsText } from '../words.ts';
+
+/** A pod reports what it was given at once; this only bounds how long that is waited for. */
+const REPORT_MS = 2_000;
+
+/** Brings the revision into every pod that lacks it, without making it current anywhere. */
+export const stage: Stage = {
+  condition: 'Loaded',
+  whenSuspended: false,
+  async run(draft, deps, signal) {
+    const target = targetOf(draft.record);
+    if (target === null) return STOP;
+    forgetGonePods(draft, draft.placement.desired);
+    const pods = rowsOf(draft, deps).flatMap((row) => (row.action === 'stage' ? [row.pod] : []));
+    if (pods.length === 0) return NEXT;
+    const startMs = deps.clock.monotonicMs();
+    const bytes = await bytesOf(draft, deps, target.digest, signal);
+    draft.record.lost = null;
+    const staged = await Promise.all(
+      pods.map((pod) => stagePod(draft, deps, pod, { target, bytes, signal })),
+    );
+    const ms = deps.clock.monotonicMs() - startMs;
+    deps.metrics.phase('stage', ms);
+    const count = staged.filter(Boolean).length;
+    if (count === 0) return NEXT;
+    const about = { adapter: draft.key, revision: target.short, pods: count, ms: Math.round(ms) };
+    deps.log.info(about, 'staged');
+    deps.events.event(draft.adapter, 'Normal', 'Staged', `${target.short} on ${podsText(count)}`);
+    return NEXT;
+  },
+};
+
+interface Delivery {
+  target: RevisionRecord;
+  bytes: SpooledRevision;
+  signal: AbortSignal;
+}
+
+async function stagePod(draft: Draft, deps: AdapterDeps, pod: Pod, delivery: Delivery): Promise<boolean> {
+  const { target, bytes, signal } = delivery;
+  const { digest } = target;
+  try {
+    const fence = fenceOf(deps, draft.record);
+    await pod.client.stage(draft.servedName, digest, bytes.stream(), {
+      size: bytes.size,
+      config: bytes.config,
+      step: target.step,
+      fence,
+      // What a pushed revision may do without was decided when it was pushed.
+      allow: draft.adapter.spec.source.push ? ['zero_effect'] : [],
+      signal,
+    });
+    noteSuccess(draft, pod);
+    deps.metrics.loaded(pod.uid, draft.record.uid);
+    await deps.fleet.whenState(
+      pod,
+      (state) => revisionIn(state, draft.servedName, digest) !== undefined,
+      REPORT_MS,
+    );
+    return true;
+  } catch (error) {
+    signal.throwIfAborted();
+    noteFailure(draft, deps, pod, { digest, error });
+    return false;
+  }
+}

@@ -1,0 +1,59 @@
+import type { Condition, Reason } from '../api/conditions.ts';
+import { truncateMessage } from '../api/conditions.ts';
+import { POD_ERRORS_MAX, type PodError } from '../api/lora-adapter.ts';
+import { timestamp } from './desired.ts';
+import type { Row } from './plan.ts';
+import { podNames } from './words.ts';
+
+export interface Verdict {
+  status: Condition['status'];
+  reason: Reason;
+  message?: string;
+}
+
+/** The Loaded condition that a plan's rows amount to. Pure. */
+export function loadedVerdict(rows: readonly Row[]): Verdict {
+  const failed = rows.filter((row) => row.attempt !== null && row.observed !== 'current');
+  if (failed.length > 0) {
+    const first = failed.toSorted(bySeverity)[0] as Row;
+    const others = failed.length > 1 ? ` (and ${failed.length - 1} more)` : '';
+    const reason = failed.every((row) => row.attempt?.code === 'no_capacity') ? 'NoCapacity' : 'PodsFailed';
+    const message = `${first.pod.name}${others}: ${first.attempt?.code}: ${first.attempt?.message}`;
+    return { status: 'False', reason, message };
+  }
+  const silent = rows.filter((row) => row.observed === 'unreachable');
+  if (silent.length > 0) {
+    const names = podNames(silent.map((row) => row.pod.name));
+    const message = `${names}: ${silent[0]?.pod.error ?? 'no answer'}`;
+    return { status: 'Unknown', reason: 'PodsUnreachable', message };
+  }
+  if (rows.some((row) => row.observed === 'absent')) return { status: 'False', reason: 'Loading' };
+  return { status: 'True', reason: 'Loaded' };
+}
+
+/** At most POD_ERRORS_MAX, worst first: refusals, then failures that are tried again, then silence. Pure. */
+export function podErrorsOf(rows: readonly Row[]): PodError[] {
+  return rows
+    .filter((row) => row.observed === 'unreachable' || (row.attempt !== null && row.observed !== 'current'))
+    .toSorted(bySeverity)
+    .slice(0, POD_ERRORS_MAX)
+    .map(podError);
+}
+
+function podError({ pod, attempt }: Row): PodError {
+  const name = pod.name;
+  if (attempt === null) {
+    return { name, reason: 'Unreachable', message: truncateMessage(pod.error ?? 'no answer') };
+  }
+  const error = { name, reason: attempt.code, message: truncateMessage(attempt.message) };
+  return attempt.terminal ? error : { ...error, retryAt: timestamp(attempt.retryAt) };
+}
+
+function bySeverity(a: Row, b: Row): number {
+  return severity(b) - severity(a) || (a.pod.name < b.pod.name ? -1 : 1);
+}
+
+function severity({ attempt }: Row): number {
+  if (attempt === null) return 0;
+  return attempt.terminal ? 2 : 1;
+}

@@ -1,0 +1,92 @@
+import type { Placement } from '../adapter/placement.ts';
+import { podNames, podsText } from '../adapter/words.ts';
+import type { Condition, Reason } from '../api/conditions.ts';
+import { truncateMessage } from '../api/conditions.ts';
+import { POD_ERRORS_MAX, type PodError } from '../api/lora-adapter.ts';
+import type { ServerPool } from '../api/server-pool.ts';
+import type { Pod } from '../pods/pod.ts';
+
+export interface Verdict {
+  status: Condition['status'];
+  reason: Reason;
+  message?: string;
+}
+
+export function poolVerdict(pool: ServerPool, pods: readonly Pod[], placement: Placement): Verdict {
+  if (pods.length === 0) return { status: 'False', reason: 'NoPodsMatch' };
+  const { mismatched, desired } = placement;
+  if (mismatched.length > 0) {
+    const names = podNames(mismatched.map(({ name }) => name));
+    return {
+      status: 'False',
+      reason: 'BaseModelMismatch',
+      message: `${names}: ${mismatchText(pool, mismatched[0])}`,
+    };
+  }
+  const silent = desired.filter((pod) => !pod.reachable || pod.state === null);
+  if (silent.length > 0) {
+    const names = podNames(silent.map(({ name }) => name));
+    const message = `${names}: ${silent[0]?.error ?? 'no answer'}`;
+    return { status: 'False', reason: 'PodsNotReady', message };
+  }
+  const message = `${podsText(desired.length)} with base model ${pool.spec.baseModel.name}`;
+  return { status: 'True', reason: 'PodsReady', message };
+}
+
+/** Pods that cannot be used, worst first. */
+export function poolPodErrors(pool: ServerPool, pods: readonly Pod[], { mismatched }: Placement): PodError[] {
+  const others = mismatched.map((pod) => ({
+    name: pod.name,
+    reason: 'BaseModelMismatch',
+    message: truncateMessage(mismatchText(pool, pod)),
+  }));
+  const silent = pods
+    .filter((pod) => !pod.reachable)
+    .map((pod) => ({
+      name: pod.name,
+      reason: 'Unreachable',
+      message: truncateMessage(pod.error ?? 'no answer'),
+    }));
+  return [...others, ...silent].slice(0, POD_ERRORS_MAX);
+}
+
+function mismatchText(pool: ServerPool, pod: Pod | undefined): string {
+  const { name, digest } = pool.spec.baseModel;
+  const actual = pod?.state?.baseModel;
+  if (actual?.name !== name) return `Expected base model ${name} but the pod has ${actual?.name}`;
+  const expected = digest ?? 'the digest that most pods have';
+  return `Expected ${expected} for base model ${name} but the pod has ${actual.digest}`;
+}
+
+export function usageOf(
+  pods: readonly Pod[],
+): Record<'slots' | 'hostBytes', { total: number; used: number }> {
+  const states = pods.flatMap((pod) => (pod.state && pod.reachable ? [pod.state] : []));
+  const sum = (read: (state: (typeof states)[number]) => number) =>
+    states.reduce((total, state) => total + read(state), 0);
+  return {
+    slots: { total: sum((state) => state.limits.slots), used: sum((state) => state.used.slots) },
+    hostBytes: { total: sum((state) => state.limits.hostBytes), used: sum((state) => state.used.hostBytes) },
+  };
+}
+
+/** Host memory first: without it nothing more fits; without a free slot adapters only take turns. */
+export function capacityVerdict(pods: readonly Pod[]): Verdict {
+  const reporting = pods.flatMap((pod) =>
+    pod.state && pod.reachable ? [{ name: pod.name, ...pod.state }] : [],
+  );
+  if (reporting.length === 0)
+    return { status: 'Unknown', reason: 'Pending', message: 'No pod has reported yet.' };
+  const full = reporting.find(({ used, limits }) => used.hostBytes > 0.9 * limits.hostBytes);
+  if (full) {
+    const { used, limits, name } = full;
+    const message = `${name} uses ${used.hostBytes} of ${limits.hostBytes} bytes of host memory`;
+    return { status: 'True', reason: 'HostMemoryFull', message };
+  }
+  const crowded = reporting.find(({ used, limits }) => used.slots >= limits.slots);
+  if (crowded) {
+    const message = `${crowded.name} uses all of its ${crowded.limits.slots} slots`;
+    return { status: 'True', reason: 'SlotsFull', message };
+  }
+  return { status: 'False', reason: 'Sufficient' };
+}

@@ -1,0 +1,94 @@
+import type { AdapterDeps } from '../adapter/deps.ts';
+import { poolKeyOf } from '../adapter/names.ts';
+import { type Placement, placementOf } from '../adapter/placement.ts';
+import type { Condition } from '../api/conditions.ts';
+import { setCondition } from '../api/conditions.ts';
+import type { LoraAdapter } from '../api/lora-adapter.ts';
+import { podsSummary } from '../api/lora-adapter.ts';
+import type { ServerPool, ServerPoolStatus } from '../api/server-pool.ts';
+import type { Outcome } from '../kube/queue.ts';
+import type { StatusWriter } from '../kube/status-writer.ts';
+import type { Pod } from '../pods/pod.ts';
+import { capacityVerdict, poolPodErrors, poolVerdict, usageOf, type Verdict } from './describe.ts';
+import { seedPods } from './seed.ts';
+import { cleanPods, type Unowned } from './unowned.ts';
+
+const CLEAN_RETRY_MS = 10_000;
+
+export interface PoolDeps extends Omit<AdapterDeps, 'status'> {
+  status: Pick<StatusWriter, 'write'>;
+  /** What people have been told of each pool, by uid. */
+  announced: Map<string, string>;
+}
+
+/** What a pool's pods are, together; and what they hold that no object asks for. */
+export async function reconcilePool(deps: PoolDeps, key: string, signal: AbortSignal): Promise<Outcome> {
+  const pool = deps.pools.get(key);
+  if (pool === undefined || pool.metadata.deletionTimestamp !== undefined) return { kind: 'done' };
+  if (deps.leader.leading === null) return { kind: 'done' };
+  const pods = deps.fleet.podsOf(key);
+  const placement = placementOf(pool, pods);
+  const adapters = deps.adapters.list().filter((adapter) => poolKeyOf(adapter) === key);
+  const { left, failed } = await cleanPods(deps, { pool, pods: placement.desired, adapters }, signal);
+  const waitMs = await seedPods(deps, placement.desired, adapters, signal);
+  const status = describePool(pool, { pods, placement, adapters, left }, deps);
+  announcePool(deps, pool, status);
+  deps.status.write(pool, status);
+  const againMs = Math.min(
+    waitMs ?? Number.POSITIVE_INFINITY,
+    failed ? CLEAN_RETRY_MS : Number.POSITIVE_INFINITY,
+  );
+  return Number.isFinite(againMs) ? { kind: 'again', afterMs: againMs } : { kind: 'done' };
+}
+
+interface Facts {
+  pods: Pod[];
+  placement: Placement;
+  adapters: LoraAdapter[];
+  /** Unowned and not removed. */
+  left: Unowned[];
+}
+
+function describePool(
+  pool: ServerPool,
+  { pods, placement, adapters, left }: Facts,
+  deps: PoolDeps,
+): ServerPoolStatus {
+  const readyPods = placement.desired.filter((pod) => pod.reachable && pod.state !== null).length;
+  const generation = pool.metadata.generation ?? 0;
+  const now = deps.clock.date();
+  const update = <T extends 'Ready' | 'CapacityPressure'>(type: T, verdict: Verdict) => ({
+    type,
+    ...verdict,
+    observedGeneration: generation,
+    now,
+  });
+  let conditions: NonNullable<ServerPoolStatus['conditions']> = [...(pool.status?.conditions ?? [])];
+  conditions = setCondition(conditions, update('Ready', poolVerdict(pool, pods, placement)));
+  conditions = setCondition(conditions, update('CapacityPressure', capacityVerdict(placement.desired)));
+  return {
+    observedGeneration: generation,
+    conditions,
+    pods: pods.length,
+    readyPods,
+    podsSummary: podsSummary({ desired: pods.length, ready: readyPods }),
+    ...usageOf(placement.desired),
+    adapters: adapters.length,
+    podErrors: poolPodErrors(pool, pods, placement),
+    unmanaged: left.map(({ pod, name }) => ({ pod: pod.name, name })),
+  };
+}
+
+function announcePool(deps: PoolDeps, pool: ServerPool, status: ServerPoolStatus): void {
+  const uid = pool.metadata.uid ?? '';
+  const ready = status.conditions?.find(({ type }) => type === 'Ready') as Condition;
+  const known =
+    deps.announced.get(uid) ?? pool.status?.conditions?.find(({ type }) => type === 'Ready')?.reason;
+  deps.announced.set(uid, ready.reason);
+  if (known === ready.reason) return;
+  const isGood = ready.status === 'True';
+  const about = { pool: `${pool.metadata.namespace}/${pool.metadata.name}`, pods: status.podsSummary };
+  if (isGood) deps.log.info(about, 'pool ready');
+  else deps.log.warn({ ...about, code: ready.reason, reason: ready.message }, 'pool not ready');
+  deps.events.event(pool, isGood ? 'Normal' : 'Warning', ready.reason, ready.message);
+}
