@@ -9,6 +9,7 @@ import fastify, {
 } from 'fastify';
 import type { Logger } from 'pino';
 import { type ErrorCode, LorikeetError } from '../contract/errors.ts';
+import { quoted } from '../contract/strict-json.ts';
 import type { Registry } from './registry.ts';
 import { bodyDeadlineMs } from './request-body.ts';
 import { registerAdminRoutes } from './routes.ts';
@@ -53,7 +54,7 @@ export function buildAdminApp({ registry, token, log }: AdminAppOptions): Fastif
   app.addHook('onResponse', async (request) => drain(request));
   app.setNotFoundHandler((request, reply) => {
     const { method } = request;
-    const message = `No route ${method} ${JSON.stringify(request.url.slice(0, 160))}`;
+    const message = `No route ${method} ${quoted(request.url)}`;
     return refuse(reply, new LorikeetError('route_not_found', message, { field: 'url' }));
   });
   app.setErrorHandler((error: FastifyError | LorikeetError, _request, reply) => {

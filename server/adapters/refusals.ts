@@ -1,5 +1,5 @@
 import { LorikeetError } from '../contract/errors.ts';
-import { quoted } from '../contract/strict-json.ts';
+import { brief, quoted } from '../contract/strict-json.ts';
 
 export function zeroEffect(): LorikeetError {
   return new LorikeetError(
@@ -12,7 +12,7 @@ export function zeroEffect(): LorikeetError {
 export function adapterNotFound(model: string): LorikeetError {
   return new LorikeetError('adapter_not_found', `No adapter ${quoted(model)} is active here`, {
     field: 'model',
-    actual: model.slice(0, 160),
+    actual: brief(model),
   });
 }
 
@@ -22,7 +22,7 @@ export function revisionNotFound(name: string, pin: string): LorikeetError {
     `This pod holds no one revision ${quoted(pin)} of adapter ${quoted(name)}`,
     {
       field: 'revision',
-      actual: pin.slice(0, 160),
+      actual: brief(pin),
     },
   );
 }

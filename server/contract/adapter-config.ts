@@ -1,7 +1,7 @@
 import { HEADER } from './adapter-api.ts';
 import { type ErrorCode, LorikeetError } from './errors.ts';
 import { type KeyPattern, PatternCompiler } from './patterns.ts';
-import { brief, parseStrictJson, StrictJsonError } from './strict-json.ts';
+import { brief, parseStrictJson, plain, StrictJsonError } from './strict-json.ts';
 import { moduleSelector } from './targets.ts';
 
 export const CONFIG_BYTES_MAX = 1 << 18;
@@ -124,7 +124,7 @@ function readJson(bytes: Uint8Array): Keys {
   } catch (cause) {
     if (!(cause instanceof StrictJsonError)) throw cause;
     throw new LorikeetError('malformed_config', `adapter_config.json is not valid JSON: ${cause.message}`, {
-      field: String(cause.path[0] ?? 'adapter_config.json').slice(0, 160),
+      field: plain(String(cause.path[0] ?? 'adapter_config.json')),
       expected: 'strict JSON',
       actual: cause.reason,
       cause,
@@ -194,10 +194,7 @@ function readPatterns(
   if (typeof value !== 'object' || Array.isArray(value)) {
     throw refusal('malformed_config', field, 'an object from pattern to number', value);
   }
-  return Object.entries(value as Keys).map(([key, item]) => [
-    key,
-    read(`${field}.${key.slice(0, 160)}`, item),
-  ]);
+  return Object.entries(value as Keys).map(([key, item]) => [key, read(`${field}.${plain(key)}`, item)]);
 }
 
 function readRank(field: string, value: unknown): number {

@@ -3,7 +3,7 @@ import type { AdapterConfig } from './adapter-config.ts';
 import { LorikeetError } from './errors.ts';
 import type { KeyPattern } from './patterns.ts';
 import type { SafetensorsHeader, TensorInfo } from './safetensors.ts';
-import { brief } from './strict-json.ts';
+import { brief, quoted } from './strict-json.ts';
 import { type FactorName, modulePath, readFactorName } from './tensor-names.ts';
 
 export type FactorDtype = 'F32' | 'F16' | 'BF16';
@@ -274,9 +274,7 @@ function oddities(config: AdapterConfig, geometry: Geometry, modules: BoundModul
       (name) => !paths.some((path) => path === name || path.endsWith(`.${name}`)),
     );
     for (const name of idle.slice(0, 8)) {
-      warnings.push(
-        `target_modules names ${JSON.stringify(name.slice(0, 80))}, which adapts nothing in this model`,
-      );
+      warnings.push(`target_modules names ${quoted(name, 80)}, which adapts nothing in this model`);
     }
   }
   const beyond = config.layersToTransform?.find((layer) => layer >= geometry.layers);

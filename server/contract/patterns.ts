@@ -1,6 +1,6 @@
 import { RE2JS } from 're2js';
 import { LorikeetError } from './errors.ts';
-import { quoted } from './strict-json.ts';
+import { brief, quoted } from './strict-json.ts';
 
 const PATTERN_CHARACTERS_MAX = 1024;
 const PATTERNS_CHARACTERS_MAX = 4096;
@@ -76,7 +76,7 @@ export class PatternCompiler {
       throw new LorikeetError(
         'malformed_config',
         `Expected a regular expression of the RE2 kind (no look-around, no back-references) in ${field} but received ${quoted(source)}`,
-        { field, expected: 'a regular expression of the RE2 kind', actual: source.slice(0, 160), cause },
+        { field, expected: 'a regular expression of the RE2 kind', actual: brief(source), cause },
       );
     }
     this.#instructions += regex.programSize();
@@ -88,7 +88,7 @@ export class PatternCompiler {
     return new LorikeetError(
       'malformed_config',
       `Expected smaller regular expressions: at most ${PATTERN_CHARACTERS_MAX} characters each, ${PATTERNS_CHARACTERS_MAX} characters and ${INSTRUCTIONS_MAX} instructions together, repeats below 100; ${field} goes beyond with ${quoted(source)}`,
-      { field, expected: `at most ${INSTRUCTIONS_MAX} instructions`, actual: source.slice(0, 160) },
+      { field, expected: `at most ${INSTRUCTIONS_MAX} instructions`, actual: brief(source) },
     );
   }
 }

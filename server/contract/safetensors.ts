@@ -1,6 +1,6 @@
 import { SAFETENSORS_HEADER_BYTES_MAX } from './adapter-api.ts';
 import { LorikeetError } from './errors.ts';
-import { brief, parseStrictJson, quoted, StrictJsonError } from './strict-json.ts';
+import { brief, parseStrictJson, plain, quoted, StrictJsonError } from './strict-json.ts';
 
 export interface TensorInfo {
   name: string;
@@ -119,7 +119,7 @@ function readJson(bytes: Uint8Array): unknown {
     return parseStrictJson(bytes, { depth: 3, numbers: 'integers' });
   } catch (error) {
     if (!(error instanceof StrictJsonError)) throw error;
-    const field = String(error.path[0] ?? 'header').slice(0, NAME_BYTES_MAX);
+    const field = plain(String(error.path[0] ?? 'header'), NAME_BYTES_MAX);
     throw malformed(`The safetensors header is not valid JSON: ${error.message}`, {
       field,
       expected: 'strict JSON',
@@ -133,7 +133,7 @@ function readTensor(name: string, value: unknown, dataOffset: number): TensorInf
   if (name.length > NAME_BYTES_MAX || !NAME.test(name)) {
     throw malformed(
       `Expected a tensor name of at most ${NAME_BYTES_MAX} letters, digits, ".", "_" and "-" but received ${quoted(name)}`,
-      { field: 'tensor name', expected: NAME.source, actual: name.slice(0, NAME_BYTES_MAX) },
+      { field: 'tensor name', expected: NAME.source, actual: plain(name) },
     );
   }
   if (!isObject(value) || Object.keys(value).sort().join() !== 'data_offsets,dtype,shape') {
@@ -148,7 +148,7 @@ function readTensor(name: string, value: unknown, dataOffset: number): TensorInf
   if (typeof dtype !== 'string' || elementBytes === undefined) {
     throw new LorikeetError(
       'unsupported_dtype',
-      `Expected a known dtype for tensor ${name} but received ${quoted(String(dtype))}`,
+      `Expected a known dtype for tensor ${name} but received ${plain(JSON.stringify(dtype))}`,
       {
         field: name,
         expected: [...DTYPE_BYTES.keys()],
@@ -180,7 +180,7 @@ function readOffsets(name: string, offsets: unknown): [number, number] {
     const [begin, end, more] = offsets;
     if (begin !== undefined && end !== undefined && more === undefined && begin <= end) return [begin, end];
   }
-  throw malformed(`Expected data_offsets [begin, end] with begin ≤ end for tensor ${name}`, {
+  throw malformed(`Expected data_offsets [begin, end] with begin not above end for tensor ${name}`, {
     field: name,
     expected: '[begin, end]',
     actual: brief(offsets),

@@ -22,15 +22,21 @@ export class StrictJsonError extends Error {
   }
 }
 
-/** Text of a stranger as it may stand in a message: escaped and short. */
-export function quoted(text: string, charactersMax = 160): string {
-  return JSON.stringify(text.length > charactersMax ? `${text.slice(0, charactersMax)}…` : text);
+/** Text of a stranger as it may stand in a message, a log line or a status: short, printable ASCII. */
+export function plain(text: string, charactersMax = 160): string {
+  const short = text.length > charactersMax ? `${text.slice(0, charactersMax)}...` : text;
+  return short.replace(/[^\x20-\x7e]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
-/** A stranger's value as it may stand in an error's `expected` or `actual`: small values whole, others as short text. */
+export function quoted(text: string, charactersMax = 160): string {
+  return `"${plain(text.replace(/["\\]/g, '\\$&'), charactersMax)}"`;
+}
+
+/** A stranger's value as it may stand in an error's `expected` or `actual`: small values whole, others as text. */
 export function brief(value: unknown): unknown {
+  if (typeof value === 'string') return plain(value);
   const text = JSON.stringify(value) ?? 'undefined';
-  return text.length > 160 ? `${text.slice(0, 160)}…` : value;
+  return text.length > 160 ? plain(text) : value;
 }
 
 /**

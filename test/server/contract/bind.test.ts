@@ -1,0 +1,216 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { parseAdapterConfig } from '../../../server/contract/adapter-config.ts';
+import { bindAdapter } from '../../../server/contract/bind.ts';
+import { headerLength, parseHeader } from '../../../server/contract/safetensors.ts';
+import {
+  CONFIG,
+  f32,
+  factorName,
+  goodTensors,
+  packSafetensors,
+  type Tensors,
+} from '../../support/adapter-files.ts';
+import { PARROT_GEOMETRY } from '../../support/parrot-geometry.ts';
+import { refusalOf } from './refusal.ts';
+
+const LIMITS = { geometry: PARROT_GEOMETRY, maxRank: 64 };
+
+function bindFiles(file: Buffer, config: Uint8Array) {
+  return bindAdapter(parseAdapterConfig(config), parseHeader(file.subarray(0, headerLength(file))), LIMITS);
+}
+
+function bind(tensors: Tensors, config: Record<string, unknown> = {}) {
+  return bindFiles(packSafetensors(tensors), Buffer.from(JSON.stringify({ ...CONFIG, ...config })));
+}
+
+function fixture(name: string) {
+  const dir = new URL(`../../fixtures/parrot/adapters/${name}/`, import.meta.url);
+  return bindFiles(
+    readFileSync(new URL('adapter_model.safetensors', dir)),
+    readFileSync(new URL('adapter_config.json', dir)),
+  );
+}
+
+/** The right tensors under other names. */
+function renamed(rename: (name: string) => string): Tensors {
+  return new Map([...goodTensors()].map(([name, tensor]) => [rename(name), tensor]));
+}
+
+/** Factors of rank 8 for modules of one layer. */
+function layerTensors(...modules: string[]): Tensors {
+  return new Map(
+    modules.flatMap((module) => {
+      const { in: columns = 0, out: rows = 0 } = PARROT_GEOMETRY.modules[module] ?? {};
+      return [
+        [factorName(0, module, 'A'), f32([8, columns], () => 1)] as const,
+        [factorName(0, module, 'B'), f32([rows, 8], () => 1)] as const,
+      ];
+    }),
+  );
+}
+
+describe('binding an adapter to the parrot model', () => {
+  it.each([
+    ['sql', { rank: 8, ranks: [8], modules: 28, scale: 16 / 8, dtype: 'F32' }],
+    ['pirate', { rank: 16, ranks: [16], modules: 20, scale: 16 / Math.sqrt(16), dtype: 'F32' }],
+    ['json', { rank: 4, ranks: [4], modules: 28, scale: 8 / 4, dtype: 'BF16' }],
+    ['rank-1-f16', { rank: 1, ranks: [1], modules: 28, scale: 2, dtype: 'F16' }],
+    ['rank-64-bf16', { rank: 64, ranks: [64], modules: 28, scale: 32 / Math.sqrt(64), dtype: 'BF16' }],
+    ['rank-24', { rank: 24, ranks: [24], modules: 8, scale: 12 / 24, dtype: 'F32' }],
+    ['some-layers', { rank: 16, ranks: [16], modules: 4, scale: 32 / 16, dtype: 'F32' }],
+    ['regex-targets', { rank: 8, ranks: [8], modules: 6, scale: 16 / 8, dtype: 'F32' }],
+  ])('binds %s', (name, { rank, ranks, modules, scale, dtype }) => {
+    const bound = fixture(name);
+    expect(bound).toMatchObject({ rank, ranks, dtypes: [dtype], warnings: [] });
+    expect(bound.modules).toHaveLength(modules);
+    expect(new Set(bound.modules.map((module) => module.scale))).toEqual(new Set([scale]));
+  });
+
+  it('takes rank and alpha of each module by the first pattern', () => {
+    const bound = fixture('rank-pattern');
+    const of = (layer: number, module: string) =>
+      bound.modules.find((m) => m.layer === layer && m.module === module);
+    expect(of(0, 'q_proj')).toMatchObject({ rank: 4, scale: 16 / 4 });
+    expect(of(1, 'down_proj')).toMatchObject({ rank: 24, scale: 6 / 24 });
+    expect(of(2, 'v_proj')).toMatchObject({ rank: 1, scale: 8 / 1 });
+    expect(of(1, 'v_proj')).toMatchObject({ rank: 8, scale: 8 / 8 });
+  });
+
+  it('points at the factors in the file', () => {
+    const file = packSafetensors(layerTensors('v_proj'));
+    const bound = bindFiles(
+      file,
+      Buffer.from(JSON.stringify({ ...CONFIG, target_modules: ['layers.0.self_attn.v_proj'] })),
+    );
+    const start = headerLength(file);
+    const a = { offset: start, dtype: 'F32' };
+    const b = { offset: start + 8 * 256 * 4, dtype: 'F32' };
+    expect(bound.modules).toEqual([{ layer: 0, module: 'v_proj', rank: 8, scale: 2, a, b }]);
+  });
+
+  it.each([
+    ['the adapter name', (name: string) => name.replace('.weight', '.default.weight')],
+    ['no PEFT prefix', (name: string) => name.replace('base_model.model.', '')],
+    ['a doubled model prefix', (name: string) => name.replace('model.layers', 'model.model.layers')],
+    ['a DDP prefix', (name: string) => `module.${name}`],
+    ['a compile prefix', (name: string) => `_orig_mod.${name}`],
+    [
+      'FSDP wrappers',
+      (name: string) =>
+        name
+          .replace('.layers', '._fsdp_wrapped_module.layers')
+          .replace('.self_attn', '._fsdp_wrapped_module.self_attn'),
+    ],
+    [
+      'checkpoint wrappers',
+      (name: string) => name.replace('.self_attn', '._checkpoint_wrapped_module.self_attn'),
+    ],
+  ])('takes names with %s', (_what, rename) => {
+    expect(bind(renamed(rename)).modules).toHaveLength(8);
+  });
+
+  it.each([
+    ['another parent', 'unexpected_tensor', (name: string) => name.replace('self_attn', 'mlp')],
+    ['no parent', 'unexpected_tensor', (name: string) => name.replace('self_attn.', '')],
+    [
+      'a prefix of another model',
+      'unexpected_tensor',
+      (name: string) => name.replace('base_model.model', 'language_model'),
+    ],
+    [
+      'a bias of lora_B',
+      'unsupported_adapter_feature',
+      (name: string) => name.replace('lora_B.weight', 'lora_B.bias'),
+    ],
+    [
+      'an embedding factor',
+      'unsupported_adapter_feature',
+      (name: string) => name.replace(/[a-z0-9_.]*lora_A.weight/, 'model.embed_tokens.lora_embedding_A'),
+    ],
+    [
+      'saved modules',
+      'unsupported_adapter_feature',
+      (name: string) => name.replace('lora_A.weight', 'modules_to_save.default.weight'),
+    ],
+    [
+      'base weights',
+      'unsupported_adapter_feature',
+      (name: string) => name.replace('lora_A.weight', 'base_layer.weight'),
+    ],
+    [
+      'a layer of 2^53',
+      'unexpected_tensor',
+      (name: string) => name.replace('layers.0', 'layers.9007199254740993'),
+    ],
+  ])('refuses names with %s', (_what, code, rename) => {
+    const refusal = refusalOf(() => bind(renamed(rename)));
+    expect(refusal.code).toBe(code);
+    expect(refusal.field).toMatch(/self_attn|mlp|layers|embed/);
+  });
+
+  it('refuses two tensors that mean one factor', () => {
+    const tensors = goodTensors();
+    const name = factorName(0, 'q_proj', 'A');
+    tensors.set(
+      name.replace('.weight', '.default.weight'),
+      f32([8, 256], () => 1),
+    );
+    expect(refusalOf(() => bind(tensors))).toMatchObject({
+      code: 'unexpected_tensor',
+      field: name.replace('.weight', '.default.weight'),
+    });
+  });
+
+  it('refuses LoRA of the head and the embedding by name, asked for in any way', () => {
+    expect(refusalOf(() => fixture('embed-and-head'))).toMatchObject({
+      code: 'unsupported_adapter_feature',
+      actual: 'lm_head',
+    });
+    expect(
+      refusalOf(() => bind(goodTensors(), { target_modules: '.*(q_proj|v_proj|embed_tokens)' })).actual,
+    ).toBe('model.embed_tokens');
+  });
+
+  it('refuses an adapter of another base: the first shape that differs', () => {
+    const geometry = {
+      ...PARROT_GEOMETRY,
+      modules: { ...PARROT_GEOMETRY.modules, q_proj: { in: 4096, out: 4096 } },
+    };
+    const file = packSafetensors(goodTensors());
+    const header = parseHeader(file.subarray(0, headerLength(file)));
+    const config = parseAdapterConfig(Buffer.from(JSON.stringify(CONFIG)));
+    expect(refusalOf(() => bindAdapter(config, header, { geometry, maxRank: 64 }))).toMatchObject({
+      code: 'shape_mismatch',
+      field: 'model.layers.0.self_attn.q_proj.lora_A',
+      expected: [8, 4096],
+      actual: [8, 256],
+    });
+  });
+
+  it('refuses modules that layers_to_transform leaves out', () => {
+    expect(refusalOf(() => bind(goodTensors(), { layers_to_transform: [0] })).code).toBe('unexpected_tensor');
+    expect(refusalOf(() => bind(layerTensors('q_proj', 'v_proj'))).code).toBe('missing_tensor');
+    expect(bind(layerTensors('q_proj', 'v_proj'), { layers_to_transform: [0] }).layers).toEqual([0]);
+  });
+
+  it('warns of what is odd', () => {
+    const changes = { target_modules: ['q_proj', 'v_proj', 'query_key_value'], lora_alpha: -16 };
+    expect(bind(goodTensors(), changes).warnings).toEqual([
+      'target_modules names "query_key_value", which adapts nothing in this model',
+      'lora_alpha or alpha_pattern is zero or negative',
+    ]);
+  });
+
+  it('takes mixed dtypes, factor by factor', () => {
+    const tensors = layerTensors('q_proj', 'v_proj');
+    tensors.set(factorName(0, 'q_proj', 'A'), {
+      dtype: 'BF16',
+      shape: [8, 256],
+      data: Buffer.alloc(8 * 256 * 2),
+    });
+    const { modules, dtypes } = bind(tensors, { layers_to_transform: [0] });
+    expect(dtypes).toEqual(['BF16', 'F32']);
+    expect(modules[0]).toMatchObject({ a: { dtype: 'BF16' }, b: { dtype: 'F32' } });
+  });
+});
