@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process';
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -6,6 +5,7 @@ import { request } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { toolPath } from '../support/tools.ts';
+import { runCommand } from './command.ts';
 import { eventually } from './eventually.ts';
 import { freePort } from './free-port.ts';
 import { type RunningProcess, startProcess } from './process.ts';
@@ -170,7 +170,7 @@ class Plane implements ControlPlane {
 
   kubectl(args: string[], input?: string): Promise<string> {
     const own = [`--kubeconfig=${this.kubeconfig}`, `--cache-dir=${join(this.dir, 'kubectl-cache')}`];
-    return runCommand(join(this.#assets, 'kubectl'), [...own, ...args], input);
+    return runCommand(join(this.#assets, 'kubectl'), [...own, ...args], { input });
   }
 
   async stop(): Promise<void> {
@@ -192,27 +192,4 @@ function etcdArgs(dataDir: string, url: string, peerUrl: string): string[] {
     '--unsafe-no-fsync',
     '--log-level=warn',
   ];
-}
-
-/** Runs a command to its end; a failure carries what it wrote to stderr. */
-export function runCommand(command: string, args: string[], input?: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] });
-    let stdout = '';
-    let stderr = '';
-    child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
-      stdout += chunk;
-    });
-    child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
-      stderr += chunk;
-    });
-    child.once('error', reject);
-    child.once('close', (code) => {
-      if (code === 0) resolve(stdout);
-      else reject(new Error(`${args.slice(2).join(' ')} ended with ${code}: ${stderr || stdout}`));
-    });
-    // A command that refuses early closes its stdin; its exit code tells the story.
-    child.stdin.on('error', () => {});
-    child.stdin.end(input ?? '');
-  });
 }

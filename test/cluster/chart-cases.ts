@@ -1,0 +1,75 @@
+import { CHARTS, type Manifest } from './helm.ts';
+
+export const SERVER_VALUES = {
+  model: { name: 'parrot', volume: { persistentVolumeClaim: { claimName: 'parrot', readOnly: true } } },
+  admin: { tokenSecret: { name: 'admin' } },
+};
+export const CASES = [
+  { chart: CHARTS.operator, title: 'lorikeet', values: {} },
+  { chart: CHARTS.server, title: 'lorikeet-server', values: SERVER_VALUES },
+];
+
+export interface PodTemplate {
+  metadata: object;
+  spec: { containers: { args: string[]; [field: string]: unknown }[]; [field: string]: unknown };
+}
+
+export function deploymentOf(manifests: Manifest[]): { replicas: number; template: PodTemplate } {
+  const deployment = manifests.find(({ kind }) => kind === 'Deployment');
+  return deployment?.spec as { replicas: number; template: PodTemplate };
+}
+
+export const argsOf = (manifests: Manifest[]) =>
+  deploymentOf(manifests).template.spec.containers[0]?.args ?? [];
+export const kindsOf = (manifests: Manifest[]) => manifests.map(({ kind }) => kind);
+
+export function everywhere() {
+  return {
+    imagePullSecrets: [{ name: 'registry' }],
+    image: { digest: `sha256:${'a'.repeat(64)}`, pullPolicy: 'Always' },
+    serviceAccount: { annotations: { a: 'b' } },
+    podAnnotations: { a: 'b' },
+    podLabels: { a: 'b' },
+    priorityClassName: 'system-cluster-critical',
+    nodeSelector: { a: 'b' },
+    tolerations: [{ key: 'nvidia.com/gpu', operator: 'Exists' }],
+    affinity: { nodeAffinity: {} },
+    podDisruptionBudget: { maxUnavailable: '50%' },
+  };
+}
+
+export function everyOperatorKnob() {
+  const push = {
+    port: 1234,
+    url: 'https://push.example',
+    service: { type: 'LoadBalancer', annotations: { a: 'b' } },
+  };
+  return {
+    ...everywhere(),
+    push,
+    networkPolicy: { enabled: true, trainers: [{ podSelector: {} }] },
+    watchNamespace: 'other',
+  };
+}
+
+export function everyServerKnob() {
+  return {
+    ...everywhere(),
+    ...SERVER_VALUES,
+    model: {
+      name: 'parrot',
+      digest: `sha256:${'b'.repeat(64)}`,
+      volume: { image: { reference: 'models/parrot:1' } },
+      subPath: 'v1',
+    },
+    sourceSecrets: ['s3'],
+    pool: { limits: { maxRank: 8, maxAdapterBytes: '8Mi' }, unmanaged: 'Prune' },
+    rollingUpdate: { maxSurge: 0, maxUnavailable: '50%' },
+    service: { type: 'NodePort', annotations: { a: 'b' } },
+    networkPolicy: { enabled: true },
+    resources: { limits: { 'nvidia.com/gpu': 1 } },
+    shutdown: { drainSeconds: 0 },
+    runtimeClassName: 'nvidia',
+    topologySpread: [{ topologyKey: 'zone', whenUnsatisfiable: 'DoNotSchedule' }],
+  };
+}

@@ -1,0 +1,230 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { isMap, isScalar, parse, parseDocument, stringify } from 'yaml';
+import { parseConfig } from '../../server/config.ts';
+import { argsOf, CASES, deploymentOf, kindsOf, SERVER_VALUES } from './chart-cases.ts';
+import { helm, helmTemplate, type Manifest } from './helm.ts';
+
+const GOLDEN = fileURLToPath(new URL('golden', import.meta.url));
+
+describe.each(CASES)('the chart $title', ({ chart, title, values }) => {
+  it('passes helm lint', async () => {
+    expect(await helm(['lint', '--strict', chart, '-f', '-'], { values })).toContain(
+      '1 chart(s) linted, 0 chart(s) failed',
+    );
+  });
+
+  it('renders with defaults what it rendered when a person last looked (vitest -u accepts a change)', async () => {
+    const manifests = await helmTemplate({ chart, values });
+    const ours = manifests.filter(({ kind }) => kind !== 'CustomResourceDefinition');
+    await expect(ours.map((manifest) => stringify(manifest)).join('---\n')).toMatchFileSnapshot(
+      `${GOLDEN}/${title}.yaml`,
+    );
+  });
+
+  it('comments every value, and has a schema that knows exactly these', () => {
+    const schema = JSON.parse(readFileSync(`${chart}/values.schema.json`, 'utf8')) as Schema;
+    const { uncommented, keys } = readValues(readFileSync(`${chart}/values.yaml`, 'utf8'), schema);
+    expect(uncommented).toEqual([]);
+    expect(keys.sort()).toEqual(schemaKeys(schema).sort());
+  });
+
+  it.each(['repicas', 'image.tga', 'serviceAccount.nam', 'podDisruptionBudget.max'])(
+    'refuses the typo %s',
+    async (key) => {
+      await expect(helm(['template', chart, '-f', '-', '--set', `${key}=1`], { values })).rejects.toThrow(
+        'additional properties',
+      );
+    },
+  );
+});
+
+interface Schema {
+  properties?: Record<string, Schema>;
+  additionalProperties?: boolean | object;
+}
+
+/** An object whose keys we choose; the keys of others are Kubernetes' or the user's. */
+const isOurs = (schema: Schema | undefined) =>
+  schema?.properties !== undefined && schema.additionalProperties === false;
+
+function schemaKeys(schema: Schema, prefix = ''): string[] {
+  return Object.entries(schema.properties ?? {}).flatMap(([name, inner]) => {
+    if (prefix + name === 'global') return [];
+    return isOurs(inner) ? schemaKeys(inner, `${prefix}${name}.`) : [prefix + name];
+  });
+}
+
+/** Every value needs a comment above it; a key that only groups values needs none. */
+function readValues(text: string, schema: Schema): { uncommented: string[]; keys: string[] } {
+  const lines = text.split('\n');
+  const found = { uncommented: [] as string[], keys: [] as string[] };
+  const walk = (node: unknown, { properties = {} }: Schema, prefix: string) => {
+    if (!isMap(node)) return;
+    for (const { key, value } of node.items) {
+      if (!isScalar(key)) continue;
+      const name = String(key.value);
+      const inner = properties[name];
+      if (inner && isOurs(inner)) {
+        walk(value, inner, `${prefix}${name}.`);
+        continue;
+      }
+      found.keys.push(prefix + name);
+      const line = text.slice(0, key.range?.[0]).split('\n').length - 1;
+      if (!lines[line - 1]?.trimStart().startsWith('#')) found.uncommented.push(prefix + name);
+    }
+  };
+  walk(parseDocument(text).contents, schema, '');
+  return found;
+}
+
+describe('the operator chart', () => {
+  const { chart } = CASES[0] as { chart: string };
+
+  it('carries the custom resource definitions of crds/, kept when it is uninstalled unless told otherwise', async () => {
+    const folder = fileURLToPath(new URL('../../crds', import.meta.url));
+    const files = readdirSync(folder).filter((name) => name.endsWith('.yaml'));
+    const wanted = files.map((name) => parse(readFileSync(`${folder}/${name}`, 'utf8')) as Manifest);
+    const isDefinition = ({ kind }: Manifest) => kind === 'CustomResourceDefinition';
+    const kept = (await helmTemplate({ chart })).filter(isDefinition);
+    expect(kept.map(({ metadata }) => metadata.annotations)).toEqual(
+      files.map(() => ({ 'helm.sh/resource-policy': 'keep' })),
+    );
+    const byName = (a: Manifest, b: Manifest) => (a.metadata.name < b.metadata.name ? -1 : 1);
+    const plain = (await helmTemplate({ chart, values: { crds: { keep: false } } })).filter(isDefinition);
+    expect(plain.sort(byName)).toEqual(wanted.sort(byName));
+    expect(
+      (await helmTemplate({ chart, values: { crds: { install: false } } })).filter(isDefinition),
+    ).toEqual([]);
+  });
+
+  it('has the rights it needs and no other: no wildcard, no Secret', async () => {
+    expect(grantsOf(await helmTemplate({ chart }))).toMatchInlineSnapshot(`
+      [
+        "ClusterRole lorikeet-view loraadapters,serverpools get,list,watch",
+        "ClusterRole lorikeet-edit loraadapters create,update,patch,delete,deletecollection",
+        "ClusterRole lorikeet-admin serverpools create,update,patch,delete,deletecollection",
+        "ClusterRole lorikeet tokenreviews create",
+        "ClusterRole lorikeet subjectaccessreviews create",
+        "ClusterRole lorikeet loraadapters get,list,watch,patch",
+        "ClusterRole lorikeet serverpools get,list,watch",
+        "ClusterRole lorikeet loraadapters/status,serverpools/status update,patch",
+        "ClusterRole lorikeet pods get,list,watch",
+        "ClusterRole lorikeet events create,patch",
+        "ClusterRole lorikeet-pusher loraadapters/tensors update",
+        "Role test/lorikeet-lease leases [lorikeet] get,update",
+        "Role test/lorikeet-lease leases create",
+      ]
+    `);
+  });
+
+  it('watches one namespace with rights in that namespace only', async () => {
+    const manifests = await helmTemplate({ chart, values: { watchNamespace: 'team' } });
+    const grants = grantsOf(manifests).filter(
+      (grant) => grant.includes('pods') || grant.includes('/lorikeet '),
+    );
+    expect(grants.filter((grant) => grant.includes('pods'))).toEqual([
+      'Role team/lorikeet pods get,list,watch',
+    ]);
+    expect(argsOf(manifests)).toContain('--watch-namespace=team');
+  });
+
+  it.each([
+    [{ push: { url: 'https://push.example' } }, '--push-url=https://push.example'],
+    [{ push: { port: 9000 } }, '--push-url=http://lorikeet.test.svc:9000'],
+    [{ push: { audience: 'elsewhere' } }, '--push-audience=elsewhere'],
+    [{ metrics: { port: 9191 } }, '--metrics-port=9191'],
+    [{ spool: { bytes: '8Gi' } }, '--spool-bytes=8Gi'],
+    [{ logLevel: 'debug' }, '--log-level=debug'],
+    [{ fullnameOverride: 'bird' }, '--leader-name=bird'],
+  ])('turns %j into %s', async (values, flag) => {
+    expect(argsOf(await helmTemplate({ chart, values }))).toContain(flag);
+  });
+
+  it('makes no disruption budget for one pod, and no network policy unless asked', async () => {
+    expect(kindsOf(await helmTemplate({ chart, values: { replicas: 1 } }))).not.toContain(
+      'PodDisruptionBudget',
+    );
+    expect(kindsOf(await helmTemplate({ chart }))).not.toContain('NetworkPolicy');
+    expect(kindsOf(await helmTemplate({ chart, values: { networkPolicy: { enabled: true } } }))).toContain(
+      'NetworkPolicy',
+    );
+  });
+});
+
+/** One line per rule: kind, name, resources, names, verbs. */
+function grantsOf(manifests: Manifest[]): string[] {
+  return manifests
+    .filter(({ kind }) => kind === 'Role' || kind === 'ClusterRole')
+    .flatMap(({ kind, metadata, rules }) =>
+      (rules as { resources: string[]; resourceNames?: string[]; verbs: string[] }[]).map(
+        ({ resources, resourceNames, verbs }) => {
+          const where = kind === 'Role' ? `${metadata.namespace}/${metadata.name}` : metadata.name;
+          const names = resourceNames ? ` [${resourceNames.join(',')}]` : '';
+          return `${kind} ${where} ${resources.join(',')}${names} ${verbs.join(',')}`;
+        },
+      ),
+    );
+}
+
+describe('the server chart', () => {
+  const { chart, values } = CASES[1] as { chart: string; values: typeof SERVER_VALUES };
+
+  it('starts the server with flags that the server knows, and values that it accepts', async () => {
+    const engine = {
+      backend: 'cpu',
+      slots: 3,
+      maxRank: 16,
+      maxAdapterBytes: '1Mi',
+      hostBytes: '2Mi',
+      kvBytes: '3Mi',
+    };
+    const limits = { maxBatch: 4, maxBatchTokens: 64, maxWaiting: 5, threads: 2 };
+    const manifests = await helmTemplate({
+      chart,
+      values: {
+        ...values,
+        model: { ...values.model, subPath: 'v1' },
+        engine: { ...engine, ...limits },
+        shutdown: { timeoutSeconds: 7 },
+      },
+    });
+    const args = argsOf(manifests).map((arg) => arg.replace('$(POD_IP)', '10.1.2.3'));
+    expect(parseConfig(args, {})).toEqual({
+      ...{ model: '/models/base/v1', servedModelName: 'parrot', adapters: [] },
+      ...{ host: '10.1.2.3', port: 8000, adminHost: '10.1.2.3', adminPort: 8001 },
+      ...{
+        adminTokenFile: '/etc/lorikeet/admin/token',
+        readyWhen: 'seeded',
+        logLevel: 'info',
+        shutdownTimeoutMs: 7_000,
+      },
+      ...{ ...engine, maxAdapterBytes: 2 ** 20, hostBytes: 2 * 2 ** 20, kvBytes: 3 * 2 ** 20 },
+      ...limits,
+    });
+  });
+
+  it('lets the operator read exactly the Secrets that are named', async () => {
+    const manifests = await helmTemplate({ chart, values: { ...values, sourceSecrets: ['s3', 'admin'] } });
+    expect(grantsOf(manifests)).toEqual([
+      'Role test/lorikeet-lorikeet-server-secrets secrets [admin,s3] get',
+    ]);
+  });
+
+  it('gives the pods no token and no right', async () => {
+    const manifests = await helmTemplate({ chart, values });
+    expect(deploymentOf(manifests).template.spec).toMatchObject({ automountServiceAccountToken: false });
+    const bound = manifests.filter(({ kind }) => kind === 'RoleBinding').flatMap(({ subjects }) => subjects);
+    expect(bound).toEqual([{ kind: 'ServiceAccount', name: 'lorikeet', namespace: 'lorikeet-system' }]);
+  });
+
+  it.each([
+    [{ model: { name: 'parrot' } }, '/model/volume'],
+    [{ ...SERVER_VALUES, model: { ...SERVER_VALUES.model, name: '' } }, '/model/name'],
+    [{ ...SERVER_VALUES, admin: { tokenSecret: { name: '' } } }, '/admin/tokenSecret/name'],
+    [{ ...SERVER_VALUES, engine: { kvBytes: '3 GB' } }, '/engine/kvBytes'],
+  ])('says what is wrong with %j', async (wrong, word) => {
+    await expect(helmTemplate({ chart, values: wrong })).rejects.toThrow(word);
+  });
+});
