@@ -2,7 +2,7 @@ import type { Dispatcher } from 'undici';
 import type { PodState } from '../../server/contract/adapter-api.ts';
 import { matchesSelector } from '../api/label-selector.ts';
 import type { ServerPool } from '../api/server-pool.ts';
-import type { Clock } from '../kube/clock.ts';
+import { type Clock, pause } from '../kube/clock.ts';
 import type { Log } from '../kube/log.ts';
 import { type KubeObject, keyOf } from '../kube/resource.ts';
 import { PodClient, type PodTimeouts } from './client.ts';
@@ -64,6 +64,17 @@ export class Fleet {
   async whenState(pod: Pod, satisfies: (state: PodState) => boolean, waitMs: number): Promise<boolean> {
     const link = this.#links.get(pod.poolKey)?.get(pod.key)?.pod;
     return link === pod ? await link.whenState(satisfies, waitMs) : false;
+  }
+
+  /** Resolves when every pod has reported or failed to, or after `waitMs`: what follows need not guess. */
+  async whenHeard(waitMs: number): Promise<void> {
+    const pods = [...this.#links.keys()].flatMap((poolKey) => this.#podLinks(poolKey));
+    const stop = new AbortController();
+    await Promise.race([
+      Promise.all(pods.map((pod) => pod.whenHeard)),
+      pause(this.#options.clock, waitMs, stop.signal),
+    ]);
+    stop.abort();
   }
 
   /** Makes the links what the caches of pools and pods say; call it when either changed. */

@@ -42,6 +42,7 @@ export class PodLink implements Pod {
   /** When its present process was first seen: bounds how long it waits to be seeded. Monotonic. */
   sinceMs: number;
   readonly #options: LinkOptions;
+  readonly #heard = Promise.withResolvers<void>();
   readonly #waiters = new Set<() => void>();
 
   constructor(options: LinkOptions) {
@@ -80,6 +81,11 @@ export class PodLink implements Pod {
     }
   }
 
+  /** Resolves when the pod has reported, or has failed to, or has left. */
+  get whenHeard(): Promise<void> {
+    return this.#heard.promise;
+  }
+
   close(): void {
     this.#options.life.abort();
     this.reachable = false;
@@ -113,6 +119,7 @@ export class PodLink implements Pod {
   }
 
   #wake(): void {
+    this.#heard.resolve();
     for (const wake of [...this.#waiters]) wake();
   }
 

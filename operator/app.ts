@@ -1,0 +1,120 @@
+import type { AddressInfo } from 'node:net';
+import type { FastifyInstance } from 'fastify';
+import { Agent } from 'undici';
+import { RevisionPublisher } from './adapter/publisher.ts';
+import { reconcile } from './adapter/reconcile.ts';
+import { assemble } from './assemble.ts';
+import type { OperatorConfig } from './config.ts';
+import { systemClock } from './kube/clock.ts';
+import { Elector } from './kube/leader.ts';
+import type { Log } from './kube/log.ts';
+import { Rest } from './kube/rest.ts';
+import { readAdminToken } from './pods/admin-token.ts';
+import { Fleet } from './pods/fleet.ts';
+import { reconcilePool } from './pool/reconcile.ts';
+import { TokenAuth } from './push/auth.ts';
+import { PUSH_ADDRESS } from './push/forward.ts';
+import { buildPushApp } from './push/server.ts';
+import { secretsOf } from './source/secrets.ts';
+import { Spool } from './source/spool.ts';
+import { registerGauges } from './telemetry/gauges.ts';
+import { buildHealthApp } from './telemetry/health.ts';
+import { OperatorMetrics } from './telemetry/metrics.ts';
+import { openQueues, Watches } from './watches.ts';
+
+/** How long pods may take to report before the first plan is made without them. */
+const HEARD_MS = 5_000;
+const POD_CONNECTIONS_MAX = 8;
+
+export interface Operator {
+  listening: { push: string; metrics: string };
+  /** Stops acting, writes what is pending, gives the lease back. */
+  close(): Promise<void>;
+}
+
+/** Puts the parts together and starts them. `die` is called where the process may not go on. */
+export async function startOperator(
+  config: OperatorConfig,
+  log: Log,
+  die: (error: unknown, message: string) => void,
+): Promise<Operator> {
+  const rest = Rest.fromKubeconfig();
+  const metrics = new OperatorMetrics(systemClock);
+  const spool = new Spool({ dir: config.spoolDir, maxBytes: config.spoolBytes });
+  const queues = openQueues(log, (reason) => metrics.failure(reason));
+  const watches = new Watches({ rest, log, namespace: config.watchNamespace ?? undefined, queues });
+  const dispatcher = new Agent({ connections: POD_CONNECTIONS_MAX, connect: { timeout: 3_000 } });
+  const readToken = readAdminToken(secretsOf(rest));
+  const fleet = new Fleet({ ...watches, readToken, dispatcher, clock: systemClock, log });
+  watches.follow(fleet);
+  const annotations: Record<string, string> = {};
+  const elector = new Elector({
+    rest,
+    log,
+    namespace: config.leaderNamespace,
+    name: config.leaderName,
+    identity: config.identity,
+    annotations,
+    onLost: () => die(new Error('another operator may lead now'), 'the lease was lost'),
+  });
+  const parts = assemble({ config, rest, log, metrics, spool, queues, watches, fleet, elector });
+  registerGauges(metrics.registry, { ...watches, leader: elector, queues, spool, clock: systemClock });
+
+  const notReady = () => (watches.synced ? null : 'the caches are not filled yet');
+  const health = buildHealthApp({ registry: metrics.registry, notReady });
+  const auth = new TokenAuth({ rest, audience: config.pushAudience, log });
+  const publisher = new RevisionPublisher(parts.adapterDeps);
+  const push = buildPushApp({ publisher, auth, spool, leader: elector, log, metrics });
+  const listening = {
+    push: await listen(push, config.pushHost, config.pushPort),
+    metrics: await listen(health, config.metricsHost, config.metricsPort),
+  };
+  if (config.advertiseHost !== null) {
+    annotations[PUSH_ADDRESS] = `http://${bracketed(config.advertiseHost)}:${new URL(listening.push).port}`;
+  }
+
+  const caching = new AbortController();
+  const acting = new AbortController();
+  const electing = new AbortController();
+  const cached = watches.run(caching.signal);
+  const elected = elector.run(electing.signal);
+  const acted = act().catch((error) => {
+    if (!acting.signal.aborted) die(error, 'the operator cannot go on');
+  });
+
+  async function act(): Promise<void> {
+    await watches.whenSynced();
+    const { adapters, pools, pods } = watches;
+    const counts = { adapters: adapters.list().length, pools: pools.list().length, pods: pods.list().length };
+    log.info(counts, 'caches filled');
+    await elector.whenLeading();
+    await fleet.whenHeard(HEARD_MS);
+    await Promise.all([
+      queues.adapters.run((key, signal) => reconcile(parts.adapterDeps, key, signal), acting.signal),
+      queues.pools.run((key, signal) => reconcilePool(parts.poolDeps, key, signal), acting.signal),
+    ]);
+  }
+
+  async function close(): Promise<void> {
+    acting.abort(new Error('the operator stops'));
+    await push.close();
+    electing.abort(new Error('the operator stops'));
+    await parts.flush();
+    await elected;
+    caching.abort(new Error('the operator stops'));
+    await Promise.all([cached, acted, fleet.close(), health.close()]);
+    await Promise.all([dispatcher.destroy(), rest.close()]);
+  }
+
+  return { listening, close };
+}
+
+async function listen(app: FastifyInstance, host: string, port: number): Promise<string> {
+  await app.listen({ host, port });
+  const address = app.server.address() as AddressInfo;
+  return `http://${bracketed(address.address)}:${address.port}`;
+}
+
+function bracketed(address: string): string {
+  return address.includes(':') ? `[${address}]` : address;
+}

@@ -1,0 +1,98 @@
+import type { AdapterDeps } from './adapter/deps.ts';
+import { Mutexes } from './adapter/mutex.ts';
+import { poolKeyOf } from './adapter/names.ts';
+import { Objects } from './adapter/objects.ts';
+import { placementOf } from './adapter/placement.ts';
+import { Records } from './adapter/records.ts';
+import { Tombstones } from './adapter/tombstones.ts';
+import { LORA_ADAPTERS } from './api/lora-adapter.ts';
+import { SERVER_POOLS } from './api/server-pool.ts';
+import type { OperatorConfig } from './config.ts';
+import { systemClock } from './kube/clock.ts';
+import { EventRecorder } from './kube/events.ts';
+import type { Elector } from './kube/leader.ts';
+import type { Log } from './kube/log.ts';
+import { keyOf } from './kube/resource.ts';
+import type { Rest } from './kube/rest.ts';
+import { StatusWriter } from './kube/status-writer.ts';
+import type { Fleet } from './pods/fleet.ts';
+import type { PoolDeps } from './pool/reconcile.ts';
+import { openSources } from './source/index.ts';
+import { secretsOf } from './source/secrets.ts';
+import type { Spool } from './source/spool.ts';
+import type { FetchLimits, SourcedAdapter } from './source/types.ts';
+import type { OperatorMetrics } from './telemetry/metrics.ts';
+import type { Queues, Watches } from './watches.ts';
+
+export interface Parts {
+  config: OperatorConfig;
+  rest: Rest;
+  log: Log;
+  metrics: OperatorMetrics;
+  spool: Spool;
+  queues: Queues;
+  watches: Watches;
+  fleet: Fleet;
+  elector: Elector;
+}
+
+/** What the two reconcilers act through. `flush` writes what is still pending. */
+export function assemble(parts: Parts): {
+  adapterDeps: AdapterDeps;
+  poolDeps: PoolDeps;
+  flush: () => Promise<void>;
+} {
+  const { config, rest, log, metrics, spool, queues, watches, fleet, elector } = parts;
+  const component = 'lorikeet-operator';
+  const events = new EventRecorder({ rest, component, instance: config.identity, log });
+  const adapterStatus = new StatusWriter({
+    rest,
+    log,
+    resource: LORA_ADAPTERS,
+    onFailure: (key) => queues.adapters.add(key),
+  });
+  const poolStatus = new StatusWriter({
+    rest,
+    log,
+    resource: SERVER_POOLS,
+    onFailure: (key) => queues.pools.add(key),
+  });
+  const adapterDeps: AdapterDeps = {
+    adapters: watches.adapters,
+    pools: watches.pools,
+    fleet,
+    sources: openSources({
+      readSecret: secretsOf(rest),
+      limitsOf: (adapter) => limitsOf(adapter, watches, fleet),
+    }),
+    spool,
+    leader: elector,
+    records: new Records(),
+    mutexes: new Mutexes(),
+    tombstones: new Tombstones(),
+    objects: new Objects(rest),
+    status: adapterStatus,
+    events,
+    requeue: (key) => queues.adapters.add(key),
+    requeuePool: (poolKey) => queues.pools.add(poolKey),
+    metrics,
+    pushUrl: config.pushUrl,
+    clock: systemClock,
+    random: Math.random,
+    log,
+  };
+  const poolDeps: PoolDeps = { ...adapterDeps, status: poolStatus, announced: new Map() };
+  const flush = async () => {
+    await Promise.all([adapterStatus.flushAll(), poolStatus.flushAll(), events.flush()]);
+  };
+  return { adapterDeps, poolDeps, flush };
+}
+
+/** What an adapter of this pool must fit, by what its pods report. */
+function limitsOf(adapter: SourcedAdapter, watches: Watches, fleet: Fleet): FetchLimits {
+  const object = watches.adapters.get(keyOf({ metadata: { namespace: '', ...adapter.metadata } }));
+  const pool = object && watches.pools.get(poolKeyOf(object));
+  if (!pool) return { fit: null, maxBytes: Number.MAX_SAFE_INTEGER };
+  const { fit, maxBytes } = placementOf(pool, fleet.podsOf(keyOf(pool)));
+  return { fit, maxBytes };
+}

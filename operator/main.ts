@@ -1,0 +1,52 @@
+import { type Operator, startOperator } from './app.ts';
+import { ConfigError, helpText, parseConfig } from './config.ts';
+import { createLog } from './telemetry/log.ts';
+
+const EXIT_FAILED = 1;
+const EXIT_MISUSED = 2;
+const STOP_MS = 15_000;
+
+async function main(): Promise<void> {
+  const config = parseConfig(process.argv.slice(2), process.env);
+  if (config === null) {
+    process.stdout.write(helpText());
+    return;
+  }
+  const log = createLog(config.logLevel);
+  const die = (error: unknown, message: string) => {
+    log.fatal({ err: error }, message);
+    process.exit(EXIT_FAILED);
+  };
+  process.on('unhandledRejection', (error) => die(error, 'unhandled rejection'));
+  process.on('uncaughtException', (error) => die(error, 'uncaught exception'));
+
+  const operator = await startOperator(config, log, die);
+  process.stdout.write(`${JSON.stringify({ listening: operator.listening })}\n`);
+
+  let stopping = false;
+  const stop = (signal: string) => {
+    if (stopping) return;
+    stopping = true;
+    log.info({ signal }, 'stopping');
+    stopOperator(operator, die).catch((error) => die(error, 'the operator could not stop cleanly'));
+  };
+  process.on('SIGTERM', stop);
+  process.on('SIGINT', stop);
+}
+
+async function stopOperator(
+  operator: Operator,
+  die: (error: unknown, message: string) => void,
+): Promise<void> {
+  setTimeout(() => die(new Error(`Expected to stop within ${STOP_MS} ms`), 'stopped by force'), STOP_MS);
+  await operator.close();
+  process.exit(0);
+}
+
+main().catch((error: unknown) => {
+  const isMisuse = error instanceof ConfigError;
+  process.stderr.write(
+    `${isMisuse ? error.message : error instanceof Error ? error.stack : String(error)}\n`,
+  );
+  process.exit(isMisuse ? EXIT_MISUSED : EXIT_FAILED);
+});

@@ -1,0 +1,22 @@
+import type { ServerPool } from '../api/server-pool.ts';
+
+const TIMEOUT_MS = 5_000;
+const KEY = 'token';
+
+type ReadSecret = (
+  namespace: string,
+  name: string,
+  signal: AbortSignal,
+) => Promise<Record<string, string> | null>;
+
+/** Reads the admin token of a pool's pods from the one Secret that the pool names, in the pool's own namespace. */
+export function readAdminToken(readSecret: ReadSecret): (pool: ServerPool) => Promise<string> {
+  return async ({ metadata, spec }) => {
+    const { name, key = KEY } = spec.admin.auth.tokenSecretRef;
+    const secret = await readSecret(metadata.namespace ?? '', name, AbortSignal.timeout(TIMEOUT_MS));
+    if (secret === null) throw new Error(`there is no Secret ${name}`);
+    const token = secret[key]?.trim();
+    if (!token) throw new Error(`Secret ${name} has nothing under ${key}`);
+    return token;
+  };
+}

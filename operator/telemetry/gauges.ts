@@ -1,0 +1,111 @@
+import { Gauge, type Registry } from 'prom-client';
+import { type LoraAdapter, servedNameOf } from '../api/lora-adapter.ts';
+import type { ServerPool } from '../api/server-pool.ts';
+import type { Clock } from '../kube/clock.ts';
+
+export interface Observed {
+  adapters: { list(): LoraAdapter[] };
+  pools: { list(): ServerPool[] };
+  leader: { leading: object | null };
+  queues: Record<'adapters' | 'pools', { depth: number }>;
+  spool: { usedBytes: number };
+  clock: Clock;
+}
+
+/** Gauges that are read off the caches when somebody scrapes: what is not there any more has no series. */
+export function registerGauges(registry: Registry, observed: Observed): void {
+  registerAdapterGauges(registry, observed);
+  registerPoolGauges(registry, observed);
+  const registers = [registry];
+  gauge(registers, 'leader', 'Whether this process leads', [], (set) =>
+    set({}, observed.leader.leading === null ? 0 : 1),
+  );
+  gauge(registers, 'spool_bytes', 'Bytes of revisions in the spool', [], (set) =>
+    set({}, observed.spool.usedBytes),
+  );
+  gauge(registers, 'queue_depth', 'Objects that wait to be looked at', ['queue'], (set) => {
+    for (const [queue, { depth }] of Object.entries(observed.queues)) set({ queue }, depth);
+  });
+}
+
+function registerAdapterGauges(registry: Registry, { adapters, clock }: Observed): void {
+  const registers = [registry];
+  const each = (visit: (adapter: LoraAdapter, labels: { ns: string; adapter: string }) => void) => {
+    for (const item of adapters.list()) {
+      visit(item, { ns: item.metadata.namespace ?? '', adapter: item.metadata.name });
+    }
+  };
+  const infoLabels = ['ns', 'adapter', 'served_name', 'pool', 'revision'];
+  gauge(registers, 'adapter_info', 'Constant 1 per adapter; revision is the current one', infoLabels, (set) =>
+    each((item, labels) => {
+      const revision = item.status?.currentRevision?.digest ?? '';
+      set({ ...labels, served_name: servedNameOf(item), pool: item.spec.poolRef.name, revision }, 1);
+    }),
+  );
+  gauge(registers, 'adapter_replicas', 'Pods of an adapter by state', ['ns', 'adapter', 'state'], (set) =>
+    each((item, labels) => {
+      const { desired = 0, staged = 0, ready = 0 } = item.status?.pods ?? {};
+      for (const [state, pods] of Object.entries({ desired, staged, ready })) set({ ...labels, state }, pods);
+    }),
+  );
+  gauge(
+    registers,
+    'adapter_ready',
+    'Whether all desired pods serve the desired revision',
+    ['ns', 'adapter'],
+    (set) =>
+      each((item, labels) => {
+        const ready = item.status?.conditions?.find(({ type }) => type === 'Ready');
+        set(labels, ready?.status === 'True' ? 1 : 0);
+      }),
+  );
+  gauge(
+    registers,
+    'revision_age_seconds',
+    'Since the operator had the current revision',
+    ['ns', 'adapter'],
+    (set) =>
+      each((item, labels) => {
+        const at = item.status?.currentRevision?.at;
+        if (at) set(labels, (clock.date().getTime() - Date.parse(at)) / 1000);
+      }),
+  );
+}
+
+function registerPoolGauges(registry: Registry, { pools }: Observed): void {
+  const registers = [registry];
+  gauge(registers, 'pool_slots', 'Slots of a pool by state', ['ns', 'pool', 'state'], (set) => {
+    for (const { metadata, status } of pools.list()) {
+      const labels = { ns: metadata.namespace ?? '', pool: metadata.name };
+      const { total = 0, used = 0 } = status?.slots ?? {};
+      set({ ...labels, state: 'used' }, used);
+      set({ ...labels, state: 'free' }, Math.max(0, total - used));
+    }
+  });
+  gauge(registers, 'drift_adapters', 'Adapters in pods that no LoraAdapter owns', ['ns', 'pool'], (set) => {
+    for (const { metadata, status } of pools.list()) {
+      set({ ns: metadata.namespace ?? '', pool: metadata.name }, status?.unmanaged?.length ?? 0);
+    }
+  });
+}
+
+type Set = (labels: Record<string, string>, value: number) => void;
+
+function gauge(
+  registers: Registry[],
+  name: string,
+  help: string,
+  labelNames: string[],
+  read: (set: Set) => void,
+): void {
+  new Gauge({
+    name: `lora_operator_${name}`,
+    help,
+    labelNames,
+    registers,
+    collect() {
+      this.reset();
+      read((labels, value) => this.set(labels, value));
+    },
+  });
+}

@@ -1,0 +1,115 @@
+import { poolKeyOf } from './adapter/names.ts';
+import { LORA_ADAPTERS, type LoraAdapter, servedNameOf } from './api/lora-adapter.ts';
+import { SERVER_POOLS, type ServerPool } from './api/server-pool.ts';
+import { isApiError } from './kube/api-error.ts';
+import type { Log } from './kube/log.ts';
+import { type Failure, WorkQueue } from './kube/queue.ts';
+import { Reflector } from './kube/reflector.ts';
+import { keyOf, PODS } from './kube/resource.ts';
+import type { Rest } from './kube/rest.ts';
+import type { Fleet, KubePod } from './pods/fleet.ts';
+import type { FleetChange } from './pods/pod.ts';
+
+const ADAPTERS_AT_ONCE = 16;
+const POOLS_AT_ONCE = 4;
+/** Pods report each request's lease; a pool's status need not follow each of them. */
+const POOL_DELAY_MS = 200;
+
+export interface Queues {
+  adapters: WorkQueue;
+  pools: WorkQueue;
+}
+
+export function openQueues(log: Log, failed: (reason: string) => void): Queues {
+  const onFailure = ({ key, error, failures, retryMs }: Failure) => {
+    // Somebody wrote the object first: it is read again, and nothing is wrong.
+    if (isApiError(error, 409)) return;
+    failed('Exception');
+    log.error({ key, err: error, failures, retryMs: Math.round(retryMs) }, 'reconcile failed');
+  };
+  return {
+    adapters: new WorkQueue({ concurrency: ADAPTERS_AT_ONCE, onFailure }),
+    pools: new WorkQueue({ concurrency: POOLS_AT_ONCE, onFailure }),
+  };
+}
+
+export interface WatchOptions {
+  rest: Rest;
+  log: Log;
+  namespace: string | undefined;
+  queues: Queues;
+}
+
+/** Copies of the three kinds that the operator looks at, and who must be looked at when one of them changes. */
+export class Watches {
+  readonly adapters: Reflector<LoraAdapter>;
+  readonly pools: Reflector<ServerPool>;
+  readonly pods: Reflector<KubePod>;
+  readonly #queues: Queues;
+  #fleet: Fleet | null = null;
+  #synced = false;
+
+  constructor({ rest, log, namespace, queues }: WatchOptions) {
+    this.#queues = queues;
+    const common = { rest, log, namespace };
+    this.adapters = new Reflector<LoraAdapter>({
+      ...common,
+      resource: LORA_ADAPTERS,
+      onChange: ({ type, object }) => this.#adapterChanged(type, object),
+    });
+    this.pools = new Reflector<ServerPool>({
+      ...common,
+      resource: SERVER_POOLS,
+      onChange: ({ object }) => this.#poolChanged(keyOf(object)),
+    });
+    this.pods = new Reflector<KubePod>({ ...common, resource: PODS, onChange: () => this.#fleet?.sync() });
+  }
+
+  get synced(): boolean {
+    return this.#synced;
+  }
+
+  /** From here on the fleet is told of pools and pods, and tells of what pods report. */
+  follow(fleet: Fleet): void {
+    this.#fleet = fleet;
+    fleet.onChange((change) => this.#fleetChanged(change));
+  }
+
+  /** Runs until the signal aborts. */
+  async run(signal: AbortSignal): Promise<void> {
+    await Promise.all([this.adapters.run(signal), this.pools.run(signal), this.pods.run(signal)]);
+  }
+
+  async whenSynced(): Promise<void> {
+    await Promise.all([this.adapters.whenSynced(), this.pools.whenSynced(), this.pods.whenSynced()]);
+    this.#fleet?.sync();
+    this.#synced = true;
+  }
+
+  #adapterChanged(type: string, adapter: LoraAdapter): void {
+    const poolKey = poolKeyOf(adapter);
+    this.#queues.adapters.add(keyOf(adapter));
+    this.#queues.pools.addAfter(poolKey, POOL_DELAY_MS);
+    // Its name may be free now for another one.
+    if (type === 'deleted') this.#lookAt(poolKey, [servedNameOf(adapter)]);
+  }
+
+  #poolChanged(poolKey: string): void {
+    this.#fleet?.sync();
+    this.#queues.pools.add(poolKey);
+    this.#lookAt(poolKey, 'all');
+  }
+
+  #fleetChanged({ poolKey, adapters }: FleetChange): void {
+    this.#queues.pools.addAfter(poolKey, POOL_DELAY_MS);
+    this.#lookAt(poolKey, adapters);
+  }
+
+  #lookAt(poolKey: string, names: 'all' | string[]): void {
+    if (names !== 'all' && names.length === 0) return;
+    for (const adapter of this.adapters.list()) {
+      if (poolKeyOf(adapter) !== poolKey) continue;
+      if (names === 'all' || names.includes(servedNameOf(adapter))) this.#queues.adapters.add(keyOf(adapter));
+    }
+  }
+}
