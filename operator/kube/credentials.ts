@@ -4,6 +4,7 @@ import { dirname, resolve } from 'node:path';
 import { KubeConfig } from '@kubernetes/client-node';
 import { parse } from 'yaml';
 import type { Clock } from './clock.ts';
+import type { Log } from './log.ts';
 
 /** What the TLS side of a connection needs; absent parts are Node's defaults. */
 export interface TlsMaterial {
@@ -36,7 +37,7 @@ export class KubeconfigError extends Error {
 const FRESH_MS = 60_000;
 
 /** `path`, or the default: KUBECONFIG, ~/.kube/config, or the pod's own ServiceAccount. */
-export function credentialsFromKubeconfig(clock: Clock, path: string | undefined): Credentials {
+export function credentialsFromKubeconfig(path: string | undefined, clock: Clock, log: Log): Credentials {
   const config = new KubeConfig();
   try {
     if (path === undefined) config.loadFromDefault();
@@ -49,7 +50,8 @@ export function credentialsFromKubeconfig(clock: Clock, path: string | undefined
     throw new KubeconfigError(`the kubeconfig names no cluster for context "${config.getCurrentContext()}"`);
   }
   if (cluster.proxyUrl) throw new KubeconfigError('a kubeconfig with proxy-url is not supported');
-  return new FileCredentials(config, clock, tokenFileOf(config, path ?? process.env.KUBECONFIG ?? ''));
+  const tokenFile = tokenFileOf(config, path ?? process.env.KUBECONFIG ?? '');
+  return new FileCredentials(config, tokenFile, { clock, log });
 }
 
 /** `users[].user.tokenFile`, which client-go honours and the library's parser drops. */
@@ -67,36 +69,70 @@ function tokenFileOf(config: KubeConfig, paths: string): string | null {
   return null;
 }
 
+interface Surroundings {
+  clock: Clock;
+  log: Log;
+}
+
+/** A value that is read when asked for, at most once a minute and once at a time; the last good one outlives a failure. */
+class Fresh<T> {
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #read: (previous: T | null) => Promise<T>;
+  #value: { value: T; readMs: number } | null = null;
+  #reading: Promise<T> | null = null;
+
+  constructor({ clock, log }: Surroundings, read: (previous: T | null) => Promise<T>) {
+    this.#clock = clock;
+    this.#log = log;
+    this.#read = read;
+  }
+
+  async get(again: boolean): Promise<T> {
+    const known = this.#value;
+    if (known !== null && !again && this.#clock.monotonicMs() - known.readMs < FRESH_MS) return known.value;
+    this.#reading ??= this.#readOrKeep(known).finally(() => {
+      this.#reading = null;
+    });
+    return this.#reading;
+  }
+
+  async #readOrKeep(known: { value: T } | null): Promise<T> {
+    try {
+      const value = await this.#read(known?.value ?? null);
+      this.#value = { value, readMs: this.#clock.monotonicMs() };
+      return value;
+    } catch (error) {
+      // A file is absent for a moment while it is replaced: the last good content is still the best there is.
+      if (known === null) throw new KubeconfigError('the credentials cannot be read', { cause: error });
+      this.#log.warn({ err: error }, 'the credentials cannot be read anew; the last good ones stay');
+      return known.value;
+    }
+  }
+}
+
 class FileCredentials implements Credentials {
   readonly server: string;
   readonly #config: KubeConfig;
-  readonly #clock: Clock;
   readonly #tokenFile: string | null;
-  #authorization: string | null = null;
-  #authorizationReadMs = Number.NEGATIVE_INFINITY;
-  #tls: TlsMaterial | null = null;
-  #tlsReadMs = Number.NEGATIVE_INFINITY;
+  readonly #authorization: Fresh<string | null>;
+  readonly #tls: Fresh<TlsMaterial>;
   #tlsStamp = '';
 
-  constructor(config: KubeConfig, clock: Clock, tokenFile: string | null) {
+  constructor(config: KubeConfig, tokenFile: string | null, surroundings: Surroundings) {
     this.#config = config;
-    this.#clock = clock;
     this.#tokenFile = tokenFile;
     this.server = (config.getCurrentCluster()?.server ?? '').replace(/\/+$/, '');
+    this.#authorization = new Fresh(surroundings, () => this.#readAuthorization());
+    this.#tls = new Fresh(surroundings, (previous) => this.#readTls(previous));
   }
 
-  async authorization(again = false): Promise<string | null> {
-    const nowMs = this.#clock.monotonicMs();
-    if (!again && nowMs - this.#authorizationReadMs < FRESH_MS) return this.#authorization;
-    try {
-      this.#authorization = await this.#readAuthorization();
-      this.#authorizationReadMs = nowMs;
-    } catch (error) {
-      // A token file is absent for a moment while it is replaced: the last good token is still the best there is.
-      if (this.#authorization === null)
-        throw new KubeconfigError('the credentials cannot be read', { cause: error });
-    }
-    return this.#authorization;
+  authorization(again = false): Promise<string | null> {
+    return this.#authorization.get(again);
+  }
+
+  tls(): Promise<TlsMaterial> {
+    return this.#tls.get(false);
   }
 
   async #readAuthorization(): Promise<string | null> {
@@ -116,20 +152,6 @@ class FileCredentials implements Credentials {
     return options.headers?.Authorization ?? null;
   }
 
-  async tls(): Promise<TlsMaterial> {
-    const nowMs = this.#clock.monotonicMs();
-    if (this.#tls !== null && nowMs - this.#tlsReadMs < FRESH_MS) return this.#tls;
-    try {
-      const stamp = await this.#stampOfFiles();
-      if (this.#tls === null || stamp !== this.#tlsStamp) this.#tls = await this.#readTls();
-      this.#tlsStamp = stamp;
-      this.#tlsReadMs = nowMs;
-    } catch (error) {
-      if (this.#tls === null) throw new KubeconfigError('the certificates cannot be read', { cause: error });
-    }
-    return this.#tls as TlsMaterial;
-  }
-
   async #stampOfFiles(): Promise<string> {
     const cluster = this.#config.getCurrentCluster();
     const user = this.#config.getCurrentUser();
@@ -138,7 +160,9 @@ class FileCredentials implements Credentials {
     return stats.map(({ mtimeMs, ino }) => `${mtimeMs}/${ino}`).join(' ');
   }
 
-  async #readTls(): Promise<TlsMaterial> {
+  async #readTls(previous: TlsMaterial | null): Promise<TlsMaterial> {
+    const stamp = await this.#stampOfFiles();
+    if (previous !== null && stamp === this.#tlsStamp) return previous;
     const cluster = this.#config.getCurrentCluster();
     const user = this.#config.getCurrentUser();
     const [ca, cert, key] = await Promise.all([
@@ -146,6 +170,7 @@ class FileCredentials implements Credentials {
       pem(user?.certFile, user?.certData),
       pem(user?.keyFile, user?.keyData),
     ]);
+    this.#tlsStamp = stamp;
     return {
       ...(ca && { ca }),
       ...(cert && { cert }),

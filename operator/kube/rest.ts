@@ -3,6 +3,7 @@ import { ApiError, errorFromReply } from './api-error.ts';
 import { lines, text } from './body.ts';
 import { type Clock, deadline, systemClock } from './clock.ts';
 import { type Credentials, credentialsFromKubeconfig, type TlsMaterial } from './credentials.ts';
+import { type Log, silentLog } from './log.ts';
 import { Pace } from './pace.ts';
 
 export { ApiError, isApiError } from './api-error.ts';
@@ -39,6 +40,12 @@ export interface RestOptions {
   burst?: number;
 }
 
+export interface KubeconfigOptions extends Omit<RestOptions, 'credentials'> {
+  /** A path. Default: KUBECONFIG, ~/.kube/config, or the pod's own ServiceAccount. */
+  kubeconfig?: string;
+  log?: Log;
+}
+
 const TIMEOUT_MS = 15_000;
 const INACTIVITY_MS = 45_000;
 const USER_AGENT = 'lorikeet-operator';
@@ -52,8 +59,8 @@ export class Rest {
   #tls: TlsMaterial | null = null;
   #agent: Agent | null = null;
 
-  static fromKubeconfig(options: Omit<RestOptions, 'credentials'> & { kubeconfig?: string } = {}): Rest {
-    const credentials = credentialsFromKubeconfig(options.clock ?? systemClock, options.kubeconfig);
+  static fromKubeconfig({ kubeconfig, log = silentLog, ...options }: KubeconfigOptions = {}): Rest {
+    const credentials = credentialsFromKubeconfig(kubeconfig, options.clock ?? systemClock, log);
     return new Rest({ ...options, credentials });
   }
 
@@ -135,13 +142,13 @@ export class Rest {
   async #dispatch(call: Call, readAgain: boolean, signal: AbortSignal): Promise<Dispatcher.ResponseData> {
     signal.throwIfAborted();
     const authorization = await this.#credentials.authorization(readAgain);
-    const agent = await this.#currentAgent();
+    const tls = await this.#credentials.tls();
     const url = new URL(`${this.#credentials.server}${call.path}`);
     for (const [name, value] of Object.entries(call.query ?? {})) {
       if (value !== undefined) url.searchParams.set(name, String(value));
     }
     const usual = call.method === 'PATCH' ? 'application/merge-patch+json' : 'application/json';
-    return agent.request({
+    return this.#agentFor(tls).request({
       origin: url.origin,
       path: url.pathname + url.search,
       method: call.method,
@@ -156,8 +163,7 @@ export class Rest {
     });
   }
 
-  async #currentAgent(): Promise<Agent> {
-    const tls = await this.#credentials.tls();
+  #agentFor(tls: TlsMaterial): Agent {
     if (this.#agent !== null && tls === this.#tls) return this.#agent;
     const old = this.#agent;
     this.#tls = tls;
