@@ -15,7 +15,7 @@ export type ConditionType = AdapterConditionType | PoolConditionType;
 export const REASONS = {
   // Any condition
   Pending: 'An earlier step has not finished.',
-  Suspended: 'spec.suspend is true: what is loaded stays, nothing changes.',
+  Suspended: 'The spec says suspend: what is loaded stays, nothing changes.',
   Deleting: 'The object is being deleted.',
   InternalError: 'The operator failed in a way that it should not; its log says how. It tries again.',
   // SourceResolved

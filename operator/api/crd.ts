@@ -85,7 +85,7 @@ export function structuralSchema(schema: z.ZodType, path: string): Node {
 }
 
 function structural(node: Node, path: string): Node {
-  const { properties, items, additionalProperties, anyOf, ...plain } = node;
+  const { properties, required, items, additionalProperties, anyOf, ...plain } = node;
   if (anyOf !== undefined) return intOrString(plain, anyOf as Node[], path);
   requireBound(node, path);
   if (plain.type === 'integer') plain.format = 'int64';
@@ -93,7 +93,7 @@ function structural(node: Node, path: string): Node {
   if (plain.format === 'date-time') delete plain.pattern;
   return {
     ...plain,
-    ...(properties !== undefined && { properties: ofProperties(properties as Node, path) }),
+    ...ofObject(properties as Node | undefined, required as string[] | undefined, path),
     ...(items !== undefined && { items: structural(items as Node, `${path}[]`) }),
     ...(isNode(additionalProperties) && {
       additionalProperties: structural(additionalProperties, `${path}{}`),
@@ -101,13 +101,16 @@ function structural(node: Node, path: string): Node {
   };
 }
 
-function ofProperties(properties: Node, path: string): Node {
-  const entries = Object.entries(properties).map(([name, property]) => {
+function ofObject(properties: Node | undefined, required: string[] = [], path: string): Node {
+  if (properties === undefined) return {};
+  const entries = Object.entries(properties).map(([name, property]): [string, Node] => {
     const child = property as Node;
     if (typeof child.description !== 'string') throw new SchemaError(`${path}.${name}`, 'a description');
     return [name, structural(child, `${path}.${name}`)];
   });
-  return Object.fromEntries(entries) as Node;
+  // A merge patch drops nulls on its way, even those within lists: null and absent must be the same.
+  const present = required.filter((name) => (properties[name] as Node).nullable !== true);
+  return { ...(present.length > 0 && { required: present }), properties: Object.fromEntries(entries) };
 }
 
 /** The one union that a structural schema may have. */

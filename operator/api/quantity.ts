@@ -1,6 +1,6 @@
 import { z } from 'zod';
 
-const BYTES_PATTERN = /^[0-9]+(\.[0-9]+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$/;
+const BYTES_PATTERN = /^([0-9]+(\.[0-9]+)?)(k|M|G|T|Ki|Mi|Gi|Ti)?$/;
 const DURATION_PATTERN = /^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$/;
 const DURATION_PART = /([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)/g;
 
@@ -28,9 +28,8 @@ const MS_OF_UNIT: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_60
 /** Whole bytes, rounded up; throws RangeError for what the schema would not have let in. */
 export function quantityBytes(quantity: Quantity): number {
   const text = String(quantity);
-  const suffix = BYTES_PATTERN.exec(text)?.[2] ?? '';
-  const scale = BYTES_OF_SUFFIX[suffix];
-  const bytes = Math.ceil(Number(text.slice(0, text.length - suffix.length)) * (scale ?? Number.NaN));
+  const [, number, , suffix = ''] = BYTES_PATTERN.exec(text) ?? [];
+  const bytes = Math.ceil(Number(number) * (BYTES_OF_SUFFIX[suffix] ?? Number.NaN));
   if (!Number.isSafeInteger(bytes) || bytes < 1) {
     throw new RangeError(`Expected a quantity of at least one byte such as 512Mi but received ${text}`);
   }
