@@ -1,0 +1,256 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
+import { LORA_ADAPTERS, type LoraAdapter } from '../../../operator/api/lora-adapter.ts';
+import { SERVER_POOLS, type ServerPool } from '../../../operator/api/server-pool.ts';
+import { pathOf, type Resource } from '../../../operator/kube/resource.ts';
+import { Rest } from '../../../operator/kube/rest.ts';
+import { type ControlPlane, startControlPlane } from '../../cluster/control-plane.ts';
+import { eventually } from '../../cluster/eventually.ts';
+import {
+  adapterManifest,
+  FULL_ADAPTER_STATUS,
+  FULL_POOL_STATUS,
+  type Manifest,
+  poolManifest,
+} from './objects.ts';
+
+const CRDS = resolve(import.meta.dirname, '../../../crds');
+const STRICT = { fieldValidation: 'Strict' };
+const START_MS = 90_000;
+
+/** Starts an etcd and an API server: a few seconds. */
+describe('the CRDs, on a real API server', () => {
+  let plane: ControlPlane;
+  let rest: Rest;
+  let discoveries = 0;
+
+  beforeAll(async () => {
+    plane = await startControlPlane();
+    rest = Rest.fromKubeconfig({ kubeconfig: plane.kubeconfig });
+    await plane.kubectl(['apply', '--server-side', '-f', CRDS]);
+    await plane.kubectl(['wait', '--for=condition=Established', '--timeout=30s', 'crd', '--all']);
+    await eventually('kubectl knows the category', { timeoutMs: 20_000, everyMs: 200 }, getAll);
+  }, START_MS);
+
+  afterAll(async () => {
+    await rest?.close();
+    await plane?.stop();
+  }, START_MS);
+
+  afterEach(async () => {
+    for (const resource of [LORA_ADAPTERS, SERVER_POOLS]) {
+      await rest.request({ method: 'DELETE', path: pathOf(resource, { namespace: 'default' }) });
+    }
+  });
+
+  /** What `kubectl get lorikeet` lists. The cache is new, for kubectl would go on not knowing what it did not know. */
+  async function getAll(): Promise<string[]> {
+    discoveries += 1;
+    const cache = join(plane.dir, `discovery-${discoveries}`);
+    const names = await plane.kubectl(['get', 'lorikeet', '-o', 'name', `--cache-dir=${cache}`]);
+    return names.split('\n').filter((name) => name !== '');
+  }
+
+  function create<T = Manifest>(resource: Resource, manifest: Manifest): Promise<T> {
+    const path = pathOf(resource, { namespace: 'default' });
+    return rest.request<T>({ method: 'POST', path, body: manifest, query: STRICT });
+  }
+
+  function patch<T = Manifest>(
+    resource: Resource,
+    name: string,
+    body: object,
+    subresource?: string,
+  ): Promise<T> {
+    const path = pathOf(resource, { namespace: 'default', name, subresource });
+    return rest.request<T>({ method: 'PATCH', path, body, query: STRICT });
+  }
+
+  it('are accepted without a complaint about the schema', async () => {
+    const found = JSON.parse(await plane.kubectl(['get', 'crd', '-o', 'json']));
+    for (const { metadata, status } of found.items) {
+      const bad = status.conditions.filter(({ type }: { type: string }) => type === 'NonStructuralSchema');
+      expect(bad, metadata.name).toEqual([]);
+    }
+    expect(found.items).toHaveLength(2);
+  });
+
+  it('accept every example', async () => {
+    const files = readdirSync(join(CRDS, 'examples'));
+    for (const file of files) {
+      const manifest = parse(readFileSync(join(CRDS, 'examples', file), 'utf8'));
+      manifest.metadata.namespace = 'default';
+      await create(manifest.kind === 'ServerPool' ? SERVER_POOLS : LORA_ADAPTERS, manifest);
+    }
+    expect(await getAll()).toHaveLength(files.length);
+  });
+
+  it('fill in the defaults', async () => {
+    const adapter = await create<LoraAdapter>(LORA_ADAPTERS, adapterManifest('a'));
+    expect(adapter.spec).toEqual({
+      poolRef: { name: 'llama' },
+      source: { push: { durability: 'Memory' } },
+      placement: { mode: 'All' },
+      update: { consistency: 'PerPod', inFlight: 'Finish', keepRevisions: 2 },
+      deletion: { policy: 'Drain', drainTimeout: '60s' },
+      suspend: false,
+    });
+    const pool = await create<ServerPool>(SERVER_POOLS, poolManifest('p'));
+    expect(pool.spec).toMatchObject({
+      admin: { port: 8001, auth: { tokenSecretRef: { name: 'token', key: 'token' } } },
+      limits: {},
+      unmanaged: 'Report',
+    });
+  });
+
+  const s3 = { uri: 's3://adapters/sql/' };
+  const good: Record<string, Record<string, unknown>> = {
+    'a served name with all that is allowed': { servedName: 'a.b_c-9' },
+    'a bucket without a prefix': { source: { objectStore: { uri: 's3://adapters' } } },
+    'bytes as a number': { source: { push: { maxBytes: 1048576 } } },
+    'bytes with a suffix': { source: { push: { maxBytes: '1.5Gi' } } },
+    'a duration of two parts': { deletion: { drainTimeout: '1m30s' } },
+    'no earlier revisions kept': { update: { keepRevisions: 0 } },
+    'an expectation of each kind': {
+      verify: { sha256: 'a'.repeat(64), rank: 64, targetModules: ['q_proj'] },
+    },
+  };
+  for (const [name, spec] of Object.entries(good)) {
+    it(`accept ${name}`, async () => {
+      await create(LORA_ADAPTERS, adapterManifest('good', spec));
+    });
+  }
+
+  const bad: Record<string, [Record<string, unknown>, RegExp]> = {
+    'no source': [{ source: {} }, /exactly one of objectStore and push/],
+    'two sources': [{ source: { push: {}, objectStore: s3 } }, /exactly one of objectStore and push/],
+    'no pool': [{ poolRef: undefined }, /spec\.poolRef: Required/],
+    'an upper-case served name': [{ servedName: 'Sql' }, /spec\.servedName/],
+    'a served name that ends in a dot': [{ servedName: 'sql.' }, /spec\.servedName/],
+    'a served name that is too long': [{ servedName: 'a'.repeat(129) }, /spec\.servedName/],
+    'an empty served name': [{ servedName: '' }, /spec\.servedName/],
+    'another scheme': [{ source: { objectStore: { uri: 'file:///etc' } } }, /spec\.source\.objectStore\.uri/],
+    'an endpoint that is no URL': [{ source: { objectStore: { ...s3, endpoint: 'minio' } } }, /endpoint/],
+    'an unknown field': [{ placment: { mode: 'All' } }, /unknown field "spec\.placment"/],
+    'a placement that is not built': [{ placement: { mode: 'Fixed' } }, /Unsupported value: "Fixed"/],
+    'too many revisions kept': [{ update: { keepRevisions: 17 } }, /keepRevisions/],
+    'a negative size': [{ source: { push: { maxBytes: -1 } } }, /maxBytes/],
+    'a size in words': [{ source: { push: { maxBytes: 'big' } } }, /maxBytes/],
+    'a bare number as a duration': [{ deletion: { drainTimeout: '60' } }, /drainTimeout/],
+    'an upper-case checksum': [{ verify: { sha256: 'A'.repeat(64) } }, /sha256/],
+    'a rank of zero': [{ verify: { rank: 0 } }, /rank/],
+  };
+  for (const [name, [spec, message]] of Object.entries(bad)) {
+    it(`refuse ${name}`, async () => {
+      const refused = create(LORA_ADAPTERS, adapterManifest('bad', spec));
+      await expect(refused).rejects.toThrow(message);
+    });
+  }
+
+  it('refuse a name that cannot be the served name, unless there is another', async () => {
+    const long = 'a'.repeat(129);
+    await expect(create(LORA_ADAPTERS, adapterManifest(long))).rejects.toThrow(/set spec\.servedName/);
+    await create(LORA_ADAPTERS, adapterManifest(long, { servedName: 'short' }));
+  });
+
+  const badPools: Record<string, [Record<string, unknown>, RegExp]> = {
+    'a selector of everything': [{ selector: {} }, /an empty selector would take every pod/],
+    'a selector of empty labels': [
+      { selector: { matchLabels: {} } },
+      /an empty selector would take every pod/,
+    ],
+    'a port out of range': [
+      { admin: { port: 0, auth: { tokenSecretRef: { name: 'token' } } } },
+      /spec\.admin\.port/,
+    ],
+    'no token': [{ admin: { port: 8001 } }, /spec\.admin\.auth: Required/],
+    'a digest that is none': [{ baseModel: { name: 'x', digest: 'sha256:1' } }, /spec\.baseModel\.digest/],
+  };
+  for (const [name, [spec, message]] of Object.entries(badPools)) {
+    it(`refuse a pool with ${name}`, async () => {
+      await expect(create(SERVER_POOLS, poolManifest('bad', spec))).rejects.toThrow(message);
+    });
+  }
+
+  const immutable: Record<string, [Record<string, unknown>, Record<string, unknown>, RegExp]> = {
+    'the pool': [{}, { poolRef: { name: 'other' } }, /poolRef is immutable/],
+    'the served name': [{ servedName: 'sql' }, { servedName: 'sql2' }, /servedName is immutable/],
+    'the absence of a served name': [{}, { servedName: 'sql' }, /servedName is immutable/],
+    'the presence of a served name': [{ servedName: 'sql' }, { servedName: null }, /servedName is immutable/],
+    'the kind of the source': [
+      {},
+      { source: { push: null, objectStore: s3 } },
+      /the kind of a source is immutable/,
+    ],
+  };
+  for (const [name, [spec, change, message]] of Object.entries(immutable)) {
+    it(`let nobody change ${name}`, async () => {
+      await create(LORA_ADAPTERS, adapterManifest('a', spec));
+      await expect(patch(LORA_ADAPTERS, 'a', { spec: change })).rejects.toThrow(message);
+    });
+  }
+
+  it('let the rest of the spec change', async () => {
+    await create(LORA_ADAPTERS, adapterManifest('a', { source: { objectStore: s3 } }));
+    const spec = {
+      suspend: true,
+      source: { objectStore: { uri: 's3://adapters/sql-2/' } },
+      verify: { rank: 8 },
+    };
+    const changed = await patch<LoraAdapter>(LORA_ADAPTERS, 'a', { spec });
+    expect(changed.spec).toMatchObject(spec);
+  });
+
+  it('keep every field of status, and the spec apart from it', async () => {
+    const made = await create<LoraAdapter>(LORA_ADAPTERS, adapterManifest('a'));
+    const adapter = await rest.request<LoraAdapter>({
+      method: 'PUT',
+      path: pathOf(LORA_ADAPTERS, { namespace: 'default', name: 'a', subresource: 'status' }),
+      body: { ...made, status: FULL_ADAPTER_STATUS, spec: { ...made.spec, suspend: true } },
+      query: STRICT,
+    });
+    expect(adapter.status).toEqual(FULL_ADAPTER_STATUS);
+    expect(adapter.spec.suspend).toBe(false);
+    await create(SERVER_POOLS, poolManifest('p'));
+    const pool = await patch<ServerPool>(SERVER_POOLS, 'p', { status: FULL_POOL_STATUS }, 'status');
+    expect(pool.status).toEqual(FULL_POOL_STATUS);
+  });
+
+  it('take a condition and a reason that this version does not know', async () => {
+    await create(LORA_ADAPTERS, adapterManifest('a'));
+    const conditions = [{ ...FULL_ADAPTER_STATUS.conditions?.[0], type: 'Relayed', reason: 'FromTheFuture' }];
+    const { status } = await patch<LoraAdapter>(LORA_ADAPTERS, 'a', { status: { conditions } }, 'status');
+    expect(status?.conditions).toEqual(conditions);
+  });
+
+  it('show what matters in kubectl get', async () => {
+    await create(LORA_ADAPTERS, adapterManifest('sql'));
+    await create(LORA_ADAPTERS, adapterManifest('waits'));
+    await create(SERVER_POOLS, poolManifest('llama'));
+    await patch(LORA_ADAPTERS, 'sql', { status: FULL_ADAPTER_STATUS }, 'status');
+    await patch(SERVER_POOLS, 'llama', { status: FULL_POOL_STATUS }, 'status');
+    const table = async (kind: string) =>
+      (await plane.kubectl(['get', kind]))
+        .trimEnd()
+        .split('\n')
+        .map((line) => line.split(/\s{2,}/).slice(0, -1));
+    expect(await table('loras')).toEqual([
+      ['NAME', 'POOL', 'SERVED', 'REVISION', 'STEP', 'READY', 'PODS'],
+      ['sql', 'llama', 'sql', '0123456789ab', '4211', 'True', '2/2'],
+      ['waits', 'llama'],
+    ]);
+    expect(await table('lorapool')).toEqual([
+      ['NAME', 'BASE', 'ADAPTERS', 'SLOTS', 'USED', 'READY', 'PODS'],
+      ['llama', 'llama-3.1-8b', '5', '16', '5', 'False', '2/3'],
+    ]);
+    expect(await plane.kubectl(['get', 'loras', '-o', 'wide'])).toMatch(/AGE\s+REASON\n/);
+  });
+
+  it('are explained by kubectl, field by field', async () => {
+    const explained = await plane.kubectl(['explain', 'loras.spec', '--recursive=false']);
+    expect(explained).toContain('What clients send as "model".');
+    expect(explained).not.toContain('<no description>');
+  });
+});
