@@ -1,0 +1,109 @@
+import { describe, expect, it } from 'vitest';
+import { ConfigError, environmentName, FLAGS, helpText, parseConfig } from '../../server/config.ts';
+
+const MODEL = ['--model', 'some/dir'];
+const parse = (args: string[], environment: NodeJS.ProcessEnv = {}) =>
+  parseConfig([...MODEL, ...args], environment);
+
+describe('flags', () => {
+  it('have the documented defaults', () => {
+    expect(parse([])).toMatchObject({
+      model: 'some/dir',
+      servedModelName: null,
+      host: '127.0.0.1',
+      port: 8000,
+      adminHost: '127.0.0.1',
+      adminPort: 8001,
+      adminTokenFile: null,
+      adapters: [],
+      maxRank: 64,
+      maxAdapterBytes: 512 * 2 ** 20,
+      backend: 'auto',
+      readyWhen: 'serving',
+      shutdownTimeoutMs: 25_000,
+      logLevel: 'info',
+    });
+  });
+
+  it.each(Object.keys(FLAGS).filter((name) => name !== 'model'))(
+    '--%s is also an environment variable, and wins',
+    (name) => {
+      const samples: Record<string, [flag: string, variable: string]> = {
+        adapter: ['a=x', 'b=y'],
+        'admin-host': ['127.0.0.7', '127.0.0.9'],
+        backend: ['cpu', 'reference'],
+        'log-level': ['warn', 'debug'],
+        'ready-when': ['seeded', 'serving'],
+        'max-batch-tokens': ['100', '200'],
+      };
+      const [flag, variable] = samples[name] ?? ['7', '9'];
+      const environment = { [environmentName(name)]: variable };
+      const byFlag = parse([`--${name}`, flag], environment);
+      expect(byFlag).toEqual(parse([`--${name}`, flag]));
+      expect(parse([], environment)).toEqual(parse([`--${name}`, variable]));
+      expect(parse([], environment)).not.toEqual(byFlag);
+    },
+  );
+
+  it.each([
+    ['1000000', 1_000_000],
+    ['512Mi', 512 * 2 ** 20],
+    ['1.5Gi', 1.5 * 2 ** 30],
+    ['2G', 2e9],
+    ['4k', 4000],
+  ])('sizes accept %s', (text, bytes) => {
+    expect(parse(['--kv-bytes', text])?.kvBytes).toBe(bytes);
+  });
+
+  it('repeat --adapter only', () => {
+    expect(parse(['--adapter', 'a=x', '--adapter', 'b=y=z'])?.adapters).toEqual([
+      { name: 'a', dir: 'x' },
+      { name: 'b', dir: 'y=z' },
+    ]);
+    expect(() => parse(['--port', '1', '--port', '2'])).toThrow('--port was given 2 times');
+  });
+
+  it('are not taken from what Kubernetes writes for a Service', () => {
+    expect(parse([], { LORIKEET_PORT: 'tcp://10.0.0.1:80' })?.port).toBe(8000);
+  });
+
+  it.each<[string[], RegExp]>([
+    [['--nonsense'], /nonsense/],
+    [['stray'], /stray/],
+    [['--port', '65536'], /from 0 to 65535 for --port but received 65536/],
+    [['--port', '80x'], /80x/],
+    [['--max-rank', '0'], /from 1 to 512/],
+    [['--kv-bytes', '12MB'], /12MB/],
+    [['--kv-bytes', '0'], /--kv-bytes/],
+    [['--backend', 'cuda'], /cuda is not built/],
+    [['--backend', 'gpu'], /one of auto, reference, cpu, cuda .* gpu/],
+    [['--adapter', 'sql'], /NAME=DIR/],
+    [['--adapter', 'SQL=x'], /lower-case/],
+    [['--adapter', 'a=x', '--adapter', 'a=y'], /a twice/],
+    [['--admin-host', '0.0.0.0'], /--admin-token-file is required/],
+    [['--port', '8001'], /both 8001/],
+    [['--max-batch', '64', '--max-batch-tokens', '32'], /each running sequence needs a token/],
+    [['--served-model-name', ''], /empty/],
+  ])('refuse %j', (args, says) => {
+    expect(() => parse(args)).toThrow(ConfigError);
+    expect(() => parse(args)).toThrow(says);
+  });
+
+  it('require a model', () => {
+    expect(() => parseConfig([], {})).toThrow('--model is required (or LORIKEET_MODEL)');
+    expect(parseConfig([], { LORIKEET_MODEL: 'x' })?.model).toBe('x');
+  });
+});
+
+describe('--help', () => {
+  it('lists every flag with its default', () => {
+    expect(parseConfig(['--help'], {})).toBeNull();
+    for (const [name, flag] of Object.entries(FLAGS)) {
+      const line = helpText()
+        .split('\n')
+        .find((text) => text.includes(`--${name} `));
+      expect(line, name).toBeDefined();
+      if (flag.default !== null) expect(line, name).toContain(`[${flag.default}]`);
+    }
+  });
+});

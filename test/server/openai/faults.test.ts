@@ -1,0 +1,195 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import type { GenerateRequest } from '../../../native/types.ts';
+import { LorikeetError } from '../../../server/contract/errors.ts';
+import { Door } from '../../../server/engine/door.ts';
+import type { AdapterLookup, NotReady } from '../../../server/openai/serving.ts';
+import { buildServingApp } from '../../../server/openai/serving-app.ts';
+import { createLog } from '../../../server/telemetry/log.ts';
+import { createMetrics } from '../../../server/telemetry/metrics.ts';
+import { ChatTemplate } from '../../../server/text/chat-template.ts';
+import { Tokenizer } from '../../../server/text/tokenizer.ts';
+import { PARROT, sseObjects } from '../../support/parrot-server.ts';
+import { type Scripted, type ScriptedEngine, scriptedEngine } from '../../support/scripted-engine.ts';
+
+const tokenizer = await Tokenizer.load(PARROT);
+const template = await ChatTemplate.load(PARROT);
+const REVISION = `sha256:${'a'.repeat(64)}`;
+
+const accepted: Scripted = { type: 'accepted', revision: REVISION, step: 1 };
+const token: Scripted = { type: 'token', token: 77, logprobs: null };
+const failed = (code: string): Scripted => ({ type: 'failed', code, message: 'secret detail' });
+
+interface Setup {
+  script: (request: GenerateRequest, attempt: number) => Scripted[];
+  ensureResident?: AdapterLookup['ensureResident'];
+  notReady?: () => NotReady;
+}
+
+const apps: { close(): Promise<void> }[] = [];
+afterEach(async () => {
+  for (const app of apps.splice(0)) await app.close();
+});
+
+async function serve({ script, ensureResident = async () => undefined, notReady = () => null }: Setup) {
+  let scripted: ScriptedEngine | undefined;
+  const door = new Door((onEvents) => {
+    scripted = scriptedEngine(onEvents, script);
+    return scripted.engine;
+  });
+  const { engine, submitted } = scripted as unknown as ScriptedEngine;
+  const app = buildServingApp({
+    model: { name: 'parrot', createdAt: 0, maxTokens: 2048, vocabSize: 1024, eosTokenIds: [4] },
+    door,
+    adapters: {
+      resolve: (name) => (name === 'parrot' ? { kind: 'base' } : { kind: 'adapter', name }),
+      describe: (name, revision) => ({ name, revision, step: 3 }),
+      ensureResident,
+      models: () => [],
+    },
+    tokenizer,
+    template,
+    metrics: createMetrics({
+      baseModel: 'parrot',
+      blockTokens: 16,
+      kvBlocks: 128,
+      pages: 1,
+      snapshot: () => engine.snapshot(),
+      residency: () => ({ slots: 1, resident: [], host: [] }),
+    }),
+    notReady,
+    log: createLog('silent'),
+  });
+  apps.push(app);
+  const url = await app.listen({ host: '127.0.0.1', port: 0 });
+  const post = (body: object) =>
+    fetch(`${url}/v1/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ model: 'sql', prompt: [7], ...body }),
+    });
+  return { url, post, submitted };
+}
+
+describe('a revision that is in no slot', () => {
+  it('is brought in, and the request is served', async () => {
+    const broughtIn: unknown[] = [];
+    const { post, submitted } = await serve({
+      script: (_, attempt) =>
+        attempt < 3
+          ? [failed('not_resident')]
+          : [accepted, token, { type: 'finished', reason: 'stop', stopToken: 4 }],
+      ensureResident: async (...args) => void broughtIn.push(args),
+    });
+    const reply = await post({});
+    expect(reply.status).toBe(200);
+    expect(reply.headers.get('x-lora-revision')).toBe(REVISION);
+    expect(reply.headers.get('x-lora-step')).toBe('3');
+    expect(broughtIn).toEqual([
+      ['sql', null],
+      ['sql', null],
+    ]);
+    expect(submitted).toHaveLength(3);
+  });
+
+  it('is given up after three tries', async () => {
+    const { post, submitted } = await serve({ script: () => [failed('not_resident')] });
+    const reply = await post({});
+    expect(reply.status).toBe(503);
+    expect(reply.headers.get('retry-after')).toBe('1');
+    expect(submitted).toHaveLength(4);
+  });
+
+  it('is refused where no slot can be had', async () => {
+    const { post } = await serve({
+      script: () => [failed('not_resident')],
+      ensureResident: async () => {
+        throw new LorikeetError('no_capacity', 'every slot has leases');
+      },
+    });
+    const reply = await post({});
+    expect(reply.status).toBe(503);
+    expect(reply.headers.get('retry-after')).toBe('1');
+    expect(await reply.json()).toMatchObject({ error: { param: 'model', message: 'every slot has leases' } });
+  });
+});
+
+describe('an engine that refuses', () => {
+  it.each([
+    ['adapter_not_found', 404],
+    ['queue_full', 503],
+    ['closing', 503],
+    ['engine_failed', 500],
+    ['something_new', 500],
+  ])('with %s is answered %d, without its words', async (code, status) => {
+    const { post } = await serve({ script: () => [failed(code)] });
+    const reply = await post({ stream: true });
+    expect(reply.status).toBe(status);
+    expect(await reply.text()).not.toContain('secret detail');
+  });
+
+  it('in mid-stream ends the stream with an error', async () => {
+    const { post } = await serve({ script: () => [accepted, token, failed('engine_failed')] });
+    const reply = await post({ stream: true });
+    const objects = sseObjects(await reply.text());
+    expect(objects[0].choices[0].text).toBe('h');
+    expect(objects.at(-1)).toEqual({
+      error: { message: 'The engine failed.', type: 'InternalServerError', param: null, code: 500 },
+    });
+  });
+
+  it('in mid-answer fails the whole answer', async () => {
+    const { post } = await serve({ script: () => [accepted, token, failed('engine_failed')] });
+    expect((await post({ n: 3 })).status).toBe(500);
+  });
+
+  it('for good is not healthy any more', async () => {
+    const { url, post } = await serve({ script: () => [failed('engine_failed')] });
+    expect((await fetch(`${url}/health`)).status).toBe(200);
+    await post({});
+    expect((await fetch(`${url}/health`)).status).toBe(503);
+  });
+});
+
+describe('all choices of a response', () => {
+  it('are taken in on the revision that the first one got', async () => {
+    const { post, submitted } = await serve({
+      script: () => [accepted, token, { type: 'finished', reason: 'length', stopToken: null }],
+    });
+    expect((await post({ n: 3 })).status).toBe(200);
+    expect(submitted.map(({ target }) => target)).toEqual([
+      { kind: 'adapter', name: 'sql' },
+      { kind: 'revision', digest: REVISION },
+      { kind: 'revision', digest: REVISION },
+    ]);
+  });
+});
+
+describe('/ready', () => {
+  it('says why not', async () => {
+    let reason: NotReady = { code: 'not_seeded', message: 'Not all adapters are here.' };
+    const { url } = await serve({ script: () => [], notReady: () => reason });
+    const reply = await fetch(`${url}/ready`);
+    expect(reply.status).toBe(503);
+    expect(await reply.json()).toMatchObject({ error: { code: 503, reason: 'not_seeded' } });
+    reason = null;
+    expect((await fetch(`${url}/ready`)).status).toBe(200);
+  });
+});
+
+describe('an answer without infinities', () => {
+  it('writes -9999 for a token that cannot come', async () => {
+    const logprobs = { logprob: Number.NEGATIVE_INFINITY, top: [[5, -0.1] as [number, number]] };
+    const { post } = await serve({
+      script: () => [
+        accepted,
+        { type: 'token', token: 77, logprobs },
+        { type: 'finished', reason: 'length', stopToken: null },
+      ],
+    });
+    const { choices } = (await (await post({ logprobs: 1 })).json()) as { choices: { logprobs: object }[] };
+    expect(choices[0]?.logprobs).toMatchObject({
+      token_logprobs: [-9999],
+      top_logprobs: [{ h: -9999, '<|pad|>': -0.1 }],
+    });
+  });
+});

@@ -1,0 +1,158 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+
+const ROOT = resolve(import.meta.dirname, '../..');
+const PARROT = join(ROOT, 'test/fixtures/parrot');
+
+interface Process {
+  child: ChildProcess;
+  exit: Promise<number | null>;
+  /** What it has printed so far. */
+  stdout(): string;
+  stderr(): string;
+  /** Resolves with the first line of stdout. */
+  line: Promise<string>;
+}
+
+const running: Process[] = [];
+afterEach(async () => {
+  for (const { child, exit } of running.splice(0)) {
+    child.kill('SIGKILL');
+    await exit;
+  }
+});
+
+function start(args: string[], environment: Record<string, string> = {}): Process {
+  const child = spawn(join(ROOT, 'node_modules/.bin/node'), ['server/main.ts', ...args], {
+    cwd: ROOT,
+    env: { ...process.env, ...environment },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let stdout = '';
+  let stderr = '';
+  child.stderr.on('data', (chunk) => {
+    stderr += chunk;
+  });
+  const line = new Promise<string>((done) => {
+    child.stdout.on('data', (chunk) => {
+      stdout += chunk;
+      if (stdout.includes('\n')) done(stdout.slice(0, stdout.indexOf('\n')));
+    });
+  });
+  const exit = new Promise<number | null>((done) => child.once('close', done));
+  const started = { child, exit, line, stdout: () => stdout, stderr: () => stderr };
+  running.push(started);
+  return started;
+}
+
+const serve = (...more: string[]) => start(['--model', PARROT, '--port', '0', '--admin-port', '0', ...more]);
+const listening = async ({ line }: Process): Promise<{ serving: string; admin: string }> =>
+  JSON.parse(await line).listening;
+
+function complete(serving: string, maxTokens: number): Promise<Response> {
+  return fetch(`${serving}/v1/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({
+      model: 'parrot',
+      prompt: [0],
+      max_tokens: maxTokens,
+      ignore_eos: true,
+      stream: true,
+    }),
+  });
+}
+
+describe('the server process', () => {
+  it('prints one line where it listens, logs to stderr, and keeps its token to itself', async () => {
+    const server = serve('--adapter', `sql=${join(PARROT, 'adapters/sql')}`);
+    const { serving, admin } = await listening(server);
+    expect((await fetch(`${serving}/ready`)).status).toBe(200);
+    expect((await fetch(`${admin}/lora/v1/state`)).status).toBe(401);
+    const entry = server
+      .stderr()
+      .split('\n')
+      .find((text) => text.includes('adminTokenFile')) as string;
+    const { adminTokenFile } = JSON.parse(entry);
+    expect(statSync(adminTokenFile).mode & 0o777).toBe(0o600);
+    expect(statSync(dirname(adminTokenFile)).mode & 0o777).toBe(0o700);
+    expect(server.stdout().split('\n')).toHaveLength(2);
+    server.child.kill('SIGTERM');
+    expect(await server.exit).toBe(0);
+    expect(() => statSync(adminTokenFile)).toThrow('ENOENT');
+  });
+
+  it('is not ready before the operator said that all is here, where asked so', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'lorikeet-test-'));
+    const tokenFile = join(folder, 'token');
+    writeFileSync(tokenFile, 'a-token-for-tests-only\n');
+    const server = start(['--model', PARROT, '--admin-token-file', tokenFile], {
+      LORIKEET_PORT: '0',
+      LORIKEET_ADMIN_PORT: '0',
+      LORIKEET_READY_WHEN: 'seeded',
+    });
+    const { serving, admin } = await listening(server);
+    expect(await (await fetch(`${serving}/ready`)).json()).toMatchObject({ error: { reason: 'not_seeded' } });
+    const headers = { authorization: 'Bearer a-token-for-tests-only' };
+    expect((await fetch(`${admin}/lora/v1/seeded`, { method: 'POST', headers })).status).toBe(204);
+    expect((await fetch(`${serving}/ready`)).status).toBe(200);
+    rmSync(folder, { recursive: true });
+  });
+});
+
+describe.each(['SIGTERM', 'SIGINT'] as const)('%s', (signal) => {
+  it('lets a running stream finish, then ends with 0', async () => {
+    const server = serve();
+    const { serving } = await listening(server);
+    const response = await complete(serving, 1500);
+    server.child.kill(signal);
+    const text = await response.text();
+    expect(text.match(/^data: \{/gm)?.length).toBeGreaterThan(1400);
+    expect(text).toMatch(/"finish_reason":"length"[\s\S]*data: \[DONE\]\n\n$/);
+    expect(await server.exit).toBe(0);
+    await expect(fetch(`${serving}/ready`)).rejects.toThrow();
+  });
+});
+
+describe('the shutdown deadline', () => {
+  it('ends what is still running with an error that can be seen', async () => {
+    const server = serve('--shutdown-timeout', '0', '--backend', 'reference');
+    const { serving } = await listening(server);
+    const response = await complete(serving, 2000);
+    server.child.kill('SIGTERM');
+    const text = await response.text();
+    expect(text).toContain('The server is shutting down.');
+    expect(text).not.toContain('finish_reason":"length"');
+    expect(await server.exit).toBe(0);
+  });
+});
+
+describe('the command line', () => {
+  it('--help prints the flags', async () => {
+    const help = start(['--help']);
+    expect(await help.exit).toBe(0);
+    expect(help.stdout()).toMatch(/--model DIR[\s\S]*--log-level/);
+  });
+
+  it.each<[string[], number, RegExp]>([
+    [['--nonsense'], 2, /nonsense/],
+    [[], 2, /--model is required/],
+    [['--model', PARROT, '--backend', 'cuda'], 2, /cuda is not built/],
+    [['--model', PARROT, '--admin-host', '0.0.0.0'], 2, /--admin-token-file is required/],
+    [
+      ['--model', PARROT, '--admin-token-file', '/does/not/exist'],
+      2,
+      /\/does\/not\/exist cannot be read: ENOENT/,
+    ],
+    [['--model', '/does/not/exist'], 1, /\/does\/not\/exist/],
+    [['--model', PARROT, '--adapter', 'x=/does/not/exist'], 1, /\/does\/not\/exist/],
+  ])('%j ends with its reason', async (args, code, says) => {
+    const failed = start(args);
+    expect(await failed.exit).toBe(code);
+    expect(failed.stderr()).toMatch(says);
+    expect(failed.stdout()).toBe('');
+  });
+});
