@@ -167,7 +167,7 @@ function report({ slot, pages, zeroEffect }: Slot, evicted: string[]): StageRepo
 
 /** The float32 values from `offset` to the next factor; enough for the fixtures that hold a fault. */
 function values(body: Uint8Array, offset: number, count: number): Float32Array {
-  return new Float32Array(body.slice(offset, offset + 4 * count).buffer);
+  return new Float32Array(new Uint8Array(body.subarray(offset, offset + 4 * count)).buffer);
 }
 
 function requireFinite(body: Uint8Array, modules: LoraModule[]): void {

@@ -1,0 +1,74 @@
+import pino from 'pino';
+import { type Received, Receiver } from '../../../server/adapters/receive.ts';
+import type { RegistryOptions } from '../../../server/adapters/registry.ts';
+import { Registry } from '../../../server/adapters/registry.ts';
+import { type AdapterFiles, goodAdapter } from '../../support/adapter-files.ts';
+import { FakeEngine } from '../../support/fake-engine.ts';
+import { PARROT_GEOMETRY } from '../../support/parrot-geometry.ts';
+
+export const MAX_ADAPTER_BYTES = 1 << 21;
+/** Every `goodAdapter` has this size. */
+export const ADAPTER_BYTES = goodAdapter().tensors.length;
+
+export interface Bench {
+  engine: FakeEngine;
+  registry: Registry;
+}
+
+/** A registry over a fake engine, with room for so many adapters. */
+export function bench({ slots = 8, room = 16 }: { slots?: number; room?: number } = {}): Bench {
+  const engine = new FakeEngine(slots);
+  const options: RegistryOptions = {
+    engine,
+    onFreed: engine.onFreed,
+    baseModel: { name: 'parrot', digest: `sha256:${'0'.repeat(64)}`, geometry: PARROT_GEOMETRY },
+    limits: { hostBytes: room * ADAPTER_BYTES, maxRank: 64, maxAdapterBytes: MAX_ADAPTER_BYTES },
+    log: pino({ level: 'silent' }),
+  };
+  return { engine, registry: new Registry(options) };
+}
+
+export function received(registry: Registry, files: AdapterFiles): Received {
+  const receiver = new Receiver({
+    tier: registry.tier,
+    limits: { ...registry.limits, geometry: PARROT_GEOMETRY },
+    configHeader: files.config.toString('base64url'),
+    contentLength: files.tensors.length,
+  });
+  try {
+    receiver.push(files.tensors);
+    return receiver.finish();
+  } catch (error) {
+    receiver.abort();
+    throw error;
+  }
+}
+
+/** Stages the adapter of this seed; returns its digest. */
+export async function stage(
+  registry: Registry,
+  name: string,
+  seed: number,
+  step: number | null = null,
+): Promise<string> {
+  const request = { name, received: received(registry, goodAdapter(seed)), step, allowZeroEffect: false };
+  return (await registry.stage(request)).revision;
+}
+
+export async function put(
+  registry: Registry,
+  name: string,
+  seed: number,
+  step: number | null = null,
+): Promise<string> {
+  const request = { name, received: received(registry, goodAdapter(seed)), step, allowZeroEffect: false };
+  return (await registry.put(request, {})).revision;
+}
+
+/** `digest → state/tier` of one name, as the pod reports it. */
+export function revisionsOf(registry: Registry, name: string): Record<string, string> {
+  const adapter = registry.state().adapters.find((item) => item.name === name);
+  return Object.fromEntries(
+    (adapter?.revisions ?? []).map(({ digest, state, tier }) => [digest, `${state}/${tier}`]),
+  );
+}

@@ -1,0 +1,392 @@
+import { describe, expect, it } from 'vitest';
+import { PodState } from '../../../server/contract/adapter-api.ts';
+import { CONFIG, goodAdapter } from '../../support/adapter-files.ts';
+import { brokenAdapters } from '../../support/broken-adapters.ts';
+import { engineError } from '../../support/fake-engine.ts';
+import { ADAPTER_BYTES, bench, put, received, revisionsOf, stage } from './bench.ts';
+
+const fence = (term: number, sequence: number) => ({ term, sequence });
+const code = (value: string) => expect.objectContaining({ code: value });
+
+describe('staging and activating', () => {
+  it('brings a revision in without serving it, then serves it', async () => {
+    const { engine, registry } = bench();
+    const digest = await stage(registry, 'sql', 1, 7);
+    expect(revisionsOf(registry, 'sql')).toEqual({ [digest]: 'staged/slot' });
+    expect(registry.models()).toEqual([]);
+    const reply = await registry.activate({ name: 'sql', digest });
+    expect(reply).toMatchObject({ name: 'sql', revision: digest, previous: null, epoch: 1 });
+    expect(engine.current.get('sql')).toBe(digest);
+    expect(revisionsOf(registry, 'sql')).toEqual({ [digest]: 'current/slot' });
+    expect(registry.models()).toMatchObject([
+      { name: 'sql', revision: digest, step: 7, bytes: ADAPTER_BYTES },
+    ]);
+  });
+
+  it('is idempotent by digest, and packs the same bytes once', async () => {
+    const { engine, registry } = bench();
+    const digest = await put(registry, 'sql', 1);
+    const request = {
+      name: 'sql',
+      received: received(registry, goodAdapter(1)),
+      step: null,
+      allowZeroEffect: false,
+    };
+    expect(await registry.stage(request)).toMatchObject({ revision: digest, existed: true });
+    expect(await registry.activate({ name: 'sql', digest })).toMatchObject({ previous: digest, epoch: 1 });
+    expect(engine.packed).toEqual([digest]);
+    expect(registry.tier.usedBytes).toBe(ADAPTER_BYTES);
+  });
+
+  it('does the same for 16 stagings of one digest at once', async () => {
+    const { engine, registry } = bench({ room: 16 });
+    const gate = Promise.withResolvers<void>();
+    engine.gate = gate.promise;
+    const all = Promise.all(Array.from({ length: 16 }, (_, i) => stage(registry, i % 2 ? 'a' : 'b', 1)));
+    gate.resolve();
+    expect(new Set(await all).size).toBe(1);
+    expect(engine.packed).toHaveLength(1);
+    expect(registry.tier.usedBytes).toBe(ADAPTER_BYTES);
+  });
+
+  it('gives one content several names, and keeps it until the last is gone', async () => {
+    const { registry } = bench();
+    const digest = await put(registry, 'a', 1);
+    expect(await put(registry, 'b', 1)).toBe(digest);
+    expect(registry.tier.usedBytes).toBe(ADAPTER_BYTES);
+    await registry.remove('a', null, null);
+    expect(revisionsOf(registry, 'b')).toEqual({ [digest]: 'current/slot' });
+    await registry.remove('b', null, null);
+    expect(registry.state()).toMatchObject({ adapters: [], used: { slots: 0, hostBytes: 0 } });
+  });
+
+  it('keeps the last K earlier current revisions, and those only staged', async () => {
+    const { registry } = bench();
+    const digests = [];
+    for (const seed of [1, 2, 3, 4]) digests.push(await put(registry, 'sql', seed));
+    const [, second = '', third = '', fourth = ''] = digests;
+    const next = await stage(registry, 'sql', 5);
+    expect(Object.keys(revisionsOf(registry, 'sql'))).toEqual([second, third, fourth, next]);
+    await registry.activate({ name: 'sql', digest: second, keep: 0 });
+    expect(revisionsOf(registry, 'sql')).toEqual({ [second]: 'current/slot', [next]: 'staged/slot' });
+  });
+
+  it('refuses the name of the base', async () => {
+    const { registry } = bench();
+    await expect(stage(registry, 'parrot', 1)).rejects.toEqual(code('invalid_name'));
+    expect(registry.tier.usedBytes).toBe(0);
+  });
+
+  it('refuses to activate what is not here', async () => {
+    const { registry } = bench();
+    const digest = await stage(registry, 'sql', 1);
+    await expect(registry.activate({ name: 'other', digest })).rejects.toEqual(code('revision_not_found'));
+    await registry.remove('sql', digest, null);
+    await expect(registry.activate({ name: 'sql', digest })).rejects.toEqual(code('revision_not_found'));
+  });
+});
+
+describe('what the engine finds', () => {
+  const broken = (name: string) => brokenAdapters().find((adapter) => adapter.name === name) ?? goodAdapter();
+
+  it.each([
+    ['nan', 'model.layers.0.self_attn.q_proj.lora_A'],
+    ['infinite', 'model.layers.1.self_attn.q_proj.lora_B'],
+  ])('names the tensor of %s, and keeps nothing of it', async (name, field) => {
+    const { registry } = bench();
+    const current = await put(registry, 'sql', 1);
+    const request = {
+      name: 'sql',
+      received: received(registry, broken(name)),
+      step: null,
+      allowZeroEffect: false,
+    };
+    await expect(registry.put(request, {})).rejects.toMatchObject({ code: 'non_finite', field });
+    expect(revisionsOf(registry, 'sql')).toEqual({ [current]: 'current/slot' });
+    expect(registry.tier.usedBytes).toBe(ADAPTER_BYTES);
+  });
+
+  it('refuses an adapter without effect, unless that is meant', async () => {
+    const { engine, registry } = bench();
+    const request = (allowZeroEffect: boolean) => ({
+      name: 'sql',
+      received: received(registry, broken('zero-effect')),
+      step: 0,
+      allowZeroEffect,
+    });
+    await expect(registry.put(request(false), {})).rejects.toThrow(/x-lora-allow: zero_effect/);
+    expect(engine.snapshot().slots).toEqual([]);
+    expect((await registry.put(request(true), {})).report.warnings).toEqual(['every lora_B is zero']);
+  });
+
+  it('counts a scale of zero as no effect', async () => {
+    const { registry } = bench();
+    const files = goodAdapter(1, { ...CONFIG, lora_alpha: 0 });
+    const request = { name: 'sql', received: received(registry, files), step: null, allowZeroEffect: false };
+    await expect(registry.stage(request)).rejects.toEqual(code('zero_effect'));
+  });
+
+  it('refuses for want of a slot, and succeeds when one is free', async () => {
+    const { engine, registry } = bench({ slots: 1 });
+    const digest = await put(registry, 'a', 1);
+    engine.lease(digest);
+    await expect(stage(registry, 'b', 2)).rejects.toEqual(code('no_capacity'));
+    expect(registry.tier.usedBytes).toBe(ADAPTER_BYTES);
+    engine.endLease(digest);
+    await stage(registry, 'b', 2);
+  });
+
+  it('turns an engine that fails into an internal error without its text', async () => {
+    const { engine, registry } = bench();
+    engine.nextStageError = engineError('engine_failed', 'at 0x7ffe0123');
+    const error = await stage(registry, 'a', 1).catch((thrown: unknown) => thrown);
+    expect(error).toEqual(code('internal'));
+    expect(JSON.stringify(error)).not.toContain('0x7ffe');
+  });
+});
+
+describe('host tier and slots', () => {
+  it('serves more adapters than slots: an evicted one comes back when asked for', async () => {
+    const { engine, registry } = bench({ slots: 2 });
+    const digests = [await put(registry, 'a', 1), await put(registry, 'b', 2), await put(registry, 'c', 3)];
+    expect(registry.residency()).toMatchObject({ slots: 2, resident: ['b', 'c'], host: ['a'] });
+    await registry.ensureResident('a', null);
+    expect(registry.residency()).toMatchObject({ resident: ['a', 'c'], host: ['b'] });
+    expect(engine.current.get('a')).toBe(digests[0]);
+    await registry.ensureResident('a', digests[0] ?? '');
+    expect(engine.packed).toHaveLength(4);
+  });
+
+  it('activates what was evicted after its staging', async () => {
+    const { engine, registry } = bench();
+    const digest = await stage(registry, 'a', 1);
+    engine.evict(digest);
+    await registry.activate({ name: 'a', digest });
+    expect(engine.current.get('a')).toBe(digest);
+  });
+
+  it('drops the least recently used revision that is not current', async () => {
+    const { engine, registry } = bench({ room: 3 });
+    const old = await put(registry, 'a', 1);
+    const current = await put(registry, 'a', 2);
+    const other = await put(registry, 'b', 3);
+    const next = await put(registry, 'b', 4);
+    expect(revisionsOf(registry, 'a')).toEqual({ [current]: 'current/slot' });
+    expect(revisionsOf(registry, 'b')).toEqual({ [other]: 'staged/slot', [next]: 'current/slot' });
+    expect(engine.snapshot().slots.map(({ revision }) => revision)).not.toContain(old);
+  });
+
+  it('never drops a current or a leased revision for a newcomer', async () => {
+    const { engine, registry } = bench({ room: 3 });
+    const leased = await put(registry, 'a', 1);
+    await put(registry, 'a', 2);
+    await put(registry, 'b', 3);
+    engine.lease(leased);
+    expect(() => received(registry, goodAdapter(4))).toThrow(
+      expect.objectContaining({ code: 'no_capacity' }),
+    );
+    expect(Object.values(revisionsOf(registry, 'a'))).toEqual(['staged/slot', 'current/slot']);
+    engine.endLease(leased);
+    await put(registry, 'c', 4);
+    expect(Object.keys(revisionsOf(registry, 'a'))).not.toContain(leased);
+  });
+
+  it('gives the room of a body back that is not kept', async () => {
+    const { registry } = bench({ room: 2 });
+    for (let i = 0; i < 5; i++) received(registry, goodAdapter(1)).reservation.release();
+    expect(registry.tier.usedBytes).toBe(0);
+    const [first, second] = [received(registry, goodAdapter(1)), received(registry, goodAdapter(2))];
+    expect(() => received(registry, goodAdapter(3))).toThrow(
+      expect.objectContaining({ code: 'no_capacity' }),
+    );
+    first.reservation.release();
+    first.reservation.release();
+    expect(registry.tier.usedBytes).toBe(ADAPTER_BYTES);
+    second.reservation.release();
+  });
+});
+
+describe('removal', () => {
+  it('takes an adapter away, and waits for its leases', async () => {
+    const { engine, registry } = bench();
+    const digest = await put(registry, 'sql', 1);
+    engine.lease(digest);
+    expect(await registry.remove('sql', null, null)).toEqual({ name: 'sql', removed: [digest], leases: 1 });
+    expect(engine.current.has('sql')).toBe(false);
+    expect(revisionsOf(registry, 'sql')).toEqual({ [digest]: 'retired/slot' });
+    expect(() => registry.resolve('sql')).toThrow(/sql/);
+    expect(registry.tier.usedBytes).toBe(0);
+    expect(await registry.remove('sql', null, null)).toMatchObject({ leases: 1 });
+    engine.endLease(digest);
+    expect(registry.state().adapters).toEqual([]);
+    expect(await registry.remove('sql', null, null)).toEqual({ name: 'sql', removed: [], leases: 0 });
+  });
+
+  it('keeps the others of an adapter when one revision goes', async () => {
+    const { registry } = bench();
+    const first = await put(registry, 'sql', 1);
+    const second = await put(registry, 'sql', 2);
+    await registry.remove('sql', first, null);
+    expect(revisionsOf(registry, 'sql')).toEqual({ [second]: 'current/slot' });
+  });
+
+  it('revives a retired revision that is staged again', async () => {
+    const { engine, registry } = bench();
+    const digest = await put(registry, 'sql', 1);
+    engine.lease(digest);
+    await registry.remove('sql', null, null);
+    await put(registry, 'sql', 1);
+    engine.endLease(digest);
+    expect(revisionsOf(registry, 'sql')).toEqual({ [digest]: 'current/slot' });
+  });
+});
+
+describe('order', () => {
+  it('refuses an operator of an earlier term, for every change', async () => {
+    const { registry } = bench();
+    const digest = await stage(registry, 'sql', 1);
+    await registry.activate({ name: 'sql', digest, fence: fence(5, 1) });
+    const stale = code('stale_fence');
+    await expect(registry.activate({ name: 'sql', digest, fence: fence(4, 9) })).rejects.toEqual(stale);
+    await expect(registry.remove('sql', null, fence(4, 9))).rejects.toEqual(stale);
+    expect(() => registry.requireFence(fence(4, 9))).toThrow(
+      expect.objectContaining({ code: 'stale_fence' }),
+    );
+    expect(() => registry.markSeeded(fence(4, 9))).toThrow();
+    expect(registry.seeded).toBe(false);
+  });
+
+  it('never goes back within an adapter, and takes each fence for one revision', async () => {
+    const { registry } = bench();
+    const [a, b] = [await stage(registry, 'sql', 1), await stage(registry, 'sql', 2)];
+    await registry.activate({ name: 'sql', digest: a, fence: fence(5, 2) });
+    await expect(registry.activate({ name: 'sql', digest: b, fence: fence(5, 1) })).rejects.toEqual(
+      code('stale_fence'),
+    );
+    await expect(registry.activate({ name: 'sql', digest: b, fence: fence(5, 2) })).rejects.toEqual(
+      code('stale_fence'),
+    );
+    await expect(registry.remove('sql', null, fence(5, 1))).rejects.toEqual(code('stale_fence'));
+    await registry.activate({ name: 'sql', digest: a, fence: fence(5, 2) });
+    await registry.activate({ name: 'sql', digest: b, fence: fence(6, 0) });
+    expect(registry.state().adapters[0]).toMatchObject({ current: b, fence: fence(6, 0) });
+  });
+
+  it('lets the operator take over again after a change by hand', async () => {
+    const { registry } = bench();
+    const wanted = await stage(registry, 'sql', 1);
+    await registry.activate({ name: 'sql', digest: wanted, fence: fence(5, 2) });
+    await put(registry, 'sql', 2);
+    expect(registry.state().adapters[0]?.fence).toBeNull();
+    await registry.activate({ name: 'sql', digest: wanted, fence: fence(5, 2) });
+    expect(registry.state().adapters[0]).toMatchObject({ current: wanted, fence: fence(5, 2) });
+  });
+
+  it('compares and swaps', async () => {
+    const { registry } = bench();
+    const [a, b] = [await stage(registry, 'sql', 1), await stage(registry, 'sql', 2)];
+    await registry.activate({ name: 'sql', digest: a, expectCurrent: null });
+    await expect(registry.activate({ name: 'sql', digest: b, expectCurrent: null })).rejects.toEqual(
+      code('precondition_failed'),
+    );
+    await registry.activate({ name: 'sql', digest: b, expectCurrent: a });
+    await expect(registry.activate({ name: 'sql', digest: b, expectCurrent: a })).resolves.toMatchObject({
+      revision: b,
+    });
+  });
+
+  it('lets one of two swaps from the same revision win', async () => {
+    const { registry } = bench();
+    await put(registry, 'sql', 1);
+    const [a, b] = [await stage(registry, 'sql', 2), await stage(registry, 'sql', 3)];
+    const from = registry.state().adapters[0]?.current ?? null;
+    const swaps = [a, b].map((digest) => registry.activate({ name: 'sql', digest, expectCurrent: from }));
+    expect((await Promise.allSettled(swaps)).map(({ status }) => status)).toEqual(['fulfilled', 'rejected']);
+  });
+
+  it('refuses a step that is not newer, except for the same content', async () => {
+    const { registry } = bench();
+    await put(registry, 'sql', 1, 10);
+    await expect(put(registry, 'sql', 2, 10)).rejects.toEqual(code('step_not_newer'));
+    await expect(put(registry, 'sql', 2, 9)).rejects.toEqual(code('step_not_newer'));
+    await put(registry, 'sql', 1, 10);
+    await put(registry, 'sql', 1, 12);
+    expect(registry.models()[0]?.step).toBe(12);
+    await put(registry, 'sql', 2, 13);
+    await put(registry, 'sql', 3);
+    expect(registry.models()[0]?.step).toBeNull();
+  });
+
+  it('serialises many changes of many names to what each name was told last', async () => {
+    const { engine, registry } = bench({ slots: 4, room: 64 });
+    const changes = Array.from({ length: 60 }, (_, i) => put(registry, `a${i % 5}`, 1 + (i % 7)));
+    const digests = await Promise.all(changes);
+    for (const i of [0, 1, 2, 3, 4]) expect(engine.current.get(`a${i}`)).toBe(digests[55 + i]);
+    expect(registry.state().adapters.map(({ current }) => current)).toEqual(digests.slice(55));
+  });
+});
+
+describe('what a request may name', () => {
+  it('resolves the base, an adapter, a step and a prefix', async () => {
+    const { registry } = bench();
+    const first = await put(registry, 'sql', 1, 41);
+    const second = await put(registry, 'sql', 2, 42);
+    expect(registry.resolve('parrot')).toEqual({ kind: 'base' });
+    expect(registry.resolve('sql')).toEqual({ kind: 'adapter', name: 'sql' });
+    const pinned = { kind: 'revision', name: 'sql', digest: first, step: 41 };
+    expect(registry.resolve('sql@step-41')).toEqual(pinned);
+    expect(registry.resolve(`sql@${first.slice(7, 13)}`)).toEqual(pinned);
+    expect(registry.resolve(`sql@${first}`)).toEqual(pinned);
+    expect(registry.describe('sql', second)).toEqual({ name: 'sql', revision: second, step: 42 });
+  });
+
+  it.each([
+    ['unknown', 'adapter_not_found'],
+    ['', 'adapter_not_found'],
+    ['staged', 'adapter_not_found'],
+    ['sql@step-43', 'revision_not_found'],
+    ['sql@abcde', 'revision_not_found'],
+    ['sql@', 'revision_not_found'],
+    ['sql@000000', 'revision_not_found'],
+    ['../../etc/passwd', 'adapter_not_found'],
+    ['__proto__', 'adapter_not_found'],
+  ])('refuses %j and never answers with the base', async (model, refusal) => {
+    const { registry } = bench();
+    await put(registry, 'sql', 1, 41);
+    await stage(registry, 'staged', 2);
+    expect(() => registry.resolve(model)).toThrow(expect.objectContaining({ code: refusal }));
+  });
+});
+
+describe('state', () => {
+  it('fits the contract and tells listeners of each change', async () => {
+    const { registry } = bench();
+    let changes = 0;
+    const end = registry.subscribe(() => (changes += 1));
+    const digest = await put(registry, 'sql', 1, 3);
+    registry.markSeeded(null);
+    expect(changes).toBeGreaterThanOrEqual(2);
+    const state = PodState.parse(registry.state());
+    expect(state).toMatchObject({ seeded: true, epoch: 1, used: { slots: 1, hostBytes: ADAPTER_BYTES } });
+    const revision = {
+      digest,
+      step: 3,
+      state: 'current',
+      tier: 'slot',
+      leases: 0,
+      rank: 8,
+      modules: ['q_proj', 'v_proj'],
+    };
+    expect(state.adapters).toMatchObject([
+      { name: 'sql', current: digest, fence: null, revisions: [revision] },
+    ]);
+    end();
+    const seen = changes;
+    await registry.remove('sql', null, null);
+    expect(changes).toBe(seen);
+  });
+
+  it('is another boot in another process', () => {
+    expect(bench().registry.bootId).not.toBe(bench().registry.bootId);
+  });
+});
