@@ -2,7 +2,8 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { isMap, isScalar, parse, parseDocument, stringify } from 'yaml';
-import { parseConfig } from '../../server/config.ts';
+import { parseConfig as parseOperatorConfig } from '../../operator/config.ts';
+import { parseConfig as parseServerConfig } from '../../server/config.ts';
 import { argsOf, CASES, deploymentOf, kindsOf, SERVER_VALUES } from './chart-cases.ts';
 import { helm, helmTemplate, type Manifest } from './helm.ts';
 
@@ -121,25 +122,34 @@ describe('the operator chart', () => {
 
   it('watches one namespace with rights in that namespace only', async () => {
     const manifests = await helmTemplate({ chart, values: { watchNamespace: 'team' } });
-    const grants = grantsOf(manifests).filter(
-      (grant) => grant.includes('pods') || grant.includes('/lorikeet '),
-    );
-    expect(grants.filter((grant) => grant.includes('pods'))).toEqual([
-      'Role team/lorikeet pods get,list,watch',
-    ]);
-    expect(argsOf(manifests)).toContain('--watch-namespace=team');
+    const grants = grantsOf(manifests).filter((grant) => grant.includes('pods'));
+    expect(grants).toEqual(['Role team/lorikeet pods get,list,watch']);
   });
 
-  it.each([
-    [{ push: { url: 'https://push.example' } }, '--push-url=https://push.example'],
-    [{ push: { port: 9000 } }, '--push-url=http://lorikeet.test.svc:9000'],
-    [{ push: { audience: 'elsewhere' } }, '--push-audience=elsewhere'],
-    [{ metrics: { port: 9191 } }, '--metrics-port=9191'],
-    [{ spool: { bytes: '8Gi' } }, '--spool-bytes=8Gi'],
-    [{ logLevel: 'debug' }, '--log-level=debug'],
-    [{ fullnameOverride: 'bird' }, '--leader-name=bird'],
-  ])('turns %j into %s', async (values, flag) => {
-    expect(argsOf(await helmTemplate({ chart, values }))).toContain(flag);
+  it('starts the operator with flags that it knows, and values that it accepts', async () => {
+    const push = { port: 9000, audience: 'elsewhere', url: 'https://push.example' };
+    const more = {
+      metrics: { port: 9191 },
+      spool: { bytes: '8Gi' },
+      logLevel: 'debug',
+      watchNamespace: 'team',
+    };
+    const manifests = await helmTemplate({ chart, values: { fullnameOverride: 'bird', push, ...more } });
+    const facts: Record<string, string> = { POD_IP: '10.1.2.3', POD_NAME: 'bird-0', POD_NAMESPACE: 'test' };
+    const args = argsOf(manifests).map((arg) =>
+      arg.replace(/\$\((\w+)\)/, (_, name: string) => facts[name] ?? ''),
+    );
+    expect(parseOperatorConfig(args, {})).toEqual({
+      ...{ pushHost: '10.1.2.3', pushPort: 9000, pushAudience: 'elsewhere', pushUrl: 'https://push.example' },
+      ...{ metricsHost: '10.1.2.3', metricsPort: 9191, advertiseHost: '10.1.2.3', identity: 'bird-0' },
+      ...{ spoolDir: '/var/lib/lorikeet/spool', spoolBytes: 8 * 2 ** 30 },
+      ...{ leaderNamespace: 'test', leaderName: 'bird', watchNamespace: 'team', logLevel: 'debug' },
+    });
+  });
+
+  it('advertises its Service for pushes where no URL is given', async () => {
+    const args = argsOf(await helmTemplate({ chart, values: { push: { port: 9000 } } }));
+    expect(args).toContain('--push-url=http://lorikeet.test.svc:9000');
   });
 
   it('makes no disruption budget for one pod, and no network policy unless asked', async () => {
@@ -191,7 +201,7 @@ describe('the server chart', () => {
       },
     });
     const args = argsOf(manifests).map((arg) => arg.replace('$(POD_IP)', '10.1.2.3'));
-    expect(parseConfig(args, {})).toEqual({
+    expect(parseServerConfig(args, {})).toEqual({
       ...{ model: '/models/base/v1', servedModelName: 'parrot', adapters: [] },
       ...{ host: '10.1.2.3', port: 8000, adminHost: '10.1.2.3', adminPort: 8001 },
       ...{

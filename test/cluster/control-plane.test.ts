@@ -1,5 +1,8 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Api, isStatus } from './api.ts';
@@ -84,7 +87,10 @@ describe('the object store', () => {
 
   it('does not outlive a test process that is killed', async () => {
     const script = fileURLToPath(new URL('fixtures/start-and-wait.ts', import.meta.url));
-    const starter = spawn(process.execPath, [script], { stdio: ['ignore', 'pipe', 'inherit'] });
+    // Folders are what nobody can remove after a SIGKILL: they go with the test's own.
+    const folder = await mkdtemp(join(tmpdir(), 'lorikeet-killed-'));
+    const env = { ...process.env, TMPDIR: folder };
+    const starter = spawn(process.execPath, [script], { stdio: ['ignore', 'pipe', 'inherit'], env });
     const endpoint = await new Promise<string>((resolve) => {
       starter.stdout.once('data', (chunk: Buffer) => resolve(chunk.toString().trim()));
     });
@@ -96,6 +102,7 @@ describe('the object store', () => {
         () => 'gone',
       ),
     );
+    await rm(folder, { recursive: true });
   });
 
   it('keeps versions of an object and refuses whoever has no keys', async () => {

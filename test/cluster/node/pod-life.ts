@@ -2,6 +2,7 @@ import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { V1Container } from '@kubernetes/client-node';
 import { type Api, isStatus } from '../api.ts';
+import { claimPath, readData, requestToken } from './cluster-data.ts';
 import { Container } from './container.ts';
 import type { Surroundings } from './environment.ts';
 import { type Image, NotStartable, type Pod, timestamp } from './manifest.ts';
@@ -49,8 +50,8 @@ export class PodLife {
     this.#dir = join(node.podsDir, pod.metadata.uid);
     this.#volumes = new Volumes(join(this.#dir, 'volumes'), {
       ...this.#surroundings(),
-      requestToken: (audience, seconds) => this.#requestToken(audience, seconds),
-      claimPath: (claim) => this.#claimPath(claim),
+      requestToken: (audience, seconds) => requestToken(node.api, pod, { audience, seconds }),
+      claimPath: (claim) => claimPath(node.api, pod.metadata.namespace, claim),
     });
     this.#running = this.#live().catch((error: unknown) => node.log(`pod ${this.#name}: ${error}`));
   }
@@ -220,39 +221,6 @@ export class PodLife {
     };
   }
 
-  async #requestToken(audience: string | undefined, expirationSeconds: number): Promise<string> {
-    const { namespace, name, uid } = this.#pod.metadata;
-    const account = this.#pod.spec.serviceAccountName ?? 'default';
-    const reply = await this.#node.api.call(
-      'POST',
-      `/api/v1/namespaces/${namespace}/serviceaccounts/${account}/token`,
-      {
-        apiVersion: 'authentication.k8s.io/v1',
-        kind: 'TokenRequest',
-        spec: {
-          audiences: audience === undefined ? [] : [audience],
-          expirationSeconds,
-          boundObjectRef: { apiVersion: 'v1', kind: 'Pod', name, uid },
-        },
-      },
-    );
-    return (reply as { status: { token: string } }).status.token;
-  }
-
-  async #claimPath(claim: string): Promise<string> {
-    const { api } = this.#node;
-    const path = `/api/v1/namespaces/${this.#pod.metadata.namespace}/persistentvolumeclaims/${claim}`;
-    const { spec } = (await api.get(path)) as { spec: { volumeName?: string } };
-    if (!spec.volumeName) throw new NotStartable('ContainerCreating', `claim "${claim}" is not bound`);
-    const volume = (await api.get(`/api/v1/persistentvolumes/${spec.volumeName}`)) as {
-      spec: { hostPath?: { path: string } };
-    };
-    const folder = volume.spec.hostPath?.path;
-    if (folder === undefined)
-      throw new NotStartable('ContainerCreating', `volume ${spec.volumeName} has no hostPath`);
-    return folder;
-  }
-
   async #writeKubeconfig(folder: string): Promise<string> {
     const path = join(this.#dir, 'kubeconfig');
     const { url, ca } = this.#node.api;
@@ -272,22 +240,5 @@ export class PodLife {
     };
     await writeFile(path, JSON.stringify(config, null, 2), { mode: 0o600 });
     return path;
-  }
-}
-
-async function readData(api: Api, path: string): Promise<Record<string, Buffer> | null> {
-  try {
-    const object = (await api.get(path)) as {
-      kind: string;
-      data?: Record<string, string>;
-      binaryData?: Record<string, string>;
-    };
-    const decode = (data: Record<string, string> = {}, encoding: BufferEncoding) =>
-      Object.entries(data).map(([key, value]) => [key, Buffer.from(value, encoding)] as const);
-    const text = decode(object.data, object.kind === 'Secret' ? 'base64' : 'utf8');
-    return Object.fromEntries([...text, ...decode(object.binaryData, 'base64')]);
-  } catch (error) {
-    if (isStatus(error, 404)) return null;
-    throw error;
   }
 }
