@@ -1,0 +1,79 @@
+import type { IncomingMessage } from 'node:http';
+import { LorikeetError } from '../../server/contract/errors.ts';
+
+/** The trainer went away before its last byte: nobody is left to answer. */
+export class ClientGone extends Error {
+  constructor(cause: unknown) {
+    super('The client closed the connection before the end of the body', { cause });
+    this.name = 'ClientGone';
+  }
+}
+
+export interface BodyLimits {
+  maxBytes: number;
+  /** Without a byte for this long the client is given up. */
+  idleMs: number;
+  /** The time that waiting for the client may take in all, at least; more where `expect` named many bytes. */
+  waitMs: number;
+  bytesPerMsMin: number;
+}
+
+/**
+ * The body of a request, chunk by chunk, with an eye on the clock. Only the time spent waiting for the client counts:
+ * while pods are slow the socket is not read, and that is not the client's doing.
+ */
+export class BodyReader {
+  receivedBytes = 0;
+  readonly #chunks: AsyncIterator<Buffer>;
+  readonly #limits: BodyLimits;
+  #waitMsMax: number;
+  #waitedMs = 0;
+
+  constructor(raw: IncomingMessage, limits: BodyLimits) {
+    this.#chunks = raw[Symbol.asyncIterator]();
+    this.#limits = limits;
+    this.#waitMsMax = limits.waitMs;
+  }
+
+  /** Tells how many bytes are to come, which says how long they may take. */
+  expect(bytes: number): void {
+    this.#waitMsMax = Math.max(this.#limits.waitMs, bytes / this.#limits.bytesPerMsMin);
+  }
+
+  /** Null at the end. The iterator is never returned early: that would destroy the socket before the refusal is out. */
+  async next(): Promise<Buffer | null> {
+    const startedAt = performance.now();
+    const { promise: timeout, reject } = Promise.withResolvers<never>();
+    const leftMs = Math.max(1, Math.min(this.#limits.idleMs, this.#waitMsMax - this.#waitedMs));
+    const timer = setTimeout(() => reject(tooSlow(this.receivedBytes)), leftMs);
+    const arriving = this.#chunks.next().catch((error) => {
+      throw new ClientGone(error);
+    });
+    try {
+      const result = await Promise.race([arriving, timeout]);
+      if (result.done === true) return null;
+      this.receivedBytes += result.value.length;
+      if (this.receivedBytes > this.#limits.maxBytes) throw tooLarge(this.#limits.maxBytes, null);
+      return result.value;
+    } finally {
+      clearTimeout(timer);
+      this.#waitedMs += performance.now() - startedAt;
+    }
+  }
+}
+
+export function tooLarge(maxBytes: number, bytes: number | null): LorikeetError {
+  const received = bytes === null ? 'more' : `${bytes}`;
+  return new LorikeetError('body_too_large', `Expected at most ${maxBytes} bytes but received ${received}`, {
+    field: 'body',
+    expected: maxBytes,
+    ...(bytes === null ? {} : { actual: bytes }),
+  });
+}
+
+function tooSlow(bytes: number): LorikeetError {
+  return new LorikeetError('request_timeout', `The body came too slowly: ${bytes} bytes arrived in time`, {
+    field: 'body',
+    actual: bytes,
+  });
+}

@@ -1,0 +1,83 @@
+import { LorikeetError } from '../../server/contract/errors.ts';
+import type { Pod } from '../pods/pod.ts';
+import { Branch, type BranchLimits, type Upload } from './branch.ts';
+import type { PodOutcome } from './publisher.ts';
+
+/** How much longer than the first pod the others may take for their answer. */
+const STRAGGLE_FACTOR = 3;
+
+/**
+ * One stream in, one out per pod, block by block as it arrives. The trainer waits for the slowest pod that makes
+ * progress, never for one that makes none:
+ *
+ *   trainer ─▶ block ─┬─▶ branch ≤ window ─▶ pod a
+ *                     ├─▶ branch ≤ window ─▶ pod b    slow: the trainer slows down
+ *                     └─▶ branch   full    ✕ pod c    hung: dropped after stallMs, its outcome is an error
+ */
+export class FanOut {
+  readonly #branches: Branch[];
+  readonly #limits: BranchLimits;
+
+  constructor(pods: Pod[], upload: Upload, limits: BranchLimits) {
+    this.#limits = limits;
+    this.#branches = pods.map((pod) => new Branch(pod, upload, limits));
+  }
+
+  /** Throws what the pods said when none is left. */
+  async write(block: Uint8Array): Promise<void> {
+    await Promise.all(this.#branches.map((branch) => branch.write(block)));
+    if (!this.#branches.some((branch) => branch.isLive)) throw worstOf(await this.#settled());
+  }
+
+  /**
+   * After the last block. Resolves with one outcome per pod, at least one of them good; a pod that takes far longer than
+   * the first, or longer than `timeoutMs`, is dropped.
+   */
+  async finish(revision: string, timeoutMs: number): Promise<PodOutcome[]> {
+    const endedAt = performance.now();
+    const timers = [setTimeout(() => this.#dropRest('did not answer in time'), timeoutMs)];
+    for (const branch of this.#branches) {
+      void branch.end(revision);
+      void branch.settled.then(({ ok }) => {
+        if (!ok || timers.length > 1) return;
+        const graceMs = Math.max(this.#limits.stallMs, STRAGGLE_FACTOR * (performance.now() - endedAt));
+        timers.push(setTimeout(() => this.#dropRest('fell far behind the first'), graceMs));
+      });
+    }
+    try {
+      const outcomes = await this.#settled();
+      if (!outcomes.some(({ ok }) => ok)) throw worstOf(outcomes);
+      return outcomes;
+    } finally {
+      for (const timer of timers) clearTimeout(timer);
+    }
+  }
+
+  /** Cuts every upload off before its end, so that no pod has a whole revision. */
+  abort(): void {
+    this.#dropRest('was not told to the end');
+  }
+
+  #dropRest(why: string): void {
+    for (const branch of this.#branches) branch.drop(new LorikeetError('pod_failed', `The pod ${why}`));
+  }
+
+  #settled(): Promise<PodOutcome[]> {
+    return Promise.all(this.#branches.map((branch) => branch.settled));
+  }
+}
+
+/** What the trainer should hear when no pod took the revision: a refusal of the content before trouble on the way. */
+function worstOf(outcomes: PodOutcome[]): LorikeetError {
+  const errors = outcomes.flatMap(({ error }) => (error === null ? [] : [error]));
+  const [first] = [...errors].sort((a, b) => rank(a) - rank(b));
+  if (first === undefined) return new LorikeetError('no_pods', 'No pod is there to take the revision');
+  if (first.code !== 'pod_failed') return first;
+  const pods = outcomes.map(({ pod, error }) => ({ name: pod.name, error: error?.message }));
+  return new LorikeetError('pod_failed', 'No pod took the revision', { actual: pods.slice(0, 20) });
+}
+
+function rank({ status }: LorikeetError): number {
+  if (status === 422 || status === 400) return 0;
+  return status === 502 ? 2 : 1;
+}

@@ -1,0 +1,114 @@
+import {
+  type ClientRequest,
+  request as httpRequest,
+  type IncomingMessage,
+  type OutgoingHttpHeaders,
+} from 'node:http';
+import { request as httpsRequest } from 'node:https';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { LorikeetError } from '../../server/contract/errors.ts';
+import type { Elector } from '../kube/leader.ts';
+import { ClientGone } from './body-reader.ts';
+import { type Answer, send } from './refusal.ts';
+
+export const PUSH_ADDRESS = 'lorikeet.dev/push-address';
+/** Set on what one operator sends to another: who receives it and does not lead either must not send it on. */
+export const FORWARDED = 'x-lorikeet-forwarded';
+
+const CONNECT_MS = 3_000;
+/** Longer than any push may take that the leader itself would let go on. */
+const SILENCE_MS = 900_000;
+const REPLY_BYTES_MAX = 1 << 20;
+const HOP_BY_HOP = [
+  'connection',
+  'keep-alive',
+  'transfer-encoding',
+  'te',
+  'trailer',
+  'upgrade',
+  'expect',
+  'host',
+];
+const RELAYED = ['content-type', 'retry-after', 'www-authenticate'];
+
+/** Sends a request on to the leader, its body as it comes, and the leader's answer back. */
+export async function forward(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  leader: Pick<Elector, 'holder'>,
+): Promise<void> {
+  if (request.headers[FORWARDED] !== undefined)
+    throw notLeader('The operator that was said to lead does not');
+  const url = leaderUrl(leader, request.url);
+  await send(reply, await exchange(url, request, reply));
+}
+
+function leaderUrl(leader: Pick<Elector, 'holder'>, path: string): URL {
+  const address = leader.holder()?.annotations[PUSH_ADDRESS];
+  const base = address === undefined || address.includes('://') ? address : `http://${address}`;
+  if (base === undefined || !URL.canParse(base)) throw notLeader('No operator leads at this moment');
+  // Only path and query of the request: it cannot choose the host.
+  return new URL(`${new URL(base).origin}${path}`);
+}
+
+function exchange(url: URL, { raw, headers }: FastifyRequest, reply: FastifyReply): Promise<Answer> {
+  const { promise, resolve, reject } = Promise.withResolvers<Answer>();
+  const start = url.protocol === 'https:' ? httpsRequest : httpRequest;
+  const onward = start(url, { method: raw.method ?? 'GET', headers: onwardHeaders(headers), agent: false });
+  const unreachable = (cause: unknown) => reject(notLeader('The leader does not answer', cause));
+  const connecting = setTimeout(() => onward.destroy(new Error('connect timeout')), CONNECT_MS);
+  onward.on('socket', (socket) => socket.once('connect', () => clearTimeout(connecting)));
+  onward.setTimeout(SILENCE_MS, () => onward.destroy(new Error('no answer')));
+  onward.once('continue', () => {
+    if (raw.headers.expect !== undefined) reply.raw.writeContinue();
+    raw.pipe(onward);
+  });
+  onward.once('response', (response) => {
+    raw.unpipe(onward);
+    readAnswer(response, onward).then(resolve, unreachable);
+  });
+  onward.once('error', unreachable);
+  onward.once('close', () => clearTimeout(connecting));
+  reply.raw.once('close', () => {
+    reject(new ClientGone(undefined));
+    onward.destroy();
+  });
+  if (hasBody(headers)) onward.flushHeaders();
+  else onward.end();
+  return promise;
+}
+
+/** With a body it asks first: the leader can then refuse before any byte of it is on the way. */
+function onwardHeaders(headers: FastifyRequest['headers']): OutgoingHttpHeaders {
+  const kept = Object.entries(headers).filter(([name]) => !HOP_BY_HOP.includes(name));
+  const asking = hasBody(headers) ? { expect: '100-continue' } : {};
+  return { ...Object.fromEntries(kept), ...asking, [FORWARDED]: '1', connection: 'close' };
+}
+
+function hasBody(headers: FastifyRequest['headers']): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
+}
+
+async function readAnswer(response: IncomingMessage, onward: ClientRequest): Promise<Answer> {
+  const parts: Buffer[] = [];
+  let bytes = 0;
+  for await (const part of response as AsyncIterable<Buffer>) {
+    parts.push(part);
+    bytes += part.length;
+    if (bytes > REPLY_BYTES_MAX) throw new Error('the answer is too long');
+  }
+  onward.destroy();
+  const headers = RELAYED.flatMap((name) => {
+    const value = response.headers[name];
+    return value === undefined ? [] : [[name, String(value)] as const];
+  });
+  return {
+    status: response.statusCode ?? 502,
+    headers: Object.fromEntries(headers),
+    body: Buffer.concat(parts).toString('utf8'),
+  };
+}
+
+function notLeader(message: string, cause?: unknown): LorikeetError {
+  return new LorikeetError('not_leader', `${message}; try again.`, { cause });
+}

@@ -1,0 +1,106 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Log } from '../kube/log.ts';
+import type { Spool } from '../source/spool.ts';
+import { type Asked, readAsked } from './asked.ts';
+import { type BodyLimits, BodyReader, ClientGone, tooLarge } from './body-reader.ts';
+import type { BranchLimits } from './branch.ts';
+import type { Publisher, PublishResult } from './publisher.ts';
+import { type Received, receive } from './receive.ts';
+import type { Budget, Turns } from './turns.ts';
+
+export interface PushDeps {
+  publisher: Publisher;
+  spool: Spool;
+  turns: Turns;
+  budget: Budget;
+  log: Log;
+  body: Omit<BodyLimits, 'maxBytes'>;
+  branch: BranchLimits;
+}
+
+export interface PushTarget {
+  namespace: string;
+  name: string;
+  pushedBy: string;
+  authMs: number;
+}
+
+export interface PushReply extends PublishResult {
+  timings: { authMs: number; receiveMs: number; stageMs: number; activateMs: number; totalMs: number };
+}
+
+/** One push from its headers to its reply: size, turn, body, publication. */
+export async function push(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  target: PushTarget,
+  deps: PushDeps,
+): Promise<PushReply> {
+  const startedAt = performance.now() - target.authMs;
+  const asked = readAsked(request.raw, request.query);
+  const gone = goneSignal(reply);
+  const { maxBytes } = deps.publisher.context(target.namespace, target.name);
+  if (asked.declaredBytes !== null && asked.declaredBytes > maxBytes)
+    throw tooLarge(maxBytes, asked.declaredBytes);
+  const giveBack = deps.budget.take(asked.declaredBytes ?? maxBytes);
+  try {
+    const endTurn = await deps.turns.take(`${target.namespace}/${target.name}`, gone);
+    try {
+      const received = await takeBody(request, reply, { asked, target, deps });
+      const publishedAt = performance.now();
+      const result = await publish(asked, received, target, deps);
+      const endedAt = performance.now();
+      const { receiveMs, stageMs } = received;
+      const activateMs = endedAt - publishedAt;
+      const timings = { authMs: target.authMs, receiveMs, stageMs, activateMs, totalMs: endedAt - startedAt };
+      return { ...result, timings: rounded(timings) };
+    } finally {
+      endTurn();
+    }
+  } finally {
+    giveBack();
+  }
+}
+
+interface Taking {
+  asked: Asked;
+  target: PushTarget;
+  deps: PushDeps;
+}
+
+async function takeBody(request: FastifyRequest, reply: FastifyReply, taking: Taking): Promise<Received> {
+  const { asked, target, deps } = taking;
+  // Once more: while this push waited for its turn, pods came and went and the one before it set a config.
+  const context = deps.publisher.context(target.namespace, target.name);
+  const fence = deps.publisher.fenceFor(target.namespace, target.name);
+  const reader = new BodyReader(request.raw, { ...deps.body, maxBytes: context.maxBytes });
+  if (request.headers.expect !== undefined) reply.raw.writeContinue();
+  const { spool, log, branch: limits } = deps;
+  return await receive(reader, { asked, context, fence, spool, limits, log });
+}
+
+/** From here on a client that goes away changes nothing: it has sent all, and its retry is a no-op. */
+async function publish(
+  asked: Asked,
+  received: Received,
+  target: PushTarget,
+  deps: PushDeps,
+): Promise<PublishResult> {
+  const { namespace, name, pushedBy } = target;
+  const { digest, bytes, rank, targetModules, config, staged, stageMs } = received;
+  const { step, ifMatch, wait, timeoutMs } = asked;
+  const signal = AbortSignal.timeout(Math.max(1, Math.ceil(timeoutMs - stageMs)));
+  const what = { namespace, name, digest, step, bytes, rank, targetModules, config };
+  return await deps.publisher.publish({ ...what, pushedBy, ifMatch, staged, wait, signal });
+}
+
+function goneSignal(reply: FastifyReply): AbortSignal {
+  const controller = new AbortController();
+  reply.raw.once('close', () => controller.abort(new ClientGone(undefined)));
+  return controller.signal;
+}
+
+function rounded<T extends Record<string, number>>(timings: T): T {
+  const entries = Object.entries(timings).map(([key, ms]) => [key, Math.round(ms * 10) / 10]);
+  return Object.fromEntries(entries) as T;
+}

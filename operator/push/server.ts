@@ -1,0 +1,225 @@
+import type { Socket } from 'node:net';
+import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import { LorikeetError } from '../../server/contract/errors.ts';
+import { ObjectName, shortDigest } from '../api/lora-adapter.ts';
+import type { Elector } from '../kube/leader.ts';
+import type { Log } from '../kube/log.ts';
+import type { Spool } from '../source/spool.ts';
+import { type Auth, bearerOf, type Caller, type Target } from './auth.ts';
+import { type BodyLimits, ClientGone } from './body-reader.ts';
+import type { BranchLimits } from './branch.ts';
+import { forward } from './forward.ts';
+import type { Publisher } from './publisher.ts';
+import { type PushReply, push } from './push.ts';
+import { answerOf, closeWith, refusalOf, send } from './refusal.ts';
+import { listRevisions } from './revisions.ts';
+import { Budget, Turns } from './turns.ts';
+
+export interface PushMetrics {
+  /** `code`: `ok`, `noop`, or the code of the refusal. */
+  pushed(code: string, bytes: number, totalMs: number): void;
+  inFlight(pushes: number, bytes: number): void;
+}
+
+export interface PushLimits {
+  body: Omit<BodyLimits, 'maxBytes'>;
+  branch: BranchLimits;
+  budget: { pushesMax: number; bytesMax: number };
+  connectionsMax: number;
+  headersMs: number;
+}
+
+export interface PushAppOptions {
+  publisher: Publisher;
+  auth: Auth;
+  spool: Spool;
+  leader: Pick<Elector, 'leading' | 'holder'>;
+  log: Log;
+  metrics: PushMetrics;
+  limits?: Partial<PushLimits>;
+}
+
+const LIMITS: PushLimits = {
+  body: { idleMs: 10_000, waitMs: 30_000, bytesPerMsMin: 1024 },
+  branch: { windowBytes: 4 * 2 ** 20, stallMs: 3_000, startMs: 10_000 },
+  budget: { pushesMax: 16, bytesMax: 8 * 2 ** 30 },
+  connectionsMax: 512,
+  headersMs: 10_000,
+};
+const HEADER_BYTES_MAX = 32 * 1024;
+/** The last resort; the body has its own clock, which knows how much is to come. */
+const REQUEST_MS = 3_600_000;
+const REVISIONS = '/v1/namespaces/:namespace/adapters/:name/revisions';
+const NAMESPACE = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
+const OBJECT_NAME = /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/;
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    caller: Caller | null;
+    authMs: number;
+  }
+  interface FastifyContextConfig {
+    /** What the caller must be allowed to do; a route without it is closed. */
+    verb?: Target['verb'];
+  }
+}
+
+interface Params {
+  namespace: string;
+  name: string;
+}
+
+/** The endpoint that trainers push to. See README.md for the protocol. */
+export function buildPushApp(options: PushAppOptions): FastifyInstance {
+  const limits = { ...LIMITS, ...options.limits };
+  const app = createApp(limits);
+  const turns = new Turns();
+  const budget = new Budget(limits.budget, (pushes, bytes) => options.metrics.inFlight(pushes, bytes));
+  const { publisher, spool, leader, log } = options;
+  const deps = { publisher, spool, log, turns, budget, body: limits.body, branch: limits.branch };
+
+  app.addHook('onRequest', async (request) => authorize(request, options.auth));
+  app.setErrorHandler(async (error, request, reply) => refuse(error, request, reply, options));
+  app.setNotFoundHandler(async (request, reply) => {
+    await refuse(new LorikeetError('route_not_found', 'There is no such route'), request, reply, options);
+    return reply;
+  });
+
+  app.put<{ Params: Params }>(REVISIONS, { config: { verb: 'update' } }, async (request, reply) => {
+    if (leader.leading === null) {
+      await forward(request, reply, leader);
+      return reply;
+    }
+    const { namespace, name } = request.params;
+    const target = { namespace, name, pushedBy: request.caller?.username ?? '', authMs: request.authMs };
+    const result = await push(request, reply, target, deps);
+    report(result, target, options);
+    return result;
+  });
+
+  app.get<{ Params: Params }>(REVISIONS, { config: { verb: 'get' } }, async (request, reply) => {
+    if (leader.leading === null) {
+      await forward(request, reply, leader);
+      return reply;
+    }
+    const { namespace, name } = request.params;
+    const context = publisher.context(namespace, name);
+    return { servedName: context.servedName, desired: context.desired, revisions: listRevisions(context) };
+  });
+  return app;
+}
+
+function createApp({ connectionsMax, headersMs }: PushLimits): FastifyInstance {
+  const app = fastify({
+    logger: false,
+    exposeHeadRoutes: false,
+    // At the end running pushes may finish; whoever closes the app sets the deadline.
+    forceCloseConnections: 'idle',
+    requestTimeout: REQUEST_MS,
+    routerOptions: { maxParamLength: 256 },
+    http: {
+      maxHeaderSize: HEADER_BYTES_MAX,
+      headersTimeout: headersMs,
+      connectionsCheckingInterval: Math.min(1_000, headersMs),
+    },
+    clientErrorHandler: refuseUnreadable,
+    frameworkErrors: (_error, _request, reply) => {
+      void send(reply, answerOf(new LorikeetError('malformed_request', 'The path cannot be read')));
+    },
+  });
+  app.server.maxConnections = connectionsMax;
+  // Not before the caller is known and the headers are good: see push.ts.
+  app.server.on('checkContinue', (request, response) => app.server.emit('request', request, response));
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', (_request, _payload, done) => done(null));
+  app.decorateRequest('caller', null);
+  app.decorateRequest('authMs', 0);
+  return app;
+}
+
+/** One hook for all routes, known or not: nothing is answered to a stranger, and no byte of a body is read for one. */
+async function authorize(request: FastifyRequest, auth: Auth): Promise<void> {
+  const startedAt = performance.now();
+  const { verb } = request.routeOptions.config;
+  const { namespace = '', name = '' } = (request.params ?? {}) as Partial<Params>;
+  if (verb !== undefined) requireNames(namespace, name);
+  const target = verb === undefined ? null : { namespace, name, verb };
+  request.caller = await auth.allow(bearerOf(request.headers.authorization), target);
+  request.authMs = performance.now() - startedAt;
+  if (target === null && !request.is404) throw new LorikeetError('forbidden', 'This route is closed');
+}
+
+function requireNames(namespace: string, name: string): void {
+  if (NAMESPACE.test(namespace) && OBJECT_NAME.test(name) && ObjectName.safeParse(name).success) return;
+  throw new LorikeetError(
+    'invalid_name',
+    'Expected the names of a namespace and of a LoraAdapter in the path',
+  );
+}
+
+function report(
+  result: PushReply,
+  target: Params & { pushedBy: string },
+  { log, metrics }: PushAppOptions,
+): void {
+  const { timings, pods, swap, revision, ...rest } = result;
+  metrics.pushed(result.noop ? 'noop' : 'ok', result.bytes, timings.totalMs);
+  log.info(
+    {
+      adapter: `${target.namespace}/${target.name}`,
+      by: target.pushedBy,
+      revision: shortDigest(revision),
+      step: rest.step,
+      bytes: rest.bytes,
+      noop: rest.noop,
+      pods: pods.length,
+      failed: pods.filter(({ state }) => state === 'failed').length,
+      skewMs: swap?.skewMs ?? null,
+      ...timings,
+    },
+    'pushed',
+  );
+}
+
+async function refuse(
+  error: unknown,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { log, metrics }: PushAppOptions,
+): Promise<FastifyReply> {
+  const refusal = refusalOf(error);
+  const { namespace, name } = (request.params ?? {}) as Partial<Params>;
+  // Of a stranger, or of a path that did not pass the checks, nothing is repeated.
+  const known =
+    request.caller === null ? {} : { adapter: `${namespace}/${name}`, by: request.caller.username };
+  if (error instanceof ClientGone) {
+    metrics.pushed('client_gone', 0, 0);
+    log.info(known, 'push cut off by its client');
+    reply.hijack();
+    request.raw.socket.destroy();
+    return reply;
+  }
+  metrics.pushed(refusal.code, 0, 0);
+  // The message may quote what the client sent, and that may be a secret in the wrong place.
+  const cause = (refusal.cause as NodeJS.ErrnoException | undefined)?.code;
+  const fields = { ...known, code: refusal.code, field: refusal.field, cause };
+  if (refusal.code === 'internal') log.error({ ...fields, err: error }, 'push failed');
+  else log.info(fields, 'push refused');
+  await send(reply, answerOf(refusal));
+  return reply;
+}
+
+function refuseUnreadable(error: Error & { code?: string }, socket: Socket): void {
+  closeWith(socket, answerOf(unreadable(error.code)));
+}
+
+function unreadable(code: string | undefined): LorikeetError {
+  switch (code) {
+    case 'HPE_HEADER_OVERFLOW':
+      return new LorikeetError('header_too_large', `Expected at most ${HEADER_BYTES_MAX} bytes of headers`);
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return new LorikeetError('request_timeout', 'The request came too slowly');
+    default:
+      return new LorikeetError('malformed_request', 'The request is not HTTP as this endpoint reads it');
+  }
+}

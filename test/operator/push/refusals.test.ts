@@ -1,0 +1,456 @@
+import type { IncomingMessage } from 'node:http';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { LorikeetError } from '../../../server/contract/errors.ts';
+import { f32, factorName, goodAdapter, packSafetensors, type Tensors } from '../../support/adapter-files.ts';
+import {
+  bigAdapter,
+  configHeader,
+  FakePod,
+  PATH,
+  put,
+  RawClient,
+  type Rig,
+  startRig,
+  TOKENS,
+} from './harness.ts';
+
+let rig: Rig;
+let connections: { bytesRead: number }[];
+beforeEach(async () => {
+  rig = await startRig();
+  connections = [];
+  rig.app.server.on('connection', (socket) => connections.push(socket));
+});
+afterEach(() => rig.close());
+
+const MIB = 2 ** 20;
+const files = goodAdapter();
+const config = configHeader(files.config);
+
+/** Sends for ever, as fast as the server takes it, until the connection ends. */
+async function flood(client: RawClient, block = Buffer.alloc(MIB)): Promise<void> {
+  let open = true;
+  client.socket.on('close', () => {
+    open = false;
+  });
+  const more = () => {
+    while (open && client.socket.write(block));
+  };
+  client.socket.on('drain', more);
+  more();
+  await client.ended();
+}
+
+describe('a caller who may not push', () => {
+  const cases: [string, string | null, string, number][] = [
+    ['no token', null, PATH, 401],
+    ['another scheme', 'Basic dXNlcjpwYXNz', PATH, 401],
+    ['an unreadable token', 'Bearer a b', PATH, 401],
+    ['an expired token', `Bearer ${TOKENS.expired}`, PATH, 401],
+    ['a token for another audience', `Bearer ${TOKENS.wrongAudience}`, PATH, 401],
+    ['a token of a server without audiences', `Bearer ${TOKENS.noAudience}`, PATH, 401],
+    ['a token of another namespace', `Bearer ${TOKENS.otherNamespace}`, PATH, 403],
+    [
+      'the right token for another namespace',
+      `Bearer ${TOKENS.trainer}`,
+      PATH.replace('team-a', 'team-b'),
+      403,
+    ],
+    ['no token, and no such route', null, '/v1/anything', 401],
+  ];
+
+  it.each(cases)(
+    'is refused without a byte of the body being asked for: %s',
+    async (_, authorization, path, status) => {
+      const client = new RawClient(rig.port);
+      client.head({ authorization, 'content-length': 64 * MIB, expect: '100-continue' }, { path });
+      const reply = await client.reply();
+      expect([reply?.status, reply?.headers.connection]).toEqual([status, 'close']);
+      await client.ended();
+      expect(rig.publisher.pods.flatMap(({ uploads }) => uploads)).toEqual([]);
+    },
+  );
+
+  it('is told the same in every case', async () => {
+    const bodies = new Map<number, Set<string>>();
+    for (const [, authorization, path, status] of cases) {
+      const client = new RawClient(rig.port);
+      client.head({ authorization, 'content-length': 10 }, { path });
+      const reply = await client.reply();
+      bodies.set(
+        status,
+        (bodies.get(status) ?? new Set()).add(
+          JSON.stringify([reply?.body, reply?.headers['www-authenticate']]),
+        ),
+      );
+      client.close();
+    }
+    expect([...bodies.values()].map(({ size }) => size)).toEqual([1, 1]);
+  });
+
+  it.each([null, `Bearer ${TOKENS.otherNamespace}`])(
+    'hears so while it sends, and no more is read than arrived with the head: %s',
+    async (authorization) => {
+      const client = new RawClient(rig.port);
+      client.head({ authorization, 'content-length': 1024 * MIB });
+      void flood(client);
+      expect((await client.reply())?.status).toBe(authorization === null ? 401 : 403);
+      const readThen = connections[0]?.bytesRead ?? 0;
+      await client.ended();
+      expect(connections[0]?.bytesRead).toBe(readThen);
+      expect(readThen).toBeLessThan(256 * 1024);
+    },
+  );
+
+  it('with a token of 10 MB gets 431 and asks the API server nothing', async () => {
+    const client = new RawClient(rig.port);
+    client.head({ authorization: `Bearer ${'x'.repeat(10 * MIB)}` });
+    expect((await client.reply())?.body.error.code).toBe('header_too_large');
+    expect(rig.reviews.asked).toEqual([]);
+  });
+
+  it('is not taken for a good one while the API server is down', async () => {
+    rig.reviews.down = true;
+    const { status, headers, body } = await put(rig, files);
+    expect([status, headers['retry-after'], body.error.code]).toEqual([504, '1', 'timeout']);
+    rig.reviews.down = false;
+    expect((await put(rig, files)).status).toBe(200);
+  });
+
+  it('gets the names in the path checked before anybody is asked', async () => {
+    for (const path of [
+      '/v1/namespaces/Team/adapters/sql/revisions',
+      '/v1/namespaces/team-a/adapters/..%2Fsql/revisions',
+      '/v1/namespaces/team-a/adapters/a%0d%0ab/revisions',
+      '/v1/namespaces/team-a/adapters/__proto__/revisions',
+      `/v1/namespaces/team-a/adapters/${'a'.repeat(254)}/revisions`,
+    ]) {
+      const client = new RawClient(rig.port);
+      client.head({ 'content-length': 10 }, { path });
+      expect((await client.reply())?.body.error.code).toBe('invalid_name');
+      client.close();
+    }
+    expect(rig.reviews.asked).toEqual([]);
+  });
+});
+
+describe('tensors that do not fit', () => {
+  const wide = (): Tensors => {
+    const tensors: Tensors = new Map();
+    for (let layer = 0; layer < 4; layer += 1) {
+      tensors.set(
+        factorName(layer, 'q_proj', 'A'),
+        f32([64, 256], () => 0.1),
+      );
+      tensors.set(
+        factorName(layer, 'q_proj', 'B'),
+        f32([256, 64], () => 0.1),
+      );
+    }
+    return tensors;
+  };
+
+  it('are refused by their header while the client still sends', async () => {
+    const tensors = packSafetensors(wide());
+    const client = new RawClient(rig.port);
+    rig.publisher.maxRank = 16;
+    const { config } = goodAdapter(7, { r: 64, target_modules: ['q_proj'] });
+    client.head({ 'content-length': tensors.length, 'x-lora-config': configHeader(config) });
+    client.send(tensors.subarray(0, 8192));
+    const reply = await client.reply();
+    expect([reply?.status, reply?.body.error]).toMatchObject([
+      422,
+      { code: 'rank_too_large', expected: 16, actual: 64 },
+    ]);
+    expect(rig.publisher.pods.flatMap(({ uploads }) => uploads)).toEqual([]);
+    expect(connections[0]?.bytesRead).toBeLessThan(16 * 1024);
+  });
+
+  it.each([
+    [
+      'a pickle',
+      Buffer.concat([Buffer.from('\x80\x04\x95', 'latin1'), Buffer.alloc(100)]),
+      400,
+      'malformed_safetensors',
+    ],
+    ['a header of 100 MB', Buffer.from([0, 0, 0, 6, 0, 0, 0, 0, 0x7b]), 400, 'malformed_safetensors'],
+    ['eight bytes', Buffer.alloc(8), 400, 'malformed_safetensors'],
+    ['seven bytes', Buffer.alloc(7), 400, 'malformed_safetensors'],
+  ])('are refused: %s', async (_, tensors, status, code) => {
+    const reply = await put(rig, { tensors, config: files.config });
+    expect([reply.status, reply.body.error.code]).toEqual([status, code]);
+  });
+
+  it('leave the connection open for the next push when they were read to the end', async () => {
+    const client = new RawClient(rig.port);
+    rig.publisher.pods = [
+      new FakePod('pod-a', { kind: 'refuses', error: new LorikeetError('non_finite', 'NaN') }),
+    ];
+    const send = () => {
+      client.head({ 'content-length': files.tensors.length, 'x-lora-config': config });
+      client.send(files.tensors);
+    };
+    send();
+    expect((await client.reply())?.status).toBe(422);
+    rig.publisher.pods = [new FakePod('pod-a')];
+    send();
+    expect((await client.reply())?.status).toBe(200);
+    expect(connections).toHaveLength(1);
+    client.close();
+  });
+});
+
+describe('a request that is not a push', () => {
+  const big = 999_999_999_999;
+  const cases: [string, Record<string, string | number>, string, number, string][] = [
+    ['larger than allowed', { 'content-length': big }, '', 413, 'body_too_large'],
+    ['without length', {}, '', 411, 'length_required'],
+    ['compressed', { 'content-length': 10, 'content-encoding': 'gzip' }, '', 415, 'unsupported_encoding'],
+    [
+      'compressed as identity',
+      { 'content-length': 10, 'content-encoding': 'identity' },
+      '',
+      415,
+      'unsupported_encoding',
+    ],
+    ['compressed on the way', { 'transfer-encoding': 'gzip, chunked' }, '', 415, 'unsupported_encoding'],
+    ['JSON', { 'content-length': 10, 'content-type': 'application/json' }, '', 415, 'unsupported_media_type'],
+    [
+      'a form',
+      { 'content-length': 10, 'content-type': 'application/x-www-form-urlencoded' },
+      '',
+      415,
+      'unsupported_media_type',
+    ],
+    [
+      'with parameters',
+      { 'content-length': 10, 'content-type': 'application/octet-stream; x=1' },
+      '',
+      415,
+      'unsupported_media_type',
+    ],
+    [
+      'in upper case',
+      { 'content-length': 10, 'content-type': 'Application/Octet-Stream' },
+      '',
+      415,
+      'unsupported_media_type',
+    ],
+    [
+      'with junk after a tab',
+      { 'content-length': 10, 'content-type': 'application/octet-stream\tx' },
+      '',
+      415,
+      'unsupported_media_type',
+    ],
+    ['of no type', { 'content-length': 10, 'content-type': '/' }, '', 415, 'unsupported_media_type'],
+    [
+      'with a step that is no number',
+      { 'content-length': 10, 'x-lora-step': '-1' },
+      '',
+      400,
+      'malformed_request',
+    ],
+    [
+      'with a step beyond 2^53',
+      { 'content-length': 10, 'x-lora-step': '9007199254740993' },
+      '',
+      400,
+      'malformed_request',
+    ],
+    [
+      'with If-Match without quotes',
+      { 'content-length': 10, 'if-match': 'sha256:00' },
+      '',
+      400,
+      'malformed_request',
+    ],
+    [
+      'with two digests in If-Match',
+      { 'content-length': 10, 'if-match': '"a", "b"' },
+      '',
+      400,
+      'malformed_request',
+    ],
+    [
+      'with an unknown waiver',
+      { 'content-length': 10, 'x-lora-allow': 'everything' },
+      '',
+      400,
+      'malformed_request',
+    ],
+    [
+      'with a digest of another kind',
+      { 'content-length': 10, 'content-digest': 'md5=:AAAA:' },
+      '',
+      400,
+      'malformed_request',
+    ],
+    ['that waits for something else', { 'content-length': 10 }, '?wait=loaded', 400, 'malformed_request'],
+    [
+      'that waits for two things',
+      { 'content-length': 10 },
+      '?wait=staged&wait=active',
+      400,
+      'malformed_request',
+    ],
+    ['that waits too long', { 'content-length': 10 }, '?timeout=1h', 400, 'malformed_request'],
+    ['that waits not at all', { 'content-length': 10 }, '?timeout=0s', 400, 'malformed_request'],
+  ];
+
+  it.each(cases)('is refused before its body is read: %s', async (_, headers, query, status, code) => {
+    const client = new RawClient(rig.port);
+    client.head({ ...headers, expect: '100-continue' }, { path: `${PATH}${query}` });
+    const reply = await client.reply();
+    expect([reply?.status, reply?.body.error.code]).toEqual([status, code]);
+    client.close();
+  });
+
+  it.each([
+    [
+      'a content type twice',
+      'content-type: application/octet-stream\r\ncontent-type: application/json\r\ncontent-length: 10\r\n',
+      415,
+    ],
+    ['length and chunks', 'content-length: 10\r\ntransfer-encoding: chunked\r\n', 400],
+    ['two lengths', 'content-length: 10\r\ncontent-length: 11\r\n', 400],
+    ['a negative length', 'content-length: -1\r\n', 400],
+    ['a header of 40 KB', `x-pad: ${'x'.repeat(40_000)}\r\ncontent-length: 10\r\n`, 431],
+    ['bytes that are no header', 'not a header\r\n', 400],
+  ])('is refused: %s', async (_, lines, status) => {
+    const client = new RawClient(rig.port);
+    client.send(`PUT ${PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${TOKENS.trainer}\r\n${lines}\r\n`);
+    const reply = await client.reply();
+    expect(reply?.status).toBe(status);
+    expect(typeof reply?.body.error.code).toBe('string');
+    client.close();
+  });
+
+  it('is capped when it is chunked', async () => {
+    rig.publisher.maxBytes = 200_000;
+    const { tensors, config } = bigAdapter();
+    const client = new RawClient(rig.port);
+    client.head({ 'transfer-encoding': 'chunked', 'x-lora-config': configHeader(config) });
+    client.send(`${tensors.length.toString(16)}\r\n`);
+    client.send(tensors);
+    expect((await client.reply())?.body.error.code).toBe('body_too_large');
+    expect(rig.publisher.pods.flatMap(({ staged }) => staged)).toEqual([]);
+    client.close();
+  });
+
+  it('is not found where there is no such route', async () => {
+    for (const [method, path] of [
+      ['GET', '/'],
+      ['POST', PATH],
+      ['DELETE', PATH],
+      ['PATCH', PATH],
+      ['PUT', `${PATH}/`],
+    ] as const) {
+      const client = new RawClient(rig.port);
+      client.head({ 'content-length': 0 }, { method, path });
+      expect((await client.reply())?.status).toBe(404);
+      client.close();
+    }
+  });
+
+  it('about an adapter that takes no push hears the publisher', async () => {
+    for (const [code, status] of [
+      ['not_push_source', 409],
+      ['no_pods', 503],
+      ['adapter_deleting', 409],
+      ['not_leader', 503],
+    ] as const) {
+      rig.publisher.error = new LorikeetError(code, 'no');
+      const client = new RawClient(rig.port);
+      client.head({ 'content-length': 10, expect: '100-continue' });
+      const reply = await client.reply();
+      expect([reply?.status, reply?.body.error.code]).toEqual([status, code]);
+      expect(reply?.headers['retry-after']).toBe(status === 503 ? '1' : undefined);
+      client.close();
+    }
+  });
+});
+
+describe('a slow client', () => {
+  it('that does not finish its head is cut off', async () => {
+    const slow = await startRig({ headersMs: 200 });
+    const client = new RawClient(slow.port);
+    client.send(`PUT ${PATH} HTTP/1.1\r\nhost: x\r\n`);
+    expect((await client.reply())?.status).toBe(408);
+    await client.ended();
+    await slow.close();
+  });
+
+  it('that sends nothing more is cut off, and nothing stays', async () => {
+    const client = new RawClient(rig.port);
+    client.head({ 'content-length': files.tensors.length, 'x-lora-config': config });
+    client.send(files.tensors.subarray(0, 90_000));
+    const reply = await client.reply();
+    expect([reply?.status, reply?.body.error.code]).toEqual([408, 'request_timeout']);
+    expect([rig.inFlight, rig.spool.usedBytes]).toEqual([[0, 0], 0]);
+  });
+
+  it('that drips a byte at a time is cut off too', async () => {
+    const client = new RawClient(rig.port);
+    client.head({ 'content-length': files.tensors.length, 'x-lora-config': config });
+    const drip = setInterval(() => client.send(Buffer.from([1])), 50);
+    const reply = await client.reply();
+    clearInterval(drip);
+    expect(reply?.status).toBeGreaterThanOrEqual(400);
+    const dripping = new RawClient(rig.port);
+    dripping.head({ 'content-length': files.tensors.length, 'x-lora-config': config });
+    dripping.send(files.tensors.subarray(0, 4096));
+    const startedAt = performance.now();
+    const more = setInterval(() => dripping.send(files.tensors.subarray(4096, 4097)), 50);
+    expect((await dripping.reply())?.status).toBe(408);
+    clearInterval(more);
+    expect(performance.now() - startedAt).toBeLessThan(3_000);
+  });
+
+  it('is not blamed for slow pods', async () => {
+    rig.publisher.pods = [new FakePod('pod-a', { kind: 'slow', msPerBlock: 60 })];
+    expect((await put(rig, bigAdapter())).status).toBe(200);
+  });
+});
+
+describe('a client that asks before it sends', () => {
+  it('is told to go on only when it is its turn', async () => {
+    const client = new RawClient(rig.port);
+    let seen: IncomingMessage | null = null;
+    rig.app.server.once('checkContinue', (request) => {
+      seen = request;
+    });
+    client.head({ 'content-length': files.tensors.length, 'x-lora-config': config, expect: '100-continue' });
+    expect(await client.continued()).toBe(true);
+    expect(seen).not.toBe(null);
+    client.send(files.tensors);
+    expect((await client.reply())?.status).toBe(200);
+    client.close();
+  });
+});
+
+describe('what the API server is asked', () => {
+  it('names the audience, the account and exactly one adapter', async () => {
+    await put(rig, files);
+    expect(rig.reviews.asked).toEqual([
+      { kind: 'TokenReview', spec: { token: TOKENS.trainer, audiences: ['lorikeet-push'] } },
+      {
+        kind: 'SubjectAccessReview',
+        spec: {
+          user: 'system:serviceaccount:team-a:trainer',
+          uid: 'u',
+          groups: ['g'],
+          extra: undefined,
+          resourceAttributes: {
+            group: 'lorikeet.dev',
+            resource: 'loraadapters',
+            subresource: 'tensors',
+            namespace: 'team-a',
+            name: 'sql',
+            verb: 'update',
+          },
+        },
+      },
+    ]);
+  });
+});
