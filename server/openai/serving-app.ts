@@ -8,6 +8,7 @@ import { detokenize, tokenize } from './tokenize.ts';
 
 /** Bytes of a request body: a prompt of the longest context as token ids, with room. */
 const BODY_BYTES_MAX = 8 << 20;
+const HEADER_BYTES_MAX = 16 << 10;
 const HEADERS_MS_MAX = 10_000;
 const REQUEST_MS_MAX = 30_000;
 const CONNECTIONS_MAX = 4096;
@@ -19,11 +20,16 @@ export function buildServingApp(serving: Serving): FastifyInstance {
   const app = fastify({
     bodyLimit: BODY_BYTES_MAX,
     requestTimeout: REQUEST_MS_MAX,
-    http: { headersTimeout: HEADERS_MS_MAX, maxHeaderSize: 16 << 10 },
+    http: {
+      headersTimeout: HEADERS_MS_MAX,
+      maxHeaderSize: HEADER_BYTES_MAX,
+      connectionsCheckingInterval: 2000,
+    },
     forceCloseConnections: 'idle',
     exposeHeadRoutes: false,
   });
   app.server.maxConnections = CONNECTIONS_MAX;
+  closeConnectionsWhenDone(app);
   app.addHook('onRequest', refuseEncodings);
   app.addHook('onResponse', (request, reply, done) => {
     observe(serving, request, reply);
@@ -63,6 +69,17 @@ function addRoutes(app: FastifyInstance, serving: Serving): void {
   app.get('/metrics', async (_, reply) => {
     void reply.type(serving.metrics.contentType);
     return await serving.metrics.text();
+  });
+}
+
+/** A connection that is kept alive would hold a closing server up after its last response. */
+function closeConnectionsWhenDone(app: FastifyInstance): void {
+  let closing = false;
+  app.addHook('preClose', async () => {
+    closing = true;
+  });
+  app.addHook('onResponse', async () => {
+    if (closing) setImmediate(() => app.server.closeIdleConnections());
   });
 }
 

@@ -3,15 +3,12 @@ import { type DestinationStream, destination, type Logger, pino, stdTimeFunction
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
-const SECRETS = [
-  'authorization',
-  'token',
-  'headers.authorization',
-  'headers.cookie',
-  'req.headers.authorization',
-  'req.headers.cookie',
-  '*.headers.authorization',
-];
+const SECRETS = ['authorization', 'cookie', 'token'].flatMap((name) => [
+  name,
+  `headers.${name}`,
+  `*.${name}`,
+  `*.headers.${name}`,
+]);
 
 /** One JSON object a line on stderr; stdout is kept for the line that says where the server listens. */
 export function createLog(

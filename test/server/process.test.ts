@@ -112,7 +112,9 @@ describe.each(['SIGTERM', 'SIGINT'] as const)('%s', (signal) => {
     const text = await response.text();
     expect(text.match(/^data: \{/gm)?.length).toBeGreaterThan(1400);
     expect(text).toMatch(/"finish_reason":"length"[\s\S]*data: \[DONE\]\n\n$/);
+    const lastByteMs = performance.now();
     expect(await server.exit).toBe(0);
+    expect(performance.now() - lastByteMs).toBeLessThan(5000);
     await expect(fetch(`${serving}/ready`)).rejects.toThrow();
   });
 });
