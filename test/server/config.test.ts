@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ConfigError, environmentName, FLAGS, helpText, parseConfig } from '../../server/config.ts';
 
@@ -105,5 +107,16 @@ describe('--help', () => {
       expect(line, name).toBeDefined();
       if (flag.default !== null) expect(line, name).toContain(`[${flag.default}]`);
     }
+  });
+});
+
+describe('server/README.md', () => {
+  it('has a row for every flag, with its default', () => {
+    const readme = readFileSync(resolve(import.meta.dirname, '../../server/README.md'), 'utf8');
+    const rows = Object.entries(FLAGS).map(([name, flag]) => {
+      const value = flag.value.replaceAll('|', '\\|');
+      return `| \`--${name} ${value}\` | ${flag.default ?? ''} | ${flag.help} |`;
+    });
+    expect(readme.split('\n').filter((line) => line.startsWith('| `--'))).toEqual(rows);
   });
 });
