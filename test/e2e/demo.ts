@@ -2,7 +2,7 @@ import { rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
-import { runCommand } from '../cluster/control-plane.ts';
+import { runCommand } from '../cluster/command.ts';
 import { eventually } from '../cluster/eventually.ts';
 import { brokenAdapters } from '../support/broken-adapters.ts';
 import { type AdapterFiles, ask, fixtureAdapter, PUSH_PORT, pushUrl, servingUrl, stream } from './client.ts';

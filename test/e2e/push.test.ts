@@ -28,7 +28,7 @@ async function leader(): Promise<SeenPod> {
   const holder = await world.plane.kubectl([
     'get',
     'lease',
-    'lorikeet-operator',
+    'lorikeet',
     '-n',
     SYSTEM,
     '-o',

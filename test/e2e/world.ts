@@ -1,12 +1,9 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { stringify } from 'yaml';
-import { type ControlPlane, runCommand, startControlPlane } from '../cluster/control-plane.ts';
+import { type ControlPlane, startControlPlane } from '../cluster/control-plane.ts';
 import { eventually } from '../cluster/eventually.ts';
+import { CHARTS, helmInstall } from '../cluster/helm.ts';
 import { type ObjectStore, startObjectStore } from '../cluster/object-store.ts';
 import { type StandInNode, startStandInNode } from '../cluster/stand-in-node.ts';
-import { toolPath } from '../support/tools.ts';
 import { parseAdapter, parsePod, type SeenAdapter, type SeenPod } from './objects.ts';
 
 export const ROOT = resolve(import.meta.dirname, '../..');
@@ -20,8 +17,6 @@ export interface WorldOptions {
   /** Server pods of the pool. */
   servers?: number;
   operators?: number;
-  /** More values for the chart of the pool. */
-  serverValues?: Record<string, unknown>;
   log?: (line: string) => void;
 }
 
@@ -30,27 +25,23 @@ export class World {
   readonly plane: ControlPlane;
   readonly node: StandInNode;
   readonly store: ObjectStore;
-  readonly #dir: string;
   readonly #log: (line: string) => void;
 
   private constructor(parts: {
     plane: ControlPlane;
     node: StandInNode;
     store: ObjectStore;
-    dir: string;
     log: (line: string) => void;
   }) {
     this.plane = parts.plane;
     this.node = parts.node;
     this.store = parts.store;
-    this.#dir = parts.dir;
     this.#log = parts.log;
   }
 
   /** Control plane, node and object store; nothing of ours yet. */
   static async start(options: WorldOptions = {}): Promise<World> {
     const log = options.log ?? (() => {});
-    const dir = await mkdtemp(join(tmpdir(), 'lorikeet-world-'));
     const store = await startObjectStore();
     const plane = await startControlPlane({ controllers: true, log });
     const image = (program: string) => ({ entrypoint: [NODE, program], cwd: ROOT });
@@ -64,7 +55,7 @@ export class World {
       refreshMs: 2_000,
       log,
     });
-    return new World({ plane, node, store, dir, log });
+    return new World({ plane, node, store, log });
   }
 
   /** Everything, ready to take adapters. */
@@ -103,48 +94,42 @@ export class World {
       },
     });
     for (const object of modelVolume()) await this.apply(object);
-    await this.applyChart('lorikeet', 'lorikeet', SYSTEM, {
-      image: { repository: 'lorikeet-operator', tag: 'dev', pullPolicy: 'Never' },
-      replicas: options.operators ?? 1,
+    await helmInstall(this.plane.kubeconfig, {
+      chart: CHARTS.operator,
+      namespace: SYSTEM,
+      values: {
+        image: { repository: 'lorikeet-operator', tag: 'dev', pullPolicy: 'Never' },
+        replicas: options.operators ?? 1,
+      },
     });
     await this.applyServers(options);
   }
 
-  async applyServers(options: WorldOptions): Promise<void> {
-    await this.applyChart('lorikeet-server', POOL, NAMESPACE, {
-      image: { repository: 'lorikeet-server', tag: 'dev', pullPolicy: 'Never' },
-      replicas: options.servers ?? 2,
-      ...options.serverValues,
+  /** Also later, with another number of servers. */
+  async applyServers({ servers = 2 }: { servers?: number }): Promise<void> {
+    await helmInstall(this.plane.kubeconfig, {
+      chart: CHARTS.server,
+      name: POOL,
+      namespace: NAMESPACE,
+      values: {
+        fullnameOverride: POOL,
+        image: { repository: 'lorikeet-server', tag: 'dev', pullPolicy: 'Never' },
+        replicas: servers,
+        model: {
+          name: POOL,
+          volume: { persistentVolumeClaim: { claimName: 'parrot-model', readOnly: true } },
+        },
+        admin: { tokenSecret: { name: 'parrot-admin' } },
+        sourceSecrets: ['adapters-s3'],
+        engine: { threads: 1, kvBytes: '64Mi', hostBytes: '256Mi' },
+        resources: { requests: { cpu: '100m', memory: '256Mi' } },
+        shutdown: { drainSeconds: 1, timeoutSeconds: 20 },
+      },
     });
   }
 
-  async applyChart(chart: string, release: string, namespace: string, values: object): Promise<void> {
-    const valuesFile = join(this.#dir, `${chart}.yaml`);
-    const base = await readFile(join(ROOT, 'test/e2e/values', `${chart}.yaml`), 'utf8');
-    await writeFile(valuesFile, stringify(values));
-    const baseFile = join(this.#dir, `${chart}.base.yaml`);
-    await writeFile(baseFile, base);
-    const args = ['template', release, join(ROOT, 'charts', chart), '--namespace', namespace];
-    const rendered = await runCommand(toolPath('helm'), [
-      ...args,
-      '--include-crds',
-      '--values',
-      baseFile,
-      '--values',
-      valuesFile,
-    ]);
-    await this.applyText(rendered, ['--namespace', namespace]);
-  }
-
   async apply(object: object): Promise<string> {
-    return await this.applyText(JSON.stringify(object));
-  }
-
-  /** Kinds that a chart brings along are known a moment after their definitions, so it is tried again. */
-  async applyText(text: string, args: string[] = []): Promise<string> {
-    return await eventually('the manifests are accepted', { timeoutMs: 15_000, everyMs: 500 }, () =>
-      this.plane.kubectl(['apply', '--server-side', '-f', '-', ...args], text),
-    );
+    return await this.plane.kubectl(['apply', '--server-side', '-f', '-'], JSON.stringify(object));
   }
 
   async untilPodsReady(servers: number, operators: number, timeoutMs = 90_000): Promise<void> {
@@ -233,7 +218,6 @@ export class World {
     await this.node.stop();
     await this.plane.stop();
     await this.store.stop();
-    await rm(this.#dir, { recursive: true, force: true });
   }
 }
 

@@ -1,5 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { z } from 'zod';
@@ -19,7 +21,12 @@ export interface ServerProcess {
 /** One server as a user starts it, on free ports; resolves when it prints that it listens. */
 export async function startServer(args: string[]): Promise<ServerProcess> {
   const node = join(ROOT, 'node_modules/.bin/node');
-  const child = spawn(node, ['server/main.ts', '--port', '0', '--admin-port', '0', ...args], {
+  const dir = await mkdtemp(join(tmpdir(), 'lorikeet-server-'));
+  const adminToken = randomBytes(16).toString('hex');
+  const tokenFile = join(dir, 'admin-token');
+  await writeFile(tokenFile, adminToken, { mode: 0o600 });
+  const own = ['--port', '0', '--admin-port', '0', '--admin-token-file', tokenFile];
+  const child = spawn(node, ['server/main.ts', ...own, ...args], {
     cwd: ROOT,
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -36,8 +43,6 @@ export async function startServer(args: string[]): Promise<ServerProcess> {
     }),
   ]);
   const { serving, admin } = Listening.parse(JSON.parse(first)).listening;
-  const tokenFile = /"?([^\s"]*admin[^\s"]*token[^\s"]*)"?/.exec(log)?.[1] ?? '';
-  const adminToken = (await readFile(tokenFile, 'utf8')).trim();
   return {
     serving,
     admin,
@@ -45,7 +50,9 @@ export async function startServer(args: string[]): Promise<ServerProcess> {
     process: child,
     stop: async () => {
       child.kill('SIGTERM');
-      return await exited;
+      const code = await exited;
+      await rm(dir, { recursive: true, force: true });
+      return code;
     },
   };
 }
