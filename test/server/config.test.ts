@@ -117,6 +117,9 @@ describe('server/README.md', () => {
       const value = flag.value.replaceAll('|', '\\|');
       return `| \`--${name} ${value}\` | ${flag.default ?? ''} | ${flag.help} |`;
     });
-    expect(readme.split('\n').filter((line) => line.startsWith('| `--'))).toEqual(rows);
+    const written = readme.split('\n').filter((line) => line.startsWith('| `--'));
+    expect(written.map((line) => line.replace(/ +/g, ' '))).toEqual(
+      rows.map((row) => row.replace(/ +/g, ' ')),
+    );
   });
 });
