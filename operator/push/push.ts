@@ -53,7 +53,8 @@ export async function push(
       const { receiveMs, stageMs } = received;
       const activateMs = endedAt - publishedAt;
       const timings = { authMs: target.authMs, receiveMs, stageMs, activateMs, totalMs: endedAt - startedAt };
-      return { ...result, timings: rounded(timings) };
+      const pods = result.pods.map((pod) => ({ ...pod, ms: tenths(pod.ms) }));
+      return { ...result, pods, timings: rounded(timings) };
     } finally {
       endTurn();
     }
@@ -101,6 +102,9 @@ function goneSignal(reply: FastifyReply): AbortSignal {
 }
 
 function rounded<T extends Record<string, number>>(timings: T): T {
-  const entries = Object.entries(timings).map(([key, ms]) => [key, Math.round(ms * 10) / 10]);
-  return Object.fromEntries(entries) as T;
+  return Object.fromEntries(Object.entries(timings).map(([key, ms]) => [key, tenths(ms)])) as T;
+}
+
+function tenths(ms: number): number {
+  return Math.round(ms * 10) / 10;
 }
