@@ -1,5 +1,4 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
-import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import fastify, {
   type FastifyError,
@@ -62,7 +61,6 @@ export function buildAdminApp({ registry, token, log }: AdminAppOptions): Fastif
     if (refusal.code === 'internal') log.error({ err: error }, 'an admin call failed');
     return refuse(reply, refusal);
   });
-  endStreamsOnClose(app);
   app.get('/healthz', async () => ({ status: 'ok' }));
   registerAdminRoutes(app, { registry });
   return app;
@@ -133,18 +131,4 @@ function refuseConnection(error: Error & { code?: string }, socket: Socket): voi
   socket.end(
     `HTTP/1.1 ${refusal.status} Refused\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
   );
-}
-
-/** Watches never end by themselves, and a closing server waits for its replies. */
-function endStreamsOnClose(app: FastifyInstance): void {
-  const open = new Set<ServerResponse>();
-  app.addHook('onRequest', async (_request, reply) => {
-    open.add(reply.raw);
-    reply.raw.once('close', () => open.delete(reply.raw));
-  });
-  app.addHook('preClose', async () => {
-    for (const response of open) {
-      if (response.getHeader('content-type') === 'text/event-stream') response.end();
-    }
-  });
 }

@@ -25,7 +25,7 @@ import {
   requireMediaType,
   single,
 } from './request-headers.ts';
-import { requireFreeWatch, watchState } from './watch.ts';
+import { Watches } from './watch.ts';
 
 /** Clients commonly take 16 KiB of reply headers; a longer config that the body carries too is left to the body. */
 const CONFIG_HEADER_CHARACTERS_MAX = 12 << 10;
@@ -41,9 +41,11 @@ export interface AdminRoutes {
 
 /** The admin API as server/contract/adapter-api.ts defines it. Every other method of its paths is answered 405. */
 export function registerAdminRoutes(app: FastifyInstance, { registry }: AdminRoutes): void {
+  const watches = new Watches(registry);
+  app.addHook('preClose', async () => watches.endAll());
   const routes: Record<string, Partial<Record<Method, Handler>>> = {
     '/lora/v1/state': { GET: async () => registry.state() },
-    '/lora/v1/watch': { GET: (_call, reply) => watch(registry, reply) },
+    '/lora/v1/watch': { GET: (_call, reply) => watch(watches, reply) },
     '/lora/v1/seeded': { POST: (call, reply) => seeded(registry, call, reply) },
     '/lora/v1/adapters/:name': { DELETE: (call, reply) => remove(registry, call, reply) },
     '/lora/v1/adapters/:name/activate': { POST: (call) => activate(registry, call) },
@@ -163,10 +165,10 @@ function configHeader({ config, configInBody }: Held): string | null {
   return configInBody && text.length > CONFIG_HEADER_CHARACTERS_MAX ? null : text;
 }
 
-async function watch(registry: Registry, reply: FastifyReply): Promise<void> {
-  requireFreeWatch(registry);
+async function watch(watches: Watches, reply: FastifyReply): Promise<void> {
+  watches.requireRoom();
   reply.hijack();
-  watchState(registry, reply.raw);
+  watches.open(reply.raw);
 }
 
 async function seeded(registry: Registry, call: Call, reply: FastifyReply): Promise<FastifyReply> {

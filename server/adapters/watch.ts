@@ -40,15 +40,39 @@ export function watchState(registry: Registry, response: ServerResponse): void {
     clearInterval(heartbeat);
     if (timer !== null) clearTimeout(timer);
   });
-  response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
+  response.writeHead(200, {
+    'content-type': 'text/event-stream',
+    'cache-control': 'no-store',
+    connection: 'close',
+  });
   send();
 }
 
-export function requireFreeWatch(registry: Registry): void {
-  if (registry.subscribers < WATCHERS_MAX) return;
-  throw new LorikeetError('too_many_requests', `Expected at most ${WATCHERS_MAX} watches at once`, {
-    field: 'watch',
-    expected: WATCHERS_MAX,
-    actual: registry.subscribers + 1,
-  });
+/** The open watches of a server: bounded in number, and ended when it closes, as they never end by themselves. */
+export class Watches {
+  readonly #registry: Registry;
+  readonly #open = new Set<ServerResponse>();
+
+  constructor(registry: Registry) {
+    this.#registry = registry;
+  }
+
+  requireRoom(): void {
+    if (this.#open.size < WATCHERS_MAX) return;
+    throw new LorikeetError('too_many_requests', `Expected at most ${WATCHERS_MAX} watches at once`, {
+      field: 'watch',
+      expected: WATCHERS_MAX,
+      actual: this.#open.size + 1,
+    });
+  }
+
+  open(response: ServerResponse): void {
+    this.#open.add(response);
+    response.once('close', () => this.#open.delete(response));
+    watchState(this.#registry, response);
+  }
+
+  endAll(): void {
+    for (const response of this.#open) response.end();
+  }
 }

@@ -87,7 +87,8 @@ describe('staging and activating', () => {
 });
 
 describe('what the engine finds', () => {
-  const broken = (name: string) => brokenAdapters().find((adapter) => adapter.name === name) ?? goodAdapter();
+  const adapters = new Map(brokenAdapters().map((adapter) => [adapter.name, adapter]));
+  const broken = (name: string) => adapters.get(name) ?? goodAdapter();
 
   it.each([
     ['nan', 'model.layers.0.self_attn.q_proj.lora_A'],

@@ -1,0 +1,74 @@
+import { EventEmitter } from 'node:events';
+import type { ServerResponse } from 'node:http';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { watchState } from '../../../server/adapters/watch.ts';
+import { type Bench, bench } from './bench.ts';
+
+/** A client that takes `room` writes and then no more until `drain`. */
+class SlowClient extends EventEmitter {
+  readonly written: string[] = [];
+  room = Number.POSITIVE_INFINITY;
+
+  writeHead(): void {}
+
+  write(text: string): boolean {
+    this.written.push(text);
+    return this.written.length < this.room;
+  }
+
+  get states(): number {
+    return this.written.filter((text) => text.startsWith('data:')).length;
+  }
+}
+
+function watched(room?: number): Bench & { client: SlowClient } {
+  const made = bench();
+  const client = new SlowClient();
+  if (room !== undefined) client.room = room;
+  watchState(made.registry, client as unknown as ServerResponse);
+  return { ...made, client };
+}
+
+describe('a watch', () => {
+  beforeEach(() => void vi.useFakeTimers());
+  afterEach(() => void vi.useRealTimers());
+
+  it('sends the state at once, and a burst of changes as one', () => {
+    const { client, registry } = watched();
+    expect(client.states).toBe(1);
+    for (let i = 0; i < 100; i++) registry.markSeeded(null);
+    vi.advanceTimersByTime(1000);
+    expect(client.states).toBe(2);
+    expect(client.written[1]).toContain('"seeded":true');
+  });
+
+  it('sends nothing to a client that does not read, then the latest alone', () => {
+    const { client, registry } = watched(1);
+    for (let i = 0; i < 50; i++) {
+      registry.markSeeded(null);
+      vi.advanceTimersByTime(60_000);
+    }
+    expect(client.written).toHaveLength(1);
+    client.room = 10;
+    client.emit('drain');
+    vi.advanceTimersByTime(100);
+    expect(client.states).toBe(2);
+    expect(client.written[1]).toContain('"seeded":true');
+  });
+
+  it('shows that it is alive', () => {
+    const { client } = watched();
+    vi.advanceTimersByTime(30_000);
+    expect(client.written.slice(1)).toEqual([': alive\n\n', ': alive\n\n', ': alive\n\n']);
+  });
+
+  it('stops with the connection', () => {
+    const { client, registry } = watched();
+    registry.markSeeded(null);
+    client.emit('close');
+    vi.advanceTimersByTime(60_000);
+    expect(client.written).toHaveLength(1);
+    expect(registry.subscribers).toBe(0);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+});
