@@ -381,6 +381,13 @@ describe('a slow client', () => {
     await slow.close();
   });
 
+  it('that says nothing at all is cut off', async () => {
+    const slow = await startRig({ headersMs: 200 });
+    const client = new RawClient(slow.port);
+    await client.ended();
+    await slow.close();
+  });
+
   it('that sends nothing more is cut off, and nothing stays', async () => {
     const client = new RawClient(rig.port);
     client.head({ 'content-length': files.tensors.length, 'x-lora-config': config });
@@ -408,7 +415,7 @@ describe('a slow client', () => {
   });
 
   it('is not blamed for slow pods', async () => {
-    rig.publisher.pods = [new FakePod('pod-a', { kind: 'slow', msPerBlock: 60 })];
+    rig.publisher.pods = [new FakePod('pod-a', { kind: 'slow', msPerBlock: 30 })];
     expect((await put(rig, bigAdapter())).status).toBe(200);
   });
 });
