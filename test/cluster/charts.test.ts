@@ -103,19 +103,19 @@ describe('the operator chart', () => {
   it('has the rights it needs and no other: no wildcard, no Secret', async () => {
     expect(grantsOf(await helmTemplate({ chart }))).toMatchInlineSnapshot(`
       [
-        "ClusterRole lorikeet-view loraadapters,serverpools get,list,watch",
-        "ClusterRole lorikeet-edit loraadapters create,update,patch,delete,deletecollection",
-        "ClusterRole lorikeet-admin serverpools create,update,patch,delete,deletecollection",
-        "ClusterRole lorikeet tokenreviews create",
-        "ClusterRole lorikeet subjectaccessreviews create",
-        "ClusterRole lorikeet loraadapters get,list,watch,patch",
-        "ClusterRole lorikeet serverpools get,list,watch",
-        "ClusterRole lorikeet loraadapters/status,serverpools/status update,patch",
-        "ClusterRole lorikeet pods get,list,watch",
-        "ClusterRole lorikeet events create,patch",
-        "ClusterRole lorikeet-pusher loraadapters/tensors update",
-        "Role test/lorikeet-lease leases [lorikeet] get,update",
-        "Role test/lorikeet-lease leases create",
+        "ClusterRole lorikeet-view: get,list,watch loraadapters.lorikeet.dev,serverpools.lorikeet.dev",
+        "ClusterRole lorikeet-edit: create,update,patch,delete,deletecollection loraadapters.lorikeet.dev",
+        "ClusterRole lorikeet-admin: create,update,patch,delete,deletecollection serverpools.lorikeet.dev",
+        "ClusterRole lorikeet: create tokenreviews.authentication.k8s.io",
+        "ClusterRole lorikeet: create subjectaccessreviews.authorization.k8s.io",
+        "ClusterRole lorikeet: get,list,watch,patch loraadapters.lorikeet.dev",
+        "ClusterRole lorikeet: get,list,watch serverpools.lorikeet.dev",
+        "ClusterRole lorikeet: update,patch loraadapters/status.lorikeet.dev,serverpools/status.lorikeet.dev",
+        "ClusterRole lorikeet: get,list,watch pods",
+        "ClusterRole lorikeet: create,patch events",
+        "ClusterRole lorikeet-pusher: update loraadapters/tensors.lorikeet.dev",
+        "Role test/lorikeet-lease: get,update leases.coordination.k8s.io [lorikeet]",
+        "Role test/lorikeet-lease: create leases.coordination.k8s.io",
       ]
     `);
   });
@@ -123,7 +123,7 @@ describe('the operator chart', () => {
   it('watches one namespace with rights in that namespace only', async () => {
     const manifests = await helmTemplate({ chart, values: { watchNamespace: 'team' } });
     const grants = grantsOf(manifests).filter((grant) => grant.includes('pods'));
-    expect(grants).toEqual(['Role team/lorikeet pods get,list,watch']);
+    expect(grants).toEqual(['Role team/lorikeet: get,list,watch pods']);
   });
 
   it('starts the operator with flags that it knows, and values that it accepts', async () => {
@@ -163,19 +163,24 @@ describe('the operator chart', () => {
   });
 });
 
-/** One line per rule: kind, name, resources, names, verbs. */
+interface Rule {
+  apiGroups: string[];
+  resources: string[];
+  resourceNames?: string[];
+  verbs: string[];
+}
+
+/** One line per rule: kind, name, resources with their groups, names, verbs. */
 function grantsOf(manifests: Manifest[]): string[] {
-  return manifests
-    .filter(({ kind }) => kind === 'Role' || kind === 'ClusterRole')
-    .flatMap(({ kind, metadata, rules }) =>
-      (rules as { resources: string[]; resourceNames?: string[]; verbs: string[] }[]).map(
-        ({ resources, resourceNames, verbs }) => {
-          const where = kind === 'Role' ? `${metadata.namespace}/${metadata.name}` : metadata.name;
-          const names = resourceNames ? ` [${resourceNames.join(',')}]` : '';
-          return `${kind} ${where} ${resources.join(',')}${names} ${verbs.join(',')}`;
-        },
-      ),
-    );
+  const roles = manifests.filter(({ kind }) => kind === 'Role' || kind === 'ClusterRole');
+  return roles.flatMap(({ kind, metadata, rules }) =>
+    (rules as Rule[]).map(({ apiGroups, resources, resourceNames = [], verbs }) => {
+      const where = kind === 'Role' ? `${metadata.namespace}/${metadata.name}` : metadata.name;
+      const what = resources.map((resource) => [resource, ...apiGroups.filter(Boolean)].join('.'));
+      const names = resourceNames.length > 0 ? ` [${resourceNames.join(',')}]` : '';
+      return `${kind} ${where}: ${verbs.join(',')} ${what.join(',')}${names}`;
+    }),
+  );
 }
 
 describe('the server chart', () => {
@@ -218,7 +223,7 @@ describe('the server chart', () => {
   it('lets the operator read exactly the Secrets that are named', async () => {
     const manifests = await helmTemplate({ chart, values: { ...values, sourceSecrets: ['s3', 'admin'] } });
     expect(grantsOf(manifests)).toEqual([
-      'Role test/lorikeet-lorikeet-server-secrets secrets [admin,s3] get',
+      'Role test/lorikeet-lorikeet-server-secrets: get secrets [admin,s3]',
     ]);
   });
 
