@@ -1,5 +1,5 @@
 import type { Fence } from '../../server/contract/adapter-api.ts';
-import { LorikeetError } from '../../server/contract/errors.ts';
+import { type ErrorCode, LorikeetError } from '../../server/contract/errors.ts';
 import { type RevisionRecord, shortDigest } from '../api/lora-adapter.ts';
 import { quantityBytes } from '../api/quantity.ts';
 import { keyOf } from '../kube/resource.ts';
@@ -14,7 +14,10 @@ import { requireMayFollow } from './preconditions.ts';
 import { requirePushable } from './pushable.ts';
 import { recoverRecord } from './recover.ts';
 import { activateOn } from './stages/activate.ts';
-import type { Swap, SwapResult } from './swap.ts';
+import { type Swap, type SwapResult, tenths } from './swap.ts';
+
+/** How a push calls a pod that gave no answer while others did. */
+const HUNG: ReadonlySet<ErrorCode> = new Set(['pod_failed', 'timeout']);
 
 /** Revisions that trainers push become desired here, under the same mutex that reconciling activates under. */
 export class RevisionPublisher implements Publisher {
@@ -27,7 +30,9 @@ export class RevisionPublisher implements Publisher {
   context(namespace: string, name: string): PushContext {
     const draft = this.#draft(namespace, name);
     const { placement, record, servedName, adapter } = draft;
-    const pods = placement.desired.filter((pod) => pod.reachable && pod.state !== null);
+    const pods = placement.desired.filter(
+      (pod) => pod.reachable && pod.state !== null && pod.client.responsive,
+    );
     if (placement.fit === null || pods.length === 0) {
       throw new LorikeetError('no_pods', `No pod of pool ${draft.poolKey} answers`, {
         expected: placement.desired.map((pod) => pod.name),
@@ -64,6 +69,8 @@ export class RevisionPublisher implements Publisher {
         adoptPushed(draft, this.#deps, publication);
       }
       draft.record.config = publication.config;
+      for (const { pod, error } of publication.staged)
+        if (error && HUNG.has(error.code)) pod.client.breaker.suspect();
       const pods = publication.staged.flatMap(({ ok, pod }) => (ok ? [pod] : []));
       const waiting = pods.filter((pod) => observe(pod, draft.servedName, publication.digest) !== 'current');
       return await this.#finish(draft, publication, { noop, waiting });
@@ -81,7 +88,7 @@ export class RevisionPublisher implements Publisher {
     }
     const swap = waiting.length === 0 ? null : await this.#activate(draft, waiting);
     this.#deps.requeue(draft.key);
-    if (swap !== null && swap.durationMs === null) throw activationFailed(swap.results);
+    if (swap !== null && swap.timing === null) throw activationFailed(swap.results);
     return resultOf(draft, publication, { noop, swap });
   }
 
@@ -163,22 +170,32 @@ function resultOf(
   const pods = staged.map((outcome): PublishResult['pods'][number] => {
     const { pod, ok, error, ms } = outcome;
     if (!ok)
-      return { name: pod.name, state: 'failed', ms, ...(error ? { error: error.toJSON().error } : {}) };
+      return {
+        name: pod.name,
+        state: 'failed',
+        ms: tenths(ms),
+        ...(error ? { error: error.toJSON().error } : {}),
+      };
     const result = swapped.get(pod);
     if (result?.error) {
-      return { name: pod.name, state: 'failed', ms: ms + result.ms, error: String(result.error) };
+      return { name: pod.name, state: 'failed', ms: tenths(ms + result.ms), error: String(result.error) };
     }
     const isActive = result !== undefined || observe(pod, draft.servedName, digest) === 'current';
-    return { name: pod.name, state: isActive ? 'active' : 'staged', ms: ms + (result?.ms ?? 0) };
+    return { name: pod.name, state: isActive ? 'active' : 'staged', ms: tenths(ms + (result?.ms ?? 0)) };
   });
-  const isSwap = swap !== null && swap.durationMs !== null && swap.skewMs !== null;
+  const asked = new Set(staged.map(({ pod }) => pod));
+  const left = draft.placement.desired.filter((pod) => !asked.has(pod));
+  const unasked = left.map((pod): PublishResult['pods'][number] => {
+    const error = { code: 'pod_failed', message: pod.error ?? 'The pod does not answer' };
+    return { name: pod.name, state: 'failed', ms: 0, error };
+  });
   return {
     revision: digest,
     step: draft.record.desired?.step ?? null,
     bytes,
     noop,
-    pods,
-    swap: isSwap ? { durationMs: swap.durationMs as number, skewMs: swap.skewMs as number } : null,
+    pods: [...pods, ...unasked],
+    swap: swap?.timing ?? null,
   };
 }
 

@@ -21,20 +21,21 @@ export function loadedVerdict(rows: readonly Row[]): Verdict {
     const message = `${first.pod.name}${others}: ${first.attempt?.code}: ${first.attempt?.message}`;
     return { status: 'False', reason, message };
   }
-  const silent = rows.filter((row) => row.observed === 'unreachable');
+  const silent = rows.filter((row) => row.observed === 'unreachable' && row.pod.error !== null);
   if (silent.length > 0) {
     const names = podNames(silent.map((row) => row.pod.name));
     const message = `${names}: ${silent[0]?.pod.error ?? 'no answer'}`;
     return { status: 'Unknown', reason: 'PodsUnreachable', message };
   }
-  if (rows.some((row) => row.observed === 'absent')) return { status: 'False', reason: 'Loading' };
+  if (rows.some((row) => row.observed === 'absent' || row.observed === 'unreachable'))
+    return { status: 'False', reason: 'Loading' };
   return { status: 'True', reason: 'Loaded' };
 }
 
 /** At most POD_ERRORS_MAX, worst first: refusals, then failures that are tried again, then silence. Pure. */
 export function podErrorsOf(rows: readonly Row[]): PodError[] {
   return rows
-    .filter((row) => row.observed === 'unreachable' || (row.attempt !== null && row.observed !== 'current'))
+    .filter((row) => (row.attempt === null ? row.pod.error !== null : row.observed !== 'current'))
     .toSorted(bySeverity)
     .slice(0, POD_ERRORS_MAX)
     .map(podError);

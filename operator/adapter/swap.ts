@@ -12,10 +12,15 @@ export interface SwapResult {
 
 export interface Swap {
   results: SwapResult[];
-  /** From the first order to the last confirmation; null where no pod confirmed. */
-  durationMs: number | null;
+  /** Null where no pod confirmed. */
+  timing: SwapTiming | null;
+}
+
+export interface SwapTiming {
+  /** From the first order to the last confirmation. */
+  durationMs: number;
   /** From the first confirmation to the last. */
-  skewMs: number | null;
+  skewMs: number;
 }
 
 export interface SwapOrder {
@@ -45,7 +50,13 @@ export async function swap(
       }
     }),
   );
-  if (confirmedMs.length === 0) return { results, durationMs: null, skewMs: null };
+  if (confirmedMs.length === 0) return { results, timing: null };
   const last = Math.max(...confirmedMs);
-  return { results, durationMs: last - startMs, skewMs: last - Math.min(...confirmedMs) };
+  const first = Math.min(...confirmedMs);
+  return { results, timing: { durationMs: tenths(last - startMs), skewMs: tenths(last - first) } };
+}
+
+/** Milliseconds to one decimal: what follows is noise. */
+export function tenths(ms: number): number {
+  return Math.round(ms * 10) / 10;
 }

@@ -2,6 +2,7 @@ import { backoffMs, type Clock } from '../kube/clock.ts';
 
 const FAILURES_MAX = 3;
 const BASE_MS = 500;
+const SUSPECT_MS = 5_000;
 const MAX_MS = 30_000;
 
 /**
@@ -12,6 +13,7 @@ export class Breaker {
   readonly #clock: Clock;
   readonly #random: () => number;
   #failures = 0;
+  #suspicions = 0;
   #openUntil = 0;
 
   constructor(clock: Clock, random: () => number = Math.random) {
@@ -26,13 +28,24 @@ export class Breaker {
 
   succeeded(): void {
     this.#failures = 0;
+    this.#suspicions = 0;
     this.#openUntil = 0;
+  }
+
+  /** Opens at once: the pod hung where others did not, and whoever waited for it waited for nothing. */
+  suspect(): void {
+    this.#suspicions += 1;
+    this.#open({ baseMs: SUSPECT_MS, failures: this.#suspicions });
   }
 
   failed(): void {
     this.#failures += 1;
     if (this.#failures < FAILURES_MAX) return;
-    const options = { baseMs: BASE_MS, maxMs: MAX_MS, random: this.#random };
-    this.#openUntil = this.#clock.monotonicMs() + backoffMs(this.#failures - FAILURES_MAX + 1, options);
+    this.#open({ baseMs: BASE_MS, failures: this.#failures - FAILURES_MAX + 1 });
+  }
+
+  #open({ baseMs, failures }: { baseMs: number; failures: number }): void {
+    const waitMs = backoffMs(failures, { baseMs, maxMs: MAX_MS, random: this.#random });
+    this.#openUntil = Math.max(this.#openUntil, this.#clock.monotonicMs() + waitMs);
   }
 }

@@ -18,13 +18,14 @@ export interface PodCall {
   body?: string | Readable | undefined;
   dispatcher: Dispatcher;
   signal: AbortSignal;
-  /** From the last byte of the request to the first of the reply, and between two reads of the reply. */
+  /** Between two reads of the reply, and from the last byte of the request to its first where nothing else is said. */
   silenceMs: number;
+  firstByteMs?: number;
 }
 
 /** One HTTP exchange. Throws LorikeetError for a refusal in the catalogue's words, PodUnreachable for anything else. */
 export async function exchange(call: PodCall): Promise<Dispatcher.ResponseData> {
-  const { url, method, headers, body, dispatcher, signal, silenceMs } = call;
+  const { url, method, headers, body, dispatcher, signal, silenceMs, firstByteMs = silenceMs } = call;
   let response: Dispatcher.ResponseData;
   try {
     response = await request(url, {
@@ -32,7 +33,7 @@ export async function exchange(call: PodCall): Promise<Dispatcher.ResponseData> 
       headers,
       dispatcher,
       signal,
-      headersTimeout: silenceMs,
+      headersTimeout: firstByteMs,
       bodyTimeout: silenceMs,
       ...(body === undefined ? {} : { body }),
     });

@@ -40,7 +40,7 @@ export const POD_TIMEOUTS: PodTimeouts = {
   stallMs: 10_000,
   silenceMs: 60_000,
   transferMs: 600_000,
-  watchIdleMs: 45_000,
+  watchIdleMs: 25_000,
 };
 
 export interface StageOptions {
@@ -84,6 +84,11 @@ export class PodClient {
     this.#timeouts = options.timeouts ?? POD_TIMEOUTS;
   }
 
+  /** False while calls would be turned away at once, because the last ones got no answer. */
+  get responsive(): boolean {
+    return this.breaker.waitMs === 0;
+  }
+
   state(signal: AbortSignal): Promise<PodState> {
     return this.#short({ method: 'GET', path: '/lora/v1/state', signal }, PodState);
   }
@@ -91,13 +96,10 @@ export class PodClient {
   /** Every change of the pod's state, the present one at once. Not under the breaker: it is what closes it. */
   async *watch(signal: AbortSignal): AsyncGenerator<PodState> {
     const silenceMs = this.#timeouts.watchIdleMs;
+    const firstByteMs = this.#timeouts.shortMs;
     const life = AbortSignal.any([signal, this.#options.life]);
-    const response = await this.#authorized({
-      method: 'GET',
-      path: '/lora/v1/watch',
-      signal: life,
-      silenceMs,
-    });
+    const send = { method: 'GET', path: '/lora/v1/watch', signal: life, silenceMs, firstByteMs } as const;
+    const response = await this.#authorized(send);
     try {
       for await (const data of eventData(response.body)) {
         this.breaker.succeeded();

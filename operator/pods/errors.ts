@@ -6,6 +6,14 @@ export class PodUnreachable extends Error {
   }
 }
 
+/** Of AbortSignal.timeout and of undici. */
+const TIMEOUTS: ReadonlySet<string> = new Set([
+  'TimeoutError',
+  'HeadersTimeoutError',
+  'BodyTimeoutError',
+  'ConnectTimeoutError',
+]);
+
 /** The innermost message of a chain of causes: for a refused connection the outer ones say nothing. */
 export function rootMessage(error: unknown): string {
   let current = error;
@@ -13,7 +21,7 @@ export function rootMessage(error: unknown): string {
     if (!(current instanceof Error) || current.cause === undefined) break;
     current = current.cause;
   }
-  if (current instanceof DOMException && current.name === 'TimeoutError') return 'no answer in time';
   if (!(current instanceof Error)) return String(current);
+  if (TIMEOUTS.has(current.name)) return 'no answer in time';
   return current.message || current.name;
 }

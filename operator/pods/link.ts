@@ -6,6 +6,7 @@ import { rootMessage } from './errors.ts';
 import { changedAdapters, type FleetChange, type Pod } from './pod.ts';
 
 const RETRY = { baseMs: 200, maxMs: 5_000 };
+const WATCH_MS_MIN = 1_000;
 
 type Identity = Pick<Pod, 'key' | 'name' | 'namespace' | 'uid' | 'ip' | 'poolKey' | 'adminUrl'>;
 
@@ -38,7 +39,7 @@ export class PodLink implements Pod {
   readonly terminating = false;
   state: PodState | null = null;
   reachable = false;
-  error: string | null = 'no report yet';
+  error: string | null = null;
   /** When its present process was first seen: bounds how long it waits to be seeded. Monotonic. */
   sinceMs: number;
   readonly #options: LinkOptions;
@@ -65,17 +66,19 @@ export class PodLink implements Pod {
     let failures = 0;
     while (!life.signal.aborted) {
       let reported = false;
+      const startMs = clock.monotonicMs();
       try {
         for await (const state of this.client.watch(life.signal)) {
           reported = true;
-          failures = 0;
+          if (clock.monotonicMs() - startMs > WATCH_MS_MIN) failures = 0;
           this.#accept(state);
         }
       } catch (error) {
         if (life.signal.aborted) return;
-        if (reported) continue;
+        // A watch that has lived was cut, which is no news; one that ends at once is a failure, however it began.
+        if (reported && clock.monotonicMs() - startMs > WATCH_MS_MIN) continue;
         failures += 1;
-        this.#lost(rootMessage(error));
+        if (!reported) this.#lost(rootMessage(error));
         await pause(clock, backoffMs(failures, { ...RETRY, random }), life.signal);
       }
     }

@@ -15,7 +15,7 @@ export interface Pod {
   /** The last that it reported; null until the first report. Trust it only while `reachable`. */
   state: PodState | null;
   reachable: boolean;
-  /** Why it is not reachable. */
+  /** Why it is not reachable; null where it is, or has only just begun to be followed. */
   error: string | null;
   terminating: boolean;
 }

@@ -26,7 +26,7 @@ export function poolVerdict(pool: ServerPool, pods: readonly Pod[], placement: P
   const silent = desired.filter((pod) => !pod.reachable || pod.state === null);
   if (silent.length > 0) {
     const names = podNames(silent.map(({ name }) => name));
-    const message = `${names}: ${silent[0]?.error ?? 'no answer'}`;
+    const message = `${names}: ${silent[0]?.error ?? 'no report yet'}`;
     return { status: 'False', reason: 'PodsNotReady', message };
   }
   const message = `${podsText(desired.length)} with base model ${pool.spec.baseModel.name}`;
@@ -41,7 +41,7 @@ export function poolPodErrors(pool: ServerPool, pods: readonly Pod[], { mismatch
     message: truncateMessage(mismatchText(pool, pod)),
   }));
   const silent = pods
-    .filter((pod) => !pod.reachable)
+    .filter((pod) => pod.error !== null)
     .map((pod) => ({
       name: pod.name,
       reason: 'Unreachable',

@@ -5,6 +5,8 @@ import type { Pod } from '../pods/pod.ts';
 import type { PoolDeps } from './reconcile.ts';
 
 const RETRY_MS = 2_000;
+/** A pod reports it at once; this only bounds how long that is waited for. */
+const REPORT_MS = 1_000;
 
 /** Tells each pod that holds what it should that it does. Returns when to look again at the latest; null: on a change. */
 export async function seedPods(
@@ -33,6 +35,7 @@ async function seedPod(
   const about = { pool: pod.poolKey, pod: pod.name };
   try {
     await pod.client.seeded({ term: leading.term, sequence: 0 }, signal);
+    await deps.fleet.whenState(pod, (state) => state.seeded, REPORT_MS);
     if (missing.length > 0)
       deps.log.warn({ ...about, missing: missing.slice(0, 10) }, 'pod seeded without all adapters');
     else deps.log.info({ ...about, adapters: pod.state?.adapters.length }, 'pod seeded');

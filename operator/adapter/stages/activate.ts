@@ -66,24 +66,19 @@ function noteSwap(
   done: { target: RevisionRecord; outcome: Swap; confirmed: number },
 ): void {
   const { target, outcome, confirmed } = done;
-  const { durationMs, skewMs } = outcome;
-  if (durationMs === null || skewMs === null) return;
-  draft.record.lastSwap = {
-    durationMs: Math.round(durationMs * 10) / 10,
-    skewMs: Math.round(skewMs * 10) / 10,
-    bytes: target.bytes,
-    pods: confirmed,
-  };
+  if (outcome.timing === null) return;
+  const { durationMs, skewMs } = outcome.timing;
+  draft.record.lastSwap = { durationMs, skewMs, bytes: target.bytes, pods: confirmed };
   deps.metrics.phase('activate', durationMs);
   deps.metrics.swap(durationMs, skewMs);
   const { key, adapter } = draft;
-  const swapMs = { durationMs: draft.record.lastSwap.durationMs, skewMs: draft.record.lastSwap.skewMs };
   const step = target.step === null ? {} : { step: target.step };
   deps.log.info(
-    { adapter: key, revision: shortDigest(target.digest), ...step, pods: confirmed, ...swapMs },
+    { adapter: key, revision: shortDigest(target.digest), ...step, pods: confirmed, durationMs, skewMs },
     'activated',
   );
-  const words = `${target.short} on ${podsText(confirmed)} in ${msText(durationMs)}, skew ${msText(skewMs)}`;
+  const skew = confirmed > 1 ? `, skew ${msText(skewMs)}` : '';
+  const words = `${target.short} on ${podsText(confirmed)} in ${msText(durationMs)}${skew}`;
   const nowMs = deps.clock.monotonicMs();
   if (nowMs - draft.record.activatedEventAtMs < EVENT_INTERVAL_MS) return;
   draft.record.activatedEventAtMs = nowMs;

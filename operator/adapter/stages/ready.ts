@@ -9,7 +9,7 @@ import { targetOf } from '../records.ts';
 import { loadedVerdict, podErrorsOf, type Verdict } from '../status.ts';
 import { podsText } from '../words.ts';
 
-const BEFORE_READY = ['SourceResolved', 'Verified', 'Placed', 'Loaded'] as const;
+const BEFORE_READY = ['SourceResolved', 'Placed', 'Verified', 'Loaded'] as const;
 
 /** Writes down what is: only what pods have reported counts. To be called under the adapter's mutex. */
 export function ready(draft: Draft, deps: AdapterDeps): void {

@@ -8,21 +8,27 @@ import { type Draft, NEXT, rowsOf, STOP, type Stage } from '../draft.ts';
 import { revisionIn } from '../plan.ts';
 import { targetOf } from '../records.ts';
 import { podsText } from '../words.ts';
+import { ready } from './ready.ts';
 
 /** A pod reports what it was given at once; this only bounds how long that is waited for. */
 const REPORT_MS = 2_000;
+const PROGRESS_MS = 1_000;
 
 /** Brings the revision into every pod that lacks it, without making it current anywhere. */
 export const stage: Stage = {
   condition: 'Loaded',
   whenSuspended: false,
   async run(draft, deps, signal) {
-    const target = targetOf(draft.record);
-    if (target === null) return STOP;
     forgetGonePods(draft, draft.placement.desired);
-    const pods = rowsOf(draft, deps).flatMap((row) => (row.action === 'stage' ? [row.pod] : []));
+    // Under the mutex: a push that is just being activated has not been reported by all of its pods.
+    const { target, pods } = await deps.mutexes.run(draft.key, async () => ({
+      target: targetOf(draft.record),
+      pods: rowsOf(draft, deps).flatMap((row) => (row.action === 'stage' ? [row.pod] : [])),
+    }));
+    if (target === null) return STOP;
     if (pods.length === 0) return NEXT;
     const startMs = deps.clock.monotonicMs();
+    using _progress = reportIfSlow(draft, deps);
     const bytes = await bytesOf(draft, deps, target.digest, signal);
     draft.record.lost = null;
     const staged = await Promise.all(
@@ -38,6 +44,17 @@ export const stage: Stage = {
     return NEXT;
   },
 };
+
+/** What takes longer than this is worth a word in status before it ends. */
+function reportIfSlow(draft: Draft, deps: AdapterDeps): Disposable {
+  const cancel = deps.clock.after(PROGRESS_MS, () => {
+    void deps.mutexes.run(draft.key, async () => {
+      ready(draft, deps);
+      deps.status.write(draft.adapter, { ...draft.status });
+    });
+  });
+  return { [Symbol.dispose]: cancel };
+}
 
 interface Delivery {
   target: RevisionRecord;
