@@ -7,7 +7,8 @@ import { say } from './run.mjs';
 
 export const ROOT = fileURLToPath(new URL('../../..', import.meta.url)).replace(/\/$/, '');
 
-const LOCK_POLL_MS = 500;
+const LOCK_POLL_MS = 250;
+const REMINDER_MS = 3_000;
 
 /** Outside the tree, so that a clean clone does not build a control plane again. */
 export function cacheDir() {
@@ -50,7 +51,7 @@ export async function withLock(path, work) {
 }
 
 async function takeLock(path) {
-  for (let told = false; ; ) {
+  for (let saidAt = 0; ; ) {
     try {
       writeFileSync(path, String(process.pid), { flag: 'wx' });
       return;
@@ -62,8 +63,10 @@ async function takeLock(path) {
       rmSync(path, { force: true });
       continue;
     }
-    if (!told) say(`waiting for another setup (process ${owner ?? 'unknown'}, lock ${path})`);
-    told = true;
+    if (Date.now() - saidAt >= REMINDER_MS) {
+      say(`waiting for another setup (process ${owner ?? 'unknown'}, lock ${path})`);
+      saidAt = Date.now();
+    }
     await new Promise((resolve) => setTimeout(resolve, LOCK_POLL_MS));
   }
 }

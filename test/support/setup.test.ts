@@ -1,0 +1,141 @@
+import { spawn } from 'node:child_process';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+
+const SETUP = fileURLToPath(new URL('setup.mjs', import.meta.url));
+const ASSETS = ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'kubectl'];
+
+/** Takes its time, and notes each build. */
+const FAKE_GO = `#!/bin/sh
+if [ "$1" = env ]; then echo go1.26.9; exit; fi
+echo "$1" >> "$FAKE_GO_LOG"
+sleep 0.3
+if [ -n "$FAKE_GO_FAILS" ]; then echo 'no space left on device' >&2; exit 1; fi
+for last; do
+  [ "$previous" = -o ] && : > "$last"
+  previous=$last
+done
+name=\${last##*/}
+[ "$1" = install ] && : > "$GOBIN/\${name%@*}"
+exit 0
+`;
+
+interface Outcome {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+let dir: string;
+let env: NodeJS.ProcessEnv;
+
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'lorikeet-setup-'));
+  await mkdir(join(dir, 'bin'));
+  await writeFile(join(dir, 'bin/go'), FAKE_GO);
+  await chmod(join(dir, 'bin/go'), 0o755);
+  env = {
+    ...process.env,
+    PATH: join(dir, 'bin') + delimiter + process.env.PATH,
+    LORIKEET_CACHE: join(dir, 'cache'),
+    FAKE_GO_LOG: join(dir, 'builds'),
+  };
+  delete env.KUBEBUILDER_ASSETS;
+});
+
+afterEach(async () => {
+  await rm(dir, { recursive: true });
+});
+
+function setup(args: string[], more: NodeJS.ProcessEnv = {}): Promise<Outcome> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [SETUP, ...args], { env: { ...env, ...more } });
+    const outcome: Outcome = { code: null, stdout: '', stderr: '' };
+    child.stdout.on('data', (chunk) => {
+      outcome.stdout += chunk;
+    });
+    child.stderr.on('data', (chunk) => {
+      outcome.stderr += chunk;
+    });
+    child.once('error', reject);
+    child.once('close', (code) => resolve({ ...outcome, code }));
+  });
+}
+
+const where = async (more?: NodeJS.ProcessEnv) => JSON.parse((await setup(['where'], more)).stdout);
+const builds = async () => (await readFile(join(dir, 'builds'), 'utf8')).trim().split('\n');
+
+it('builds what is missing once, though two run at once, and says so on stderr only', async () => {
+  const outcomes = await Promise.all([setup(['tools']), setup(['tools'])]);
+  expect(outcomes.map(({ code, stdout }) => ({ code, stdout }))).toEqual([
+    { code: 0, stdout: '' },
+    { code: 0, stdout: '' },
+  ]);
+  expect(outcomes.map(({ stderr }) => stderr).join('')).toMatch(
+    /building the Kubernetes control plane: done/,
+  );
+  expect((await builds()).sort()).toEqual(['build', 'install', 'install']);
+  const found = await where();
+  expect((await readdir(found.assets)).sort()).toEqual([...ASSETS, 'kube-all'].sort());
+  expect(found).toMatchObject({
+    helm: expect.stringMatching(/\/helm$/),
+    versitygw: expect.stringMatching(/\/versitygw$/),
+  });
+  const left = [
+    ...(await readdir(join(dir, 'cache/control-plane'))),
+    ...(await readdir(join(dir, 'cache/tools'))),
+  ];
+  expect(left.filter((name) => /\.(lock|building-)/.test(name))).toEqual([]);
+});
+
+it('says nothing and builds nothing when nothing is missing', async () => {
+  await setup(['tools']);
+  expect(await setup(['tools'])).toEqual({ code: 0, stdout: '', stderr: '' });
+  expect(await builds()).toHaveLength(3);
+});
+
+it('shows why a build failed, leaves no half of it, and tries again the next time', async () => {
+  const failed = await setup(['tools', '--quiet'], { FAKE_GO_FAILS: 'yes' });
+  expect(failed).toMatchObject({
+    code: 1,
+    stdout: '',
+    stderr: expect.stringContaining('no space left on device'),
+  });
+  expect(await readdir(join(dir, 'cache/control-plane'))).toEqual([]);
+  expect(await setup(['tools', '--quiet'])).toEqual({ code: 0, stdout: '', stderr: '' });
+});
+
+it('takes over the lock of a setup that is gone', async () => {
+  await setup(['tools']);
+  const { assets } = await where();
+  await rm(assets, { recursive: true });
+  await writeFile(`${assets}.lock`, '999999999');
+  await mkdir(`${assets}.building-gone`);
+  expect(await setup(['tools', '--quiet'])).toEqual({ code: 0, stdout: '', stderr: '' });
+  expect(await readdir(join(dir, 'cache/control-plane'))).toEqual([assets.split('/').at(-1)]);
+});
+
+it('uses KUBEBUILDER_ASSETS where it is complete', async () => {
+  const own = join(dir, 'own');
+  await mkdir(own);
+  for (const name of ASSETS) await writeFile(join(own, name), '');
+  expect(await where({ KUBEBUILDER_ASSETS: own })).toMatchObject({ assets: own });
+  await rm(join(own, 'etcd'));
+  const incomplete = await setup(['where'], { KUBEBUILDER_ASSETS: own });
+  expect(incomplete.stderr).toContain('lacks etcd');
+  expect(JSON.parse(incomplete.stdout)).toMatchObject({ assets: null });
+});
+
+it.each([[[]], [['everything']], [['server', 'twice']]])(
+  'explains itself when called with %j',
+  async (args) => {
+    expect(await setup(args)).toMatchObject({
+      code: 1,
+      stdout: '',
+      stderr: expect.stringContaining('usage:'),
+    });
+  },
+);
