@@ -5,6 +5,7 @@ import { RevisionPublisher } from './adapter/publisher.ts';
 import { reconcile } from './adapter/reconcile.ts';
 import { assemble } from './assemble.ts';
 import type { OperatorConfig } from './config.ts';
+import { registerGauges } from './gauges.ts';
 import { systemClock } from './kube/clock.ts';
 import { Elector } from './kube/leader.ts';
 import type { Log } from './kube/log.ts';
@@ -17,7 +18,6 @@ import { PUSH_ADDRESS } from './push/forward.ts';
 import { buildPushApp } from './push/server.ts';
 import { secretsOf } from './source/secrets.ts';
 import { Spool } from './source/spool.ts';
-import { registerGauges } from './telemetry/gauges.ts';
 import { buildHealthApp } from './telemetry/health.ts';
 import { OperatorMetrics } from './telemetry/metrics.ts';
 import { openQueues, Watches } from './watches.ts';
@@ -39,7 +39,7 @@ export async function startOperator(
   die: (error: unknown, message: string) => void,
 ): Promise<Operator> {
   const rest = Rest.fromKubeconfig();
-  const metrics = new OperatorMetrics(systemClock);
+  const metrics = new OperatorMetrics(() => systemClock.monotonicMs());
   const spool = new Spool({ dir: config.spoolDir, maxBytes: config.spoolBytes });
   const queues = openQueues(log, (reason) => metrics.failure(reason));
   const watches = new Watches({ rest, log, namespace: config.watchNamespace ?? undefined, queues });

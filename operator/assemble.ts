@@ -1,9 +1,8 @@
 import type { AdapterDeps } from './adapter/deps.ts';
 import { Mutexes } from './adapter/mutex.ts';
-import { poolKeyOf } from './adapter/names.ts';
 import { Objects } from './adapter/objects.ts';
-import { placementOf } from './adapter/placement.ts';
 import { Records } from './adapter/records.ts';
+import { missingFor } from './adapter/seeding.ts';
 import { Tombstones } from './adapter/tombstones.ts';
 import { LORA_ADAPTERS } from './api/lora-adapter.ts';
 import { SERVER_POOLS } from './api/server-pool.ts';
@@ -16,7 +15,8 @@ import { keyOf } from './kube/resource.ts';
 import type { Rest } from './kube/rest.ts';
 import { StatusWriter } from './kube/status-writer.ts';
 import type { Fleet } from './pods/fleet.ts';
-import type { PoolDeps } from './pool/reconcile.ts';
+import { placementOf, poolKeyOf } from './pods/placement.ts';
+import type { PoolDeps } from './pool/deps.ts';
 import { openSources } from './source/index.ts';
 import { secretsOf } from './source/secrets.ts';
 import type { Spool } from './source/spool.ts';
@@ -81,7 +81,23 @@ export function assemble(parts: Parts): {
     random: Math.random,
     log,
   };
-  const poolDeps: PoolDeps = { ...adapterDeps, status: poolStatus, announced: new Map() };
+  const { records, tombstones, objects, leader } = adapterDeps;
+  const poolDeps: PoolDeps = {
+    pools: watches.pools,
+    adapters: watches.adapters,
+    fleet,
+    leader,
+    missingFor: (pod, adapters) => missingFor(pod, adapters, records),
+    isBuried: (poolKey, servedName) => tombstones.has(poolKey, servedName),
+    nextSequence: () => records.nextSequence(),
+    liveAdapters: (namespace, signal) => objects.liveIn(namespace, signal),
+    status: poolStatus,
+    events,
+    metrics,
+    announced: new Map(),
+    clock: systemClock,
+    log,
+  };
   const flush = async () => {
     await Promise.all([adapterStatus.flushAll(), poolStatus.flushAll(), events.flush()]);
   };

@@ -8,10 +8,9 @@ import {
 } from '../api/lora-adapter.ts';
 import type { ServerPool } from '../api/server-pool.ts';
 import { keyOf } from '../kube/resource.ts';
+import { type Placement, placementOf, poolKeyOf } from '../pods/placement.ts';
 import type { AdapterDeps } from './deps.ts';
 import type { Failure } from './failures.ts';
-import { poolKeyOf } from './names.ts';
-import { type Placement, placementOf } from './placement.ts';
 import { plan, type Row } from './plan.ts';
 import { type AdapterRecord, targetOf } from './records.ts';
 

@@ -1,8 +1,5 @@
 import { type LoraAdapter, servedNameOf } from '../api/lora-adapter.ts';
-
-export function poolKeyOf(adapter: LoraAdapter): string {
-  return `${adapter.metadata.namespace}/${adapter.spec.poolRef.name}`;
-}
+import { poolKeyOf } from '../pods/placement.ts';
 
 /** `adapter lorikeet.dev/refresh: <anything new>` makes the operator resolve the source again. */
 export const REFRESH_ANNOTATION = 'lorikeet.dev/refresh';

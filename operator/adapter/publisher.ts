@@ -4,13 +4,13 @@ import { type RevisionRecord, shortDigest } from '../api/lora-adapter.ts';
 import { quantityBytes } from '../api/quantity.ts';
 import { keyOf } from '../kube/resource.ts';
 import type { Pod } from '../pods/pod.ts';
-import type { PodOutcome, Publication, Publisher, PublishResult, PushContext } from '../push/publisher.ts';
 import { type AdapterDeps, fenceOf, NotLeading } from './deps.ts';
 import { adopt, timestamp } from './desired.ts';
 import { type Draft, openDraft } from './draft.ts';
 import { isContentRefusal } from './failures.ts';
 import { observe } from './plan.ts';
 import { requireMayFollow } from './preconditions.ts';
+import type { PodOutcome, Publication, PublishResult, PushContext } from './publication.ts';
 import { requirePushable } from './pushable.ts';
 import { recoverRecord } from './recover.ts';
 import { activateOn } from './stages/activate.ts';
@@ -19,8 +19,8 @@ import { type Swap, type SwapResult, tenths } from './swap.ts';
 /** How a push calls a pod that gave no answer while others did. */
 const HUNG: ReadonlySet<ErrorCode> = new Set(['pod_failed', 'timeout']);
 
-/** Revisions that trainers push become desired here, under the same mutex that reconciling activates under. */
-export class RevisionPublisher implements Publisher {
+/** The publisher of push/: revisions that trainers push become desired here, under the same mutex that reconciling activates under. */
+export class RevisionPublisher {
   readonly #deps: AdapterDeps;
 
   constructor(deps: AdapterDeps) {

@@ -1,13 +1,9 @@
 import { type LoraAdapter, servedNameOf } from '../api/lora-adapter.ts';
 import { keyOf } from '../kube/resource.ts';
+import { poolKeyOf } from '../pods/placement.ts';
 import type { Pod } from '../pods/pod.ts';
-import type { AdapterDeps } from './deps.ts';
-import { poolKeyOf } from './names.ts';
 import { adapterIn, relevantAttempt } from './plan.ts';
-import { targetOf } from './records.ts';
-
-/** After this long a pod is let go as it is: what is missing then is missing elsewhere too, and idle pods serve nobody. */
-export const SEED_MS_MAX = 300_000;
+import { type Records, targetOf } from './records.ts';
 
 /**
  * Names of the adapters that a new or restarted pod still has to wait for. It waits for what it can get, never for what
@@ -23,19 +19,15 @@ export const SEED_MS_MAX = 300_000;
  *   was refused by the pod, or did not fit into it               | no
  *   anything else                                                | yes
  */
-export function missingFor(
-  pod: Pod,
-  adapters: readonly LoraAdapter[],
-  deps: Pick<AdapterDeps, 'records'>,
-): string[] {
+export function missingFor(pod: Pod, adapters: readonly LoraAdapter[], records: Records): string[] {
   return adapters
-    .filter((adapter) => poolKeyOf(adapter) === pod.poolKey && isAwaited(pod, adapter, deps))
+    .filter((adapter) => poolKeyOf(adapter) === pod.poolKey && isAwaited(pod, adapter, records))
     .map(servedNameOf);
 }
 
-function isAwaited(pod: Pod, adapter: LoraAdapter, deps: Pick<AdapterDeps, 'records'>): boolean {
+function isAwaited(pod: Pod, adapter: LoraAdapter, records: Records): boolean {
   if (adapter.metadata.deletionTimestamp !== undefined || adapter.spec.suspend) return false;
-  const record = deps.records.get(keyOf(adapter));
+  const record = records.get(keyOf(adapter));
   if (record === undefined || record.uid !== adapter.metadata.uid || !record.decided) return true;
   const digest = targetOf(record)?.digest ?? null;
   if (digest === null || digest === record.lost) return false;

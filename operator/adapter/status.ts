@@ -1,9 +1,9 @@
 import type { Condition, Reason } from '../api/conditions.ts';
 import { truncateMessage } from '../api/conditions.ts';
 import { POD_ERRORS_MAX, type PodError } from '../api/lora-adapter.ts';
+import { podNames } from '../pods/words.ts';
 import { timestamp } from './desired.ts';
 import type { Row } from './plan.ts';
-import { podNames } from './words.ts';
 
 export interface Verdict {
   status: Condition['status'];

@@ -1,10 +1,10 @@
-import type { Placement } from '../adapter/placement.ts';
-import { podNames, podsText } from '../adapter/words.ts';
 import type { Condition, Reason } from '../api/conditions.ts';
 import { truncateMessage } from '../api/conditions.ts';
 import { POD_ERRORS_MAX, type PodError } from '../api/lora-adapter.ts';
 import type { ServerPool } from '../api/server-pool.ts';
+import type { Placement } from '../pods/placement.ts';
 import type { Pod } from '../pods/pod.ts';
+import { podNames, podsText } from '../pods/words.ts';
 
 export interface Verdict {
   status: Condition['status'];

@@ -1,25 +1,17 @@
-import type { AdapterDeps } from '../adapter/deps.ts';
-import { poolKeyOf } from '../adapter/names.ts';
-import { type Placement, placementOf } from '../adapter/placement.ts';
 import type { Condition } from '../api/conditions.ts';
 import { setCondition } from '../api/conditions.ts';
 import type { LoraAdapter } from '../api/lora-adapter.ts';
 import { podsSummary } from '../api/lora-adapter.ts';
 import type { ServerPool, ServerPoolStatus } from '../api/server-pool.ts';
 import type { Outcome } from '../kube/queue.ts';
-import type { StatusWriter } from '../kube/status-writer.ts';
+import { type Placement, placementOf, poolKeyOf } from '../pods/placement.ts';
 import type { Pod } from '../pods/pod.ts';
+import type { PoolDeps } from './deps.ts';
 import { capacityVerdict, poolPodErrors, poolVerdict, usageOf, type Verdict } from './describe.ts';
 import { seedPods } from './seed.ts';
 import { cleanPods, type Unowned } from './unowned.ts';
 
 const CLEAN_RETRY_MS = 10_000;
-
-export interface PoolDeps extends Omit<AdapterDeps, 'status'> {
-  status: Pick<StatusWriter, 'write'>;
-  /** What people have been told of each pool, by uid. */
-  announced: Map<string, string>;
-}
 
 /** What a pool's pods are, together; and what they hold that no object asks for. */
 export async function reconcilePool(deps: PoolDeps, key: string, signal: AbortSignal): Promise<Outcome> {

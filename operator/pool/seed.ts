@@ -1,10 +1,11 @@
-import { missingFor, SEED_MS_MAX } from '../adapter/seeding.ts';
 import type { LoraAdapter } from '../api/lora-adapter.ts';
 import { rootMessage } from '../pods/errors.ts';
 import type { Pod } from '../pods/pod.ts';
-import type { PoolDeps } from './reconcile.ts';
+import type { PoolDeps } from './deps.ts';
 
 const RETRY_MS = 2_000;
+/** After this long a pod is let go as it is: what is missing then is missing elsewhere too, and idle pods serve nobody. */
+const SEED_MS_MAX = 300_000;
 /** A pod reports it at once; this only bounds how long that is waited for. */
 const REPORT_MS = 1_000;
 
@@ -27,7 +28,7 @@ async function seedPod(
   adapters: readonly LoraAdapter[],
   signal: AbortSignal,
 ): Promise<number | null> {
-  const missing = missingFor(pod, adapters, deps);
+  const missing = deps.missingFor(pod, adapters);
   const leftMs = SEED_MS_MAX - deps.fleet.followedMs(pod);
   if (missing.length > 0 && leftMs > 0) return leftMs;
   const { leading } = deps.leader;

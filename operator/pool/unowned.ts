@@ -1,12 +1,12 @@
 import type { AdapterState } from '../../server/contract/adapter-api.ts';
-import { poolKeyOf } from '../adapter/names.ts';
-import { podNames } from '../adapter/words.ts';
 import { type LoraAdapter, servedNameOf } from '../api/lora-adapter.ts';
 import { type ServerPool, UNMANAGED_MAX } from '../api/server-pool.ts';
 import { keyOf } from '../kube/resource.ts';
 import { rootMessage } from '../pods/errors.ts';
+import { poolKeyOf } from '../pods/placement.ts';
 import type { Pod } from '../pods/pod.ts';
-import type { PoolDeps } from './reconcile.ts';
+import { podNames } from '../pods/words.ts';
+import type { PoolDeps } from './deps.ts';
 
 export interface Unowned {
   pod: Pod;
@@ -47,7 +47,7 @@ export async function cleanPods(
 ): Promise<{ left: Unowned[]; failed: boolean }> {
   const { pool } = contents;
   const poolKey = keyOf(pool);
-  const found = unownedIn(contents, (name) => deps.tombstones.has(poolKey, name));
+  const found = unownedIn(contents, (name) => deps.isBuried(poolKey, name));
   const prunes = pool.spec.unmanaged === 'Prune';
   const doomed = found.filter(({ isOrphan }) => isOrphan || prunes);
   const stays = found.filter((item) => !doomed.includes(item));
@@ -55,7 +55,7 @@ export async function cleanPods(
   const left = stays.slice(0, UNMANAGED_MAX);
   if (doomed.length === 0) return { left, failed: false };
   // A cache may be behind; what is destroyed is looked up first.
-  const live = await deps.objects.liveIn(pool.metadata.namespace ?? '', signal);
+  const live = await deps.liveAdapters(pool.metadata.namespace ?? '', signal);
   const owners = new Set(live.filter((adapter) => poolKeyOf(adapter) === poolKey).map(servedNameOf));
   const removed = await Promise.all(
     doomed.filter(({ name }) => !owners.has(name)).map((item) => removeUnowned(deps, pool, item, signal)),
@@ -74,7 +74,7 @@ async function removeUnowned(
   if (leading === null) return false;
   const about = { pool: keyOf(pool), pod: pod.name, name };
   try {
-    const fence = { term: leading.term, sequence: deps.records.nextSequence() };
+    const fence = { term: leading.term, sequence: deps.nextSequence() };
     await pod.client.remove(name, null, fence, signal);
     deps.metrics.removed(isOrphan ? 'orphaned' : 'pruned');
     await deps.fleet.whenState(

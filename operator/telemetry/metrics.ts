@@ -1,14 +1,11 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import type { AdapterMetrics } from '../adapter/deps.ts';
-import type { Clock } from '../kube/clock.ts';
-import type { PushMetrics } from '../push/server.ts';
 import { Thrash } from './thrash.ts';
 
 const PHASE_SECONDS = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
 const SWAP_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 
-/** What is counted as it happens. What is as it is at the time of a scrape comes from gauges.ts. */
-export class OperatorMetrics implements AdapterMetrics, PushMetrics {
+/** What is counted as it happens; what is read off the caches at a scrape is in operator/gauges.ts. */
+export class OperatorMetrics {
   readonly registry = new Registry();
   readonly #phases: Histogram<'phase'>;
   readonly #swapDuration: Histogram;
@@ -23,10 +20,10 @@ export class OperatorMetrics implements AdapterMetrics, PushMetrics {
   readonly #pushBytesInFlight: Gauge;
   readonly #loads: Thrash;
 
-  constructor(clock: Clock) {
+  constructor(monotonicMs: () => number) {
     const registers = [this.registry];
     const named = (name: string, help: string) => ({ name: `lora_operator_${name}`, help, registers });
-    this.#loads = new Thrash(clock);
+    this.#loads = new Thrash(monotonicMs);
     this.#phases = new Histogram({
       ...named('phase_duration_seconds', 'How long one phase of bringing a revision into pods took'),
       labelNames: ['phase'],

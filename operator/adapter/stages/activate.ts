@@ -1,12 +1,12 @@
 import { type RevisionRecord, shortDigest } from '../../api/lora-adapter.ts';
 import type { Pod } from '../../pods/pod.ts';
+import { msText, podsText } from '../../pods/words.ts';
 import { noteFailure, noteSuccess } from '../attempts.ts';
 import { type AdapterDeps, fenceOf } from '../deps.ts';
 import { type Draft, NEXT, rowsOf, STOP, type Stage } from '../draft.ts';
 import { adapterIn } from '../plan.ts';
 import { targetOf } from '../records.ts';
 import { type Swap, swap } from '../swap.ts';
-import { msText, podsText } from '../words.ts';
 
 /** A pod reports a swap at once; this only bounds how long the word of the watch is waited for. */
 const REPORT_MS = 500;

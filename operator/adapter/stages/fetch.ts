@@ -1,11 +1,11 @@
 import { type RevisionRecord, shortDigest } from '../../api/lora-adapter.ts';
+import { bytesText } from '../../pods/words.ts';
 import { sourceOf } from '../../source/index.ts';
 import type { Fetched, Resolved } from '../../source/types.ts';
 import type { AdapterDeps } from '../deps.ts';
 import { adopt, intentOf, refreshOf, timestamp } from '../desired.ts';
 import { type Draft, mark, NEXT, STOP, type Stage } from '../draft.ts';
 import { targetOf } from '../records.ts';
-import { bytesText } from '../words.ts';
 import { noteSourceFailure } from './resolve.ts';
 
 /** Brings what the source names into the spool, checked against the base model and spec.verify before a pod sees it. */

@@ -1,5 +1,6 @@
 import type { Condition } from '../../api/conditions.ts';
 import { podsSummary } from '../../api/lora-adapter.ts';
+import { podsText } from '../../pods/words.ts';
 import type { AdapterDeps } from '../deps.ts';
 import { intentOf } from '../desired.ts';
 import { conditionOf, type Draft, lookAgain, mark, rowsOf } from '../draft.ts';
@@ -7,7 +8,6 @@ import { failureOf } from '../failures.ts';
 import { adapterIn, observe, type Row, revisionIn } from '../plan.ts';
 import { targetOf } from '../records.ts';
 import { loadedVerdict, podErrorsOf, type Verdict } from '../status.ts';
-import { podsText } from '../words.ts';
 
 const BEFORE_READY = ['SourceResolved', 'Placed', 'Verified', 'Loaded'] as const;
 

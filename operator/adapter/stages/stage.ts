@@ -1,5 +1,6 @@
 import type { RevisionRecord } from '../../api/lora-adapter.ts';
 import type { Pod } from '../../pods/pod.ts';
+import { podsText } from '../../pods/words.ts';
 import type { SpooledRevision } from '../../source/spool.ts';
 import { forgetGonePods, noteFailure, noteSuccess } from '../attempts.ts';
 import { bytesOf } from '../bytes.ts';
@@ -7,7 +8,6 @@ import { type AdapterDeps, fenceOf } from '../deps.ts';
 import { type Draft, NEXT, rowsOf, STOP, type Stage } from '../draft.ts';
 import { revisionIn } from '../plan.ts';
 import { targetOf } from '../records.ts';
-import { podsText } from '../words.ts';
 import { ready } from './ready.ts';
 
 /** A pod reports what it was given at once; this only bounds how long that is waited for. */

@@ -1,0 +1,31 @@
+import type { LoraAdapter } from '../api/lora-adapter.ts';
+import type { ServerPool } from '../api/server-pool.ts';
+import type { Clock } from '../kube/clock.ts';
+import type { EventRecorder } from '../kube/events.ts';
+import type { Elector } from '../kube/leader.ts';
+import type { Log } from '../kube/log.ts';
+import type { StatusWriter } from '../kube/status-writer.ts';
+import type { Fleet } from '../pods/fleet.ts';
+import type { Pod } from '../pods/pod.ts';
+
+/** Everything that looking after a pool acts through. What it needs to know of adapters it asks for here. */
+export interface PoolDeps {
+  pools: { get(key: string): ServerPool | undefined };
+  adapters: { list(): LoraAdapter[] };
+  fleet: Pick<Fleet, 'podsOf' | 'followedMs' | 'whenState'>;
+  leader: Pick<Elector, 'leading'>;
+  /** Served names that a new pod still has to wait for. */
+  missingFor: (pod: Pod, adapters: readonly LoraAdapter[]) => string[];
+  /** Whether an adapter of this name was deleted while pods of the pool were silent. */
+  isBuried: (poolKey: string, servedName: string) => boolean;
+  nextSequence: () => number;
+  /** All adapters of a namespace as the API server has them now. */
+  liveAdapters: (namespace: string, signal: AbortSignal) => Promise<LoraAdapter[]>;
+  status: Pick<StatusWriter, 'write'>;
+  events: Pick<EventRecorder, 'event'>;
+  metrics: { removed(reason: 'orphaned' | 'pruned'): void };
+  /** What people have been told of each pool. */
+  announced: Map<string, string>;
+  clock: Clock;
+  log: Log;
+}
