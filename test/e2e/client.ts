@@ -66,6 +66,7 @@ const Chunk = z.object({
 export interface Stream {
   /** Settles with the first token. */
   started: Promise<void>;
+  readonly ended: boolean;
   /** Settles at the end. */
   done: Promise<{ text: string; revision: string | null; header: string | null }>;
 }
@@ -98,9 +99,18 @@ export function stream(ip: string, model: string, question: string, more: object
     }
     return { text, revision, header: response.headers.get('x-lora-revision') };
   };
-  const done = run();
+  let ended = false;
+  const done = run().finally(() => {
+    ended = true;
+  });
   done.catch((error: unknown) => started.reject(error));
-  return { started: started.promise, done };
+  return {
+    started: started.promise,
+    done,
+    get ended() {
+      return ended;
+    },
+  };
 }
 
 export interface AdapterFiles {

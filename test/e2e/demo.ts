@@ -5,9 +5,10 @@ import { stringify } from 'yaml';
 import { runCommand } from '../cluster/command.ts';
 import { eventually } from '../cluster/eventually.ts';
 import { brokenAdapters } from '../support/broken-adapters.ts';
-import { type AdapterFiles, ask, fixtureAdapter, PUSH_PORT, pushUrl, servingUrl, stream } from './client.ts';
+import { ask, fixtureAdapter, PUSH_PORT, pushUrl, servingUrl, stream } from './client.ts';
 import { BUCKET, pushedAdapter, storedAdapter } from './manifests.ts';
 import { Narrator } from './narrator.ts';
+import type { SeenPod } from './objects.ts';
 import { NAMESPACE, PARROT, World } from './world.ts';
 
 const QUESTION = 'List the name of all songs from Lima.';
@@ -84,15 +85,19 @@ class Demo {
     await this.#tell.timed('"live" is waiting for its first push', () =>
       this.world.untilAdapter('live', 'observed', (adapter) => adapter.conditions.Ready !== undefined),
     );
-    await this.#curl('pirate', token, 1);
+    await this.#curl(await this.#push('pirate', token, 1));
     await this.#askEverywhere('live');
 
     const [pod] = await this.world.servers();
     if (!pod) throw new Error('no server pod');
-    const long = stream(pod.ip, 'live', QUESTION, { ignore_eos: true, max_tokens: 1_500 });
+    const before = await ask(pod.ip, 'live', QUESTION);
+    const second = await this.#push('json', token, 2);
+    const long = stream(pod.ip, 'live', QUESTION, { ignore_eos: true, max_tokens: 2_000 });
     await long.started;
-    this.#tell.say('a stream of 1,500 tokens has begun');
-    await this.#curl('json', token, 2);
+    this.#tell.say('a stream of 2,000 tokens has begun');
+    await this.#curl(second);
+    if (long.ended) throw new Error('the stream ended before the swap');
+    this.#tell.say('it still runs');
     await this.#askEverywhere('live');
     const { text, revision } = await this.#tell.timed('the stream ended', () => long.done);
     const after = await ask(pod.ip, 'live', QUESTION);
@@ -100,19 +105,20 @@ class Demo {
     this.#tell.say(
       `it was made by ${short(revision)} from end to end; new requests get ${short(after.revision)}`,
     );
-    if (revision === after.revision) throw new Error('the stream ran on the new revision');
+    if (revision !== before.revision) throw new Error('the stream did not finish on its old revision');
   }
 
   async #replacePod(): Promise<void> {
     this.#tell.chapter('A pod is killed; its replacement has every adapter before it is Ready');
-    const [victim] = await this.world.servers();
+    const before = await this.world.servers();
+    const [victim] = before;
     if (!victim) throw new Error('no server pod');
     await this.world.node.removePodAbruptly(NAMESPACE, victim.name);
     this.#tell.say(`${victim.name} is gone`);
     const replacement = await this.#tell.timed('its replacement is Ready', () =>
       eventually('the replacement is ready', { timeoutMs: 60_000, everyMs: 50 }, async () => {
-        const pods = (await this.world.servers()).filter(({ ready, terminating }) => ready && !terminating);
-        return pods.length === 2 ? pods.find(({ uid }) => uid !== victim.uid) : undefined;
+        const isNew = (pod: SeenPod) => before.every(({ uid }) => uid !== pod.uid);
+        return (await this.world.servers()).find((pod) => pod.ready && isNew(pod));
       }),
     );
     for (const model of ['sql', 'live']) {
@@ -162,19 +168,28 @@ class Demo {
     }
   }
 
-  /** `curl -T`, as a trainer's shell script would do it. */
-  async #curl(adapter: string, token: string, step: number): Promise<void> {
+  /** The arguments of `curl -T`, as a trainer's shell script would have them. */
+  async #push(adapter: string, token: string, step: number): Promise<{ args: string[]; shown: string }> {
     const [operator] = await this.world.operators();
     if (!operator) throw new Error('no operator pod');
     const url = pushUrl(operator.ip, NAMESPACE, 'live');
-    const { config }: AdapterFiles = await fixtureAdapter(adapter);
+    const { config } = await fixtureAdapter(adapter);
     const tensors = join(PARROT, 'adapters', adapter, 'adapter_model.safetensors');
     const tokenFile = await this.#file('token-header', `Authorization: Bearer ${token}`);
     const headers = ['-H', `@${tokenFile}`, '-H', `X-Lora-Config: ${config.toString('base64url')}`];
-    const args = ['-sS', '--fail-with-body', '-T', tensors, ...headers, '-H', `X-Lora-Step: ${step}`, url];
-    const reply = await runCommand('curl', args);
-    const shown = `curl -T ${adapter}/adapter_model.safetensors -H "Authorization: Bearer $TOKEN" -H "X-Lora-Config: $(base64url adapter_config.json)" -H "X-Lora-Step: ${step}" ${url}`;
-    this.#tell.command(shown, reply);
+    const shown = [
+      `curl -T ${adapter}/adapter_model.safetensors -H "Authorization: Bearer $TOKEN" \\`,
+      `     -H "X-Lora-Config: $(basenc --base64url -w0 ${adapter}/adapter_config.json)" -H "X-Lora-Step: ${step}" \\`,
+      `     ${url}`,
+    ];
+    return {
+      args: ['-sS', '--fail-with-body', '-T', tensors, ...headers, '-H', `X-Lora-Step: ${step}`, url],
+      shown: shown.join('\n'),
+    };
+  }
+
+  async #curl({ args, shown }: { args: string[]; shown: string }): Promise<void> {
+    this.#tell.command(shown, await runCommand('curl', args));
   }
 
   async #file(name: string, text: string): Promise<string> {

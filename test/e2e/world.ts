@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { join, resolve } from 'node:path';
 import { type ControlPlane, startControlPlane } from '../cluster/control-plane.ts';
 import { eventually } from '../cluster/eventually.ts';
@@ -83,7 +84,7 @@ export class World {
     await this.apply({
       ...secret,
       metadata: { name: 'parrot-admin', namespace: NAMESPACE },
-      stringData: { token: 'an admin token that only the pool and the operator know' },
+      stringData: { token: randomBytes(32).toString('hex') },
     });
     await this.apply({
       ...secret,
