@@ -3,7 +3,7 @@ import type { BoundAdapter } from '../contract/bind.ts';
 import { LorikeetError } from '../contract/errors.ts';
 
 /** One revision's bytes, as they came, and what they mean. */
-export interface Held {
+export interface Incoming {
   digest: string;
   config: AdapterConfig;
   /** The whole safetensors file. */
@@ -11,6 +11,13 @@ export interface Held {
   bound: BoundAdapter;
   /** True where `body` itself carries the config. */
   configInBody: boolean;
+}
+
+/** A revision that the engine has found good. */
+export interface Held extends Incoming {
+  pages: number;
+  /** It changes nothing, and that was meant. */
+  zeroEffect: boolean;
 }
 
 /** Whether a revision may leave the tier, and what goes with it. */

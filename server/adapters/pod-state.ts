@@ -43,6 +43,18 @@ export function describePod(facts: PodFacts): PodState {
   };
 }
 
+/** Adapter names by the tier of their current revision. */
+export function residencyOf({ adapters, limits }: PodState): {
+  slots: number;
+  resident: string[];
+  host: string[];
+} {
+  const tierOf = ({ current, revisions }: AdapterState) =>
+    revisions.find(({ digest }) => digest === current)?.tier;
+  const named = (tier: string) => adapters.filter((item) => tierOf(item) === tier).map(({ name }) => name);
+  return { slots: limits.slots, resident: named('slot'), host: named('host') };
+}
+
 function describeAdapter(adapter: Adapter, slots: Slots): AdapterState {
   const { name, current, fence, revisions } = adapter;
   const states = [...revisions.values()].map((revision) => describeRevision(revision, current, slots));

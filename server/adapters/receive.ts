@@ -9,7 +9,7 @@ import {
   requireExactLength,
   type SafetensorsHeader,
 } from '../contract/safetensors.ts';
-import type { Held, HostTier, Reservation } from './host-tier.ts';
+import type { HostTier, Incoming, Reservation } from './host-tier.ts';
 
 export interface ReceiveOptions {
   tier: HostTier;
@@ -22,7 +22,7 @@ export interface ReceiveOptions {
 
 /** A whole adapter that fits the base model, in memory that the host tier has reserved. */
 export interface Received {
-  held: Held;
+  incoming: Incoming;
   tensorsSha256: Buffer;
   reservation: Reservation;
   receiveMs: number;
@@ -83,7 +83,7 @@ export class Receiver {
     const tensorsSha256 = this.#hash.digest();
     const digest = revisionDigest(config.raw, tensorsSha256.toString('hex'));
     return {
-      held: { digest, config, body: this.#target, bound, configInBody: configHeader === undefined },
+      incoming: { digest, config, body: this.#target, bound, configInBody: configHeader === undefined },
       tensorsSha256,
       reservation,
       receiveMs: performance.now() - this.#startedMs - this.#checkMs,

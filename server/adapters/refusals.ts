@@ -1,7 +1,7 @@
 import { LorikeetError } from '../contract/errors.ts';
 import { brief, quoted } from '../contract/strict-json.ts';
 
-export function zeroEffect(): LorikeetError {
+export function noEffect(): LorikeetError {
   return new LorikeetError(
     'zero_effect',
     'Every lora_B is zero or scaled by zero, so this adapter changes nothing. Where that is meant, as in step 0 of a training, send header "x-lora-allow: zero_effect"',

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
 import type { Engine, StageReport as EngineReport } from '../../native/types.ts';
 import type { ActivateReply, Fence, PodState, RemoveReply, StageReply } from '../contract/adapter-api.ts';
+import type { LorikeetError } from '../contract/errors.ts';
 import {
   type Adapter,
   Adapters,
@@ -12,10 +13,10 @@ import {
 } from './adapters.ts';
 import { engineCode, stageRefusal } from './engine-errors.ts';
 import { isOlder, requireLater, requireNotOlder, staleFence } from './fences.ts';
-import { type Held, HostTier } from './host-tier.ts';
-import { type BaseModel, describePod, type PodLimits } from './pod-state.ts';
+import { type Held, HostTier, type Incoming } from './host-tier.ts';
+import { type BaseModel, describePod, type PodLimits, residencyOf } from './pod-state.ts';
 import type { Received } from './receive.ts';
-import { adapterNotFound, baseModelName, revisionNotFound, zeroEffect } from './refusals.ts';
+import { adapterNotFound, baseModelName, noEffect, revisionNotFound } from './refusals.ts';
 import { hasNoEffect, newRevision, stageReply } from './replies.ts';
 import { Serial } from './serial.ts';
 
@@ -119,11 +120,7 @@ export class Registry {
 
   /** Adapter names by where their current revision is. */
   residency(): { slots: number; resident: string[]; host: string[] } {
-    const { adapters, limits } = this.state();
-    const tierOf = ({ current, revisions }: PodState['adapters'][number]) =>
-      revisions.find(({ digest }) => digest === current)?.tier;
-    const named = (tier: string) => adapters.filter((item) => tierOf(item) === tier).map(({ name }) => name);
-    return { slots: limits.slots, resident: named('slot'), host: named('host') };
+    return residencyOf(this.state());
   }
 
   /** Brings the current (null) or the named revision from the host tier into a slot. */
@@ -169,10 +166,9 @@ export class Registry {
       this.#digests.run(digest, async () => {
         const held = this.tier.get(digest);
         if (held === undefined) return null;
-        const report = await this.#toSlot(held);
-        const revision = this.#adapters.add(name, newRevision(held, step));
+        const reply = await this.#addKnown(name, held, step);
         this.#changed();
-        return stageReply(name, held, { revision, report, existed: true });
+        return reply;
       }),
     );
   }
@@ -194,8 +190,10 @@ export class Registry {
     const { name, received, step } = request;
     try {
       return await this.#names.run(name, async () => {
-        requireNewerStep(this.#adapters.find(name), step, received.held.digest);
-        if (call.expectCurrent !== received.held.digest) this.requireCurrent(name, call.expectCurrent);
+        const adapter = this.#adapters.find(name);
+        const { digest } = received.incoming;
+        requireNewerStep(adapter, step, digest);
+        if (adapter?.current !== digest) requireCurrent(adapter, call.expectCurrent);
         const staged = await this.#stage(request);
         return { ...staged, ...(await this.#activate({ name, digest: staged.revision })) };
       });
@@ -203,11 +201,6 @@ export class Registry {
       received.reservation.release();
       this.#changed();
     }
-  }
-
-  /** Compare-and-swap ahead of a body. */
-  requireCurrent(name: string, expected: string | undefined): void {
-    requireCurrent(this.#adapters.find(name), expected);
   }
 
   /** Takes one revision, or the whole adapter (null), out of the pod. What is not there is gone already. */
@@ -274,29 +267,38 @@ export class Registry {
 
   async #stage({ name, received, step, allowZeroEffect }: StageRequest): Promise<StageReply> {
     this.requireName(name);
-    const { held: incoming, reservation, receiveMs, checkMs } = received;
+    const { incoming, reservation, receiveMs, checkMs } = received;
     return this.#digests.run(incoming.digest, async () => {
       const known = this.tier.get(incoming.digest);
-      const held = known ?? incoming;
-      const report = await this.#toSlot(held);
-      if (known === undefined) {
-        if (hasNoEffect(report, held) && !allowZeroEffect) {
-          await this.#engine.release(held.digest);
-          throw zeroEffect();
-        }
-        this.tier.add(held, reservation);
+      if (known !== undefined) return this.#addKnown(name, known, step);
+      const report = await this.#toSlot(incoming);
+      const zeroEffect = hasNoEffect(report, incoming.bound);
+      if (zeroEffect && !allowZeroEffect) {
+        await this.#engine.release(incoming.digest);
+        throw noEffect();
       }
+      const held = { ...incoming, pages: report.pages, zeroEffect };
+      this.tier.add(held, reservation);
       const revision = this.#adapters.add(name, newRevision(held, step));
-      this.#log.info(
-        { adapter: name, revision: held.digest, step, bytes: held.body.length, evicted: report.evicted },
-        'staged',
-      );
-      const reply = stageReply(name, held, { revision, report, existed: known !== undefined });
-      return {
-        ...reply,
-        report: { ...reply.report, timings: { receiveMs, checkMs, packMs: report.packMs } },
-      };
+      const { digest, body } = held;
+      const { evicted, packMs } = report;
+      this.#log.info({ adapter: name, revision: digest, step, bytes: body.length, evicted }, 'staged');
+      return stageReply(name, held, { revision, existed: false, timings: { receiveMs, checkMs, packMs } });
     });
+  }
+
+  /** The pod has these bytes: where no slot is free for them now, they wait in the host tier for their activation. */
+  async #addKnown(name: string, held: Held, step: number | null): Promise<StageReply> {
+    this.tier.touch(held.digest);
+    const revision = this.#adapters.add(name, newRevision(held, step));
+    const packMs = await this.#toSlot(held).then(
+      (report) => report.packMs,
+      (error: LorikeetError) => {
+        if (error.code !== 'no_capacity') throw error;
+        return 0;
+      },
+    );
+    return stageReply(name, held, { revision, existed: true, timings: { receiveMs: 0, checkMs: 0, packMs } });
   }
 
   async #activate({ name, digest, expectCurrent, keep = KEEP, fence = null }: ActivateCall) {
@@ -310,10 +312,13 @@ export class Registry {
       requireLater(adapter, fence);
       requireCurrent(adapter, expectCurrent);
     }
-    const { step, epoch } = await this.#digests.run(digest, () => this.#switchTo(name, digest));
-    if (previous !== digest || (fence !== null && !isOlder(fence, adapter.highestFence ?? fence))) {
-      this.#adapters.makeCurrent(adapter, digest, fence);
-    }
+    const { step, epoch } = await this.#digests.run(digest, async () => {
+      const switched = previous === digest ? this.#now() : await this.#switchTo(name, digest);
+      if (previous !== digest || (fence !== null && !isOlder(fence, adapter.highestFence ?? fence))) {
+        this.#adapters.makeCurrent(adapter, digest, fence);
+      }
+      return switched;
+    });
     for (const old of superseded(adapter, keep)) await this.#removeRevision(adapter, old.digest);
     this.#log.info({ adapter: name, revision: digest, previous, epoch }, 'activated');
     return { name, revision: digest, previous, epoch, visibleAtStep: step };
@@ -336,12 +341,17 @@ export class Registry {
     }
   }
 
-  async #toSlot(held: Held): Promise<EngineReport> {
+  async #toSlot({ digest, body, bound }: Incoming): Promise<EngineReport> {
     try {
-      return await this.#engine.stage(held.digest, held.body, held.bound.modules);
+      return await this.#engine.stage(digest, body, bound.modules);
     } catch (error) {
-      throw stageRefusal(error, held.bound);
+      throw stageRefusal(error, bound);
     }
+  }
+
+  #now(): { step: number; epoch: number } {
+    const { step, epoch } = this.#engine.snapshot();
+    return { step: step + 1, epoch };
   }
 
   /** Returns how many sequences still run on it; with none it is gone at once. */

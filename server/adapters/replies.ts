@@ -1,5 +1,6 @@
 import type { StageReport as EngineReport } from '../../native/types.ts';
-import type { StageReply } from '../contract/adapter-api.ts';
+import type { StageReply, StageReport } from '../contract/adapter-api.ts';
+import type { BoundAdapter } from '../contract/bind.ts';
 import type { Revision } from './adapters.ts';
 import type { Held } from './host-tier.ts';
 
@@ -18,10 +19,10 @@ export function newRevision({ digest, body, bound }: Held, step: number | null):
 
 export function stageReply(
   name: string,
-  { digest, body, bound }: Held,
-  { revision, report, existed }: { revision: Revision; report: EngineReport; existed: boolean },
+  held: Held,
+  { revision, existed, timings }: { revision: Revision; existed: boolean; timings: StageReport['timings'] },
 ): StageReply {
-  const warnings = report.zeroEffect ? [...bound.warnings, 'every lora_B is zero'] : bound.warnings;
+  const { digest, body, bound, pages, zeroEffect } = held;
   return {
     name,
     revision: digest,
@@ -35,13 +36,13 @@ export function stageReply(
       rank: bound.rank,
       ranks: bound.ranks,
       dtypes: bound.dtypes,
-      pages: report.pages,
-      warnings,
-      timings: { receiveMs: 0, checkMs: 0, packMs: report.packMs },
+      pages,
+      warnings: zeroEffect ? [...bound.warnings, 'the adapter changes nothing'] : bound.warnings,
+      timings,
     },
   };
 }
 
-export function hasNoEffect(report: EngineReport, { bound }: Held): boolean {
-  return report.zeroEffect || bound.modules.every(({ scale }) => scale === 0);
+export function hasNoEffect(report: EngineReport, { modules }: BoundAdapter): boolean {
+  return report.zeroEffect || modules.every(({ scale }) => scale === 0);
 }

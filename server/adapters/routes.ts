@@ -76,15 +76,15 @@ async function stage(registry: Registry, call: Call): Promise<StageReply> {
   const known = digest === null ? null : await registry.restage(name, digest, step);
   if (known !== null) return known;
   const received = await receive(registry, name, call);
-  if (digest !== null && received.held.digest !== digest) {
+  if (digest !== null && received.incoming.digest !== digest) {
     received.reservation.release();
     throw new LorikeetError(
       'digest_mismatch',
-      `Expected revision ${digest} but the body is ${received.held.digest}`,
+      `Expected revision ${digest} but the body is ${received.incoming.digest}`,
       {
         field: 'digest',
         expected: digest,
-        actual: received.held.digest,
+        actual: received.incoming.digest,
       },
     );
   }

@@ -229,6 +229,7 @@ describe('PUT /v1/adapters/{name}', () => {
     expect((await put(1, { 'x-lora-step': '4' })).status).toBe(200);
     const second = await put(2, { 'x-lora-step': '5', 'if-match': `"${first}"` });
     expect(second).toMatchObject({ status: 200, body: { previous: first } });
+    expect((await put(2, { 'if-match': `"${first}"` })).status).toBe(200);
     expect((await put(3, { 'if-match': `"${first}"` })).status).toBe(412);
     expect((await put(3, { 'if-match': '*' })).status).toBe(200);
     expect((await call('PUT', '/v1/adapters/new', upload(3, { 'if-match': '*' }))).status).toBe(412);

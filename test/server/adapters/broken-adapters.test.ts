@@ -46,7 +46,7 @@ describe('broken adapters', () => {
   it.each(ADAPTERS.filter(({ name }) => [...FOUND_IN_ENGINE, 'none'].includes(name)))(
     'binds $name',
     (adapter) => {
-      expect(receive(adapter, 64 << 10).held.bound.modules).toHaveLength(8);
+      expect(receive(adapter, 64 << 10).incoming.bound.modules).toHaveLength(8);
     },
   );
 
@@ -54,7 +54,7 @@ describe('broken adapters', () => {
     for (const adapter of ADAPTERS.filter(({ name }) => /^(file|none|shape-in)/.test(name))) {
       const verdict = (chunkBytes: number) => {
         try {
-          return receive(adapter, chunkBytes).held.digest;
+          return receive(adapter, chunkBytes).incoming.digest;
         } catch (error) {
           return JSON.stringify(error);
         }

@@ -117,7 +117,7 @@ describe('what the engine finds', () => {
     });
     await expect(registry.put(request(false), {})).rejects.toThrow(/x-lora-allow: zero_effect/);
     expect(engine.snapshot().slots).toEqual([]);
-    expect((await registry.put(request(true), {})).report.warnings).toEqual(['every lora_B is zero']);
+    expect((await registry.put(request(true), {})).report.warnings).toEqual(['the adapter changes nothing']);
   });
 
   it('counts a scale of zero as no effect', async () => {
@@ -135,6 +135,18 @@ describe('what the engine finds', () => {
     expect(registry.tier.usedBytes).toBe(ADAPTER_BYTES);
     engine.endLease(digest);
     await stage(registry, 'b', 2);
+  });
+
+  it('adds a name to bytes that it has, and repeats an activation, without a free slot', async () => {
+    const { engine, registry } = bench({ slots: 1 });
+    const evicted = await put(registry, 'a', 1);
+    const leased = await put(registry, 'b', 2);
+    engine.lease(leased);
+    expect(await stage(registry, 'c', 1)).toBe(evicted);
+    expect(revisionsOf(registry, 'c')).toEqual({ [evicted]: 'staged/host' });
+    expect(await registry.activate({ name: 'a', digest: evicted })).toMatchObject({ epoch: 2 });
+    await expect(registry.activate({ name: 'c', digest: evicted })).rejects.toEqual(code('no_capacity'));
+    expect(() => registry.resolve('c')).toThrow();
   });
 
   it('turns an engine that fails into an internal error without its text', async () => {
