@@ -16,6 +16,7 @@ import type { BaseModel, NotReady } from './openai/serving.ts';
 import { buildServingApp } from './openai/serving-app.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
 import { ChatTemplate } from './text/chat-template.ts';
+import { Encoder } from './text/encoder.ts';
 import { Tokenizer } from './text/tokenizer.ts';
 
 /** For clients to read the error that ended their stream, before they are cut off. */
@@ -33,6 +34,7 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
   const loaded = await loadModel(config.model);
   const tokenizer = await Tokenizer.load(config.model);
   const template = await ChatTemplate.load(config.model);
+  const encoder = new Encoder(tokenizer, config.model);
   const door = openDoor(config, loaded);
   const model = describeBase(config, loaded, door);
   let shuttingDown = false;
@@ -58,6 +60,7 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
     door,
     adapters: registry,
     tokenizer,
+    encoder,
     template,
     metrics,
     notReady,
@@ -76,6 +79,7 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
     async close(deadlineMs) {
       shuttingDown = true;
       await closeWithin(deadlineMs, serving, door);
+      await encoder.close();
       admin.server.closeAllConnections();
       await admin.close();
       await token.remove();

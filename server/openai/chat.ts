@@ -18,7 +18,7 @@ export async function chat(serving: Serving, requestBody: unknown, reply: Fastif
   if (body.top_logprobs !== null && !body.logprobs) {
     throw badRequest('top_logprobs needs logprobs: true', 'top_logprobs');
   }
-  const prompt = encodeChat(serving, {
+  const prompt = await encodeChat(serving, {
     messages: body.messages,
     addGenerationPrompt: body.add_generation_prompt,
     variables: body.chat_template_kwargs,

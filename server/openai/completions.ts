@@ -27,7 +27,7 @@ export async function completions(
   requireSupported(requestBody, 'completion');
   const body = parseBody(CompletionBody, requestBody);
   requireStreamable(body);
-  const prompts = promptsOf(body, serving);
+  const prompts = await promptsOf(body, serving);
   if (prompts.length * body.n > CHOICES_MAX) {
     throw badRequest(
       `Expected at most ${CHOICES_MAX} choices but received ${prompts.length} prompts times n = ${body.n}`,
@@ -73,16 +73,17 @@ export function requireStreamable(body: {
   }
 }
 
-function promptsOf(body: CompletionBody, serving: Serving): Prompt[] {
+async function promptsOf(body: CompletionBody, serving: Serving): Promise<Prompt[]> {
   const { prompt } = body;
   const items: (string | number[])[] =
     typeof prompt === 'string' ? [prompt] : isTokens(prompt) ? [prompt] : prompt;
-  return items.map((item) => {
-    const ids = typeof item === 'string' ? encodeText(serving, item, body.add_special_tokens) : item;
+  const encode = async (item: string | number[]): Promise<Prompt> => {
+    const ids = typeof item === 'string' ? await encodeText(serving, item, body.add_special_tokens) : item;
     if (ids.length === 0) throw badRequest('Expected at least one token but the prompt has none', 'prompt');
     for (const id of ids) requireToken(id, serving.model, 'prompt');
     return { ids, text: typeof item === 'string' ? item : null };
-  });
+  };
+  return await Promise.all(items.map(encode));
 }
 
 function isTokens(prompt: number[] | string[] | number[][]): prompt is number[] {

@@ -1,8 +1,8 @@
 import { badRequest } from './errors.ts';
 import type { Serving } from './serving.ts';
 
-/** No family that we serve packs more characters into a token on average; longer texts are not worth tokenizing. */
-const CHARACTERS_PER_TOKEN_MAX = 64;
+/** Prose has 4 to 5, indented code 8; a longer text is not worth tokenizing to see that it does not fit. */
+const CHARACTERS_PER_TOKEN_MAX = 16;
 
 function requirePlausible(characters: number, maxTokens: number, param: string): void {
   const charactersMax = maxTokens * CHARACTERS_PER_TOKEN_MAX;
@@ -13,9 +13,9 @@ function requirePlausible(characters: number, maxTokens: number, param: string):
   );
 }
 
-export function encodeText(serving: Serving, text: string, addSpecial: boolean): number[] {
+export async function encodeText(serving: Serving, text: string, addSpecial: boolean): Promise<number[]> {
   requirePlausible(text.length, serving.model.maxTokens, 'prompt');
-  return serving.tokenizer.encode(text, { addSpecial });
+  return await serving.encoder.encode({ text, addSpecial, guarded: false });
 }
 
 export interface Conversation {
@@ -25,8 +25,8 @@ export interface Conversation {
 }
 
 /** A conversation as the model's template writes it; special tokens in what the client sent stay ordinary text. */
-export function encodeChat(serving: Serving, conversation: Conversation): number[] {
-  const { template, tokenizer, model } = serving;
+export async function encodeChat(serving: Serving, conversation: Conversation): Promise<number[]> {
+  const { template, tokenizer, encoder, model } = serving;
   if (template === null) throw badRequest('This model has no chat template; use /v1/completions', 'messages');
   const { addGenerationPrompt } = conversation;
   const messages = conversation.messages.map(({ role, content }) => ({
@@ -42,5 +42,5 @@ export function encodeChat(serving: Serving, conversation: Conversation): number
   const characters = messages.reduce((sum, { content }) => sum + content.length, 0);
   requirePlausible(characters, model.maxTokens, 'messages');
   const text = template.render(messages, { addGenerationPrompt, variables });
-  return tokenizer.encodeGuarded(text, { addSpecial: false });
+  return await encoder.encode({ text, addSpecial: false, guarded: true });
 }

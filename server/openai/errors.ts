@@ -1,5 +1,6 @@
 import { type ErrorCode, LorikeetError } from '../contract/errors.ts';
 import { ChatTemplateError } from '../text/chat-template.ts';
+import { EncoderError } from '../text/encoder.ts';
 
 /** A refusal in OpenAI's envelope; `type` and the numeric `code` are vLLM's, which routers in front of us read. */
 export class ApiError extends Error {
@@ -69,6 +70,7 @@ export function toApiError(error: unknown): ApiError {
   if (error instanceof ApiError) return error;
   if (error instanceof ChatTemplateError)
     return badRequest(`The chat template refused: ${error.message}`, 'messages');
+  if (error instanceof EncoderError) return ofEncoderError(error);
   if (error instanceof LorikeetError) return ofLorikeetError(error);
   const { statusCode, message, code } = error as { statusCode?: number; message?: string; code?: string };
   if (code === 'invalid_argument') return badRequest(message ?? 'invalid argument');
@@ -76,6 +78,12 @@ export function toApiError(error: unknown): ApiError {
     return new ApiError(statusCode, message ?? 'bad request');
   }
   return new ApiError(500, 'Internal error.');
+}
+
+function ofEncoderError({ code, message }: EncoderError): ApiError {
+  return code === 'too_slow'
+    ? badRequest(message, 'prompt')
+    : new ApiError(503, message, { retryAfterSeconds: 1 });
 }
 
 function ofLorikeetError(error: LorikeetError): ApiError {

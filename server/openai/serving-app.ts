@@ -52,7 +52,7 @@ function addRoutes(app: FastifyInstance, serving: Serving): void {
   app.get<{ Params: { '*': string } }>('/v1/models/*', async (request) =>
     describeModel(serving, request.params['*']),
   );
-  app.post('/tokenize', async (request) => tokenize(serving, request.body));
+  app.post('/tokenize', (request) => tokenize(serving, request.body));
   app.post('/detokenize', async (request) => detokenize(serving, request.body));
   app.get('/health', async (_, reply) => {
     if (serving.door.failed !== null)

@@ -2,6 +2,7 @@ import type { Logger } from 'pino';
 import type { Door } from '../engine/door.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { ChatTemplate } from '../text/chat-template.ts';
+import type { Encoder } from '../text/encoder.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 
 export type Resolved =
@@ -38,6 +39,7 @@ export interface Serving {
   door: Pick<Door, 'generate' | 'failed'>;
   adapters: AdapterLookup;
   tokenizer: Tokenizer;
+  encoder: Encoder;
   template: ChatTemplate | null;
   metrics: Metrics;
   notReady(): NotReady;

@@ -22,8 +22,11 @@ async function* lines(objects: AsyncIterable<object>, cutOff: () => void): Async
   try {
     for await (const object of objects) {
       const timer = setTimeout(cutOff, STALL_MS_MAX);
-      yield `data: ${JSON.stringify(object)}\n\n`;
-      clearTimeout(timer);
+      try {
+        yield `data: ${JSON.stringify(object)}\n\n`;
+      } finally {
+        clearTimeout(timer);
+      }
     }
   } catch (error) {
     yield `data: ${JSON.stringify(toApiError(error))}\n\n`;

@@ -4,17 +4,17 @@ import { requireToken } from './plan.ts';
 import { DetokenizeBody, parseBody, TokenizeBody } from './schemas.ts';
 import type { Serving } from './serving.ts';
 
-export function tokenize(serving: Serving, requestBody: unknown): object {
+export async function tokenize(serving: Serving, requestBody: unknown): Promise<object> {
   const body = parseBody(TokenizeBody, requestBody);
   if (body.model !== null) serving.adapters.resolve(body.model);
   const tokens =
     'messages' in body
-      ? encodeChat(serving, {
+      ? await encodeChat(serving, {
           messages: body.messages,
           addGenerationPrompt: body.add_generation_prompt,
           variables: body.chat_template_kwargs,
         })
-      : encodeText(serving, body.prompt, body.add_special_tokens);
+      : await encodeText(serving, body.prompt, body.add_special_tokens);
   return {
     count: tokens.length,
     max_model_len: serving.model.maxTokens,

@@ -147,14 +147,7 @@ const REFUSED: Row[] = [
     'max_tokens',
     /has 2 tokens and 2047 .* 2048/,
   ],
-  [
-    'a text that cannot fit',
-    'completion',
-    { prompt: 'a'.repeat(131_073) },
-    400,
-    'prompt',
-    /131073 characters/,
-  ],
+  ['a text that cannot fit', 'completion', { prompt: 'a'.repeat(32_769) }, 400, 'prompt', /32769 characters/],
 ];
 
 describe('a request is refused by name for', () => {

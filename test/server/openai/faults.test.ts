@@ -7,6 +7,7 @@ import { buildServingApp } from '../../../server/openai/serving-app.ts';
 import { createLog } from '../../../server/telemetry/log.ts';
 import { createMetrics } from '../../../server/telemetry/metrics.ts';
 import { ChatTemplate } from '../../../server/text/chat-template.ts';
+import { Encoder } from '../../../server/text/encoder.ts';
 import { Tokenizer } from '../../../server/text/tokenizer.ts';
 import { PARROT, sseObjects } from '../../support/parrot-server.ts';
 import { type Scripted, type ScriptedEngine, scriptedEngine } from '../../support/scripted-engine.ts';
@@ -47,6 +48,7 @@ async function serve({ script, ensureResident = async () => undefined, notReady 
       models: () => [],
     },
     tokenizer,
+    encoder: new Encoder(tokenizer, PARROT),
     template,
     metrics: createMetrics({
       baseModel: 'parrot',

@@ -123,6 +123,10 @@ describe('stopping', () => {
     expect(cut.usage.completion_tokens).toBeLessThan(11);
   });
 
+  it('gives out in the end what only looked like the start of a stop string', async () => {
+    expect((await ask({ stop: ["';!"] })).choices[0].message.content).toBe(SQL);
+  });
+
   it('keeps the stop string where asked', async () => {
     const { choices } = await ask({ stop: ' FROM', include_stop_str_in_output: true });
     expect(choices[0].message.content).toBe('SELECT level FROM');
