@@ -1,7 +1,7 @@
 import type { StageReply } from '../../server/contract/adapter-api.ts';
 import { LorikeetError } from '../../server/contract/errors.ts';
+import type { PodOutcome } from '../adapter/publication.ts';
 import type { Pod } from '../pods/pod.ts';
-import type { PodOutcome } from './publisher.ts';
 
 export interface BranchLimits {
   /** Bytes that a pod may be behind the trainer before the trainer waits for it. */
@@ -57,17 +57,19 @@ export class Branch {
   /** Resolves when there is room for the next block, or the pod has fallen out. */
   async write(block: Uint8Array): Promise<void> {
     if (!this.isLive) return;
-    this.#blocks.push(block);
-    this.#queuedBytes += block.length;
-    this.#wakeReader();
+    this.#queue(block);
     while (this.isLive && this.#queuedBytes > this.#limits.windowBytes) await this.#progress();
   }
 
-  /** No more bytes: what was written is the whole, and is this revision. Resolves when the pod has taken it. */
-  async end(revision: string): Promise<void> {
+  /**
+   * The last block, and what the whole is: a pod that knows the size answers as soon as it has that block. Resolves when
+   * the pod has taken it.
+   */
+  async end(block: Uint8Array, revision: string): Promise<void> {
     this.#revision = revision;
     this.#ended = true;
-    this.#wakeReader();
+    if (!this.isLive) return;
+    this.#queue(block);
     while (this.isLive && this.#queuedBytes > 0) await this.#progress();
   }
 
@@ -75,6 +77,12 @@ export class Branch {
     if (!this.isLive) return;
     this.#blocks.length = 0;
     this.#life.abort(reason);
+    this.#wakeReader();
+  }
+
+  #queue(block: Uint8Array): void {
+    this.#blocks.push(block);
+    this.#queuedBytes += block.length;
     this.#wakeReader();
   }
 
@@ -88,7 +96,8 @@ export class Branch {
       return;
     }
     const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, leftMs);
+    // One turn of the event loop more: where it was blocked, the pod could take nothing either.
+    const timer = setTimeout(() => setImmediate(resolve), leftMs);
     this.#wakeWriter = resolve;
     await promise;
     clearTimeout(timer);

@@ -1,7 +1,7 @@
 import { LorikeetError } from '../../server/contract/errors.ts';
+import type { PodOutcome } from '../adapter/publication.ts';
 import type { Pod } from '../pods/pod.ts';
 import { Branch, type BranchLimits, type Upload } from './branch.ts';
-import type { PodOutcome } from './publisher.ts';
 
 /** How much longer than the first pod the others may take for their answer. */
 const STRAGGLE_FACTOR = 3;
@@ -30,14 +30,14 @@ export class FanOut {
   }
 
   /**
-   * After the last block. Resolves with one outcome per pod, at least one of them good; a pod that takes far longer than
+   * Sends the last block. Resolves with one outcome per pod, at least one of them good; a pod that takes far longer than
    * the first, or longer than `timeoutMs`, is dropped.
    */
-  async finish(revision: string, timeoutMs: number): Promise<PodOutcome[]> {
+  async finish(block: Uint8Array, revision: string, timeoutMs: number): Promise<PodOutcome[]> {
     const endedAt = performance.now();
     const timers = [setTimeout(() => this.#dropRest('did not answer in time'), timeoutMs)];
     for (const branch of this.#branches) {
-      void branch.end(revision);
+      void branch.end(block, revision);
       void branch.settled.then(({ ok }) => {
         if (!ok || timers.length > 1) return;
         const graceMs = Math.max(this.#limits.stallMs, STRAGGLE_FACTOR * (performance.now() - endedAt));

@@ -1,55 +1,5 @@
-import type { Fence, Geometry } from '../../server/contract/adapter-api.ts';
-import type { LorikeetError } from '../../server/contract/errors.ts';
-import type { LoraAdapter } from '../api/lora-adapter.ts';
-import type { Pod } from '../pods/pod.ts';
-
-/** What a push must fit, as it is at this moment. */
-export interface PushContext {
-  adapter: LoraAdapter;
-  servedName: string;
-  /** Desired and reachable. */
-  pods: Pod[];
-  geometry: Geometry;
-  maxRank: number;
-  maxBytes: number;
-  desired: { digest: string; step: number | null } | null;
-  /** adapter_config.json of the last push, for pushes that bring none. */
-  config: unknown | null;
-}
-
-export interface PodOutcome {
-  pod: Pod;
-  ok: boolean;
-  error: LorikeetError | null;
-  ms: number;
-}
-
-export interface Publication {
-  namespace: string;
-  name: string;
-  digest: string;
-  step: number | null;
-  bytes: number;
-  rank: number;
-  targetModules: string[];
-  config: unknown;
-  pushedBy: string;
-  /** A digest, `*`, or null for no check. */
-  ifMatch: string | null;
-  staged: PodOutcome[];
-  wait: 'staged' | 'active';
-  signal: AbortSignal;
-}
-
-export interface PublishResult {
-  revision: string;
-  step: number | null;
-  bytes: number;
-  /** True where the digest was current already. */
-  noop: boolean;
-  pods: { name: string; state: 'active' | 'staged' | 'failed'; ms: number; error?: unknown }[];
-  swap: { durationMs: number; skewMs: number } | null;
-}
+import type { Fence } from '../../server/contract/adapter-api.ts';
+import type { Publication, PublishResult, PushContext } from '../adapter/publication.ts';
 
 /** The side of the operator that knows what is desired. All three throw LorikeetError. */
 export interface Publisher {

@@ -1,10 +1,11 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { PublishResult } from '../adapter/publication.ts';
 import type { Log } from '../kube/log.ts';
 import type { Spool } from '../source/spool.ts';
 import { type Asked, readAsked } from './asked.ts';
 import { type BodyLimits, BodyReader, ClientGone, tooLarge } from './body-reader.ts';
 import type { BranchLimits } from './branch.ts';
-import type { Publisher, PublishResult } from './publisher.ts';
+import type { Publisher } from './publisher.ts';
 import { type Received, receive } from './receive.ts';
 import type { Budget, Turns } from './turns.ts';
 

@@ -12,6 +12,7 @@ import {
   requireExactLength,
   type SafetensorsHeader,
 } from '../../server/contract/safetensors.ts';
+import type { PodOutcome, PushContext } from '../adapter/publication.ts';
 import type { Log } from '../kube/log.ts';
 import type { Spool } from '../source/spool.ts';
 import { checkHeader, requireExpectedSha256, type Shape } from '../source/verify.ts';
@@ -19,7 +20,6 @@ import type { Asked } from './asked.ts';
 import { type BodyReader, tooLarge } from './body-reader.ts';
 import type { BranchLimits } from './branch.ts';
 import { FanOut } from './fan-out.ts';
-import type { PodOutcome, PushContext } from './publisher.ts';
 import { SpoolCopy } from './spool-copy.ts';
 
 export interface Received extends Shape {
@@ -68,8 +68,8 @@ export async function receive(reader: BodyReader, receiving: Receiving): Promise
     requireDigest(tensorsSha256, receiving);
     const digest = revisionDigest(head.config.raw, tensorsSha256);
     const receivedAt = performance.now();
-    await Promise.all([fanOut.write(held), copy.write(held)]);
-    const staged = await fanOut.finish(digest, receiving.asked.timeoutMs);
+    const finished = fanOut.finish(held, digest, receiving.asked.timeoutMs);
+    const [staged] = await Promise.all([finished, copy.write(held)]);
     await copy.commit(digest, { config: head.config.raw, step: receiving.asked.step, tensorsSha256 });
     return {
       ...head.shape,

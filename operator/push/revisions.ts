@@ -1,4 +1,4 @@
-import type { PushContext } from './publisher.ts';
+import type { PushContext } from '../adapter/publication.ts';
 
 export interface ListedRevision {
   revision: string;
