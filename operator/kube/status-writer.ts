@@ -27,7 +27,7 @@ interface Pending {
 
 interface Entry {
   uid: string | undefined;
-  /** What the last write of ours left; null before it, and after a failure. */
+  /** What the last write of ours left. */
   written: Written | null;
   pending: Pending | null;
   inFlight: Promise<void> | null;
@@ -64,9 +64,7 @@ export class StatusWriter {
     const key = keyOf(object);
     const entry = this.#entryOf(key, object.metadata.uid);
     this.#drop(entry);
-    const pending = { object, status: plain(status) };
-    if (entry.inFlight === null && isThere(entry, pending)) return;
-    entry.pending = pending;
+    entry.pending = { object, status: plain(status) };
     if (entry.inFlight === null) this.#schedule(key, entry);
   }
 
@@ -127,7 +125,6 @@ export class StatusWriter {
 
   #failed(key: string, entry: Entry, error: unknown): void {
     this.#drop(entry);
-    entry.written = null;
     if (isApiError(error, 404)) {
       this.#entries.delete(key);
       return;

@@ -13,6 +13,10 @@ export class FakeClock implements Clock {
   /** Added to `date()` only: somebody set the clock of the machine. */
   wallSkewMs = 0;
 
+  get timers(): number {
+    return this.#timers.size;
+  }
+
   monotonicMs(): number {
     return this.#nowMs;
   }

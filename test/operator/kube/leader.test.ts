@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Elector } from '../../../operator/kube/leader.ts';
 import { silentLog } from '../../../operator/kube/log.ts';
@@ -10,6 +11,7 @@ import { ScriptedServer } from './scripted-server.ts';
 interface Candidate {
   elector: Elector;
   clock: FakeClock;
+  rest: Rest;
   stop: AbortController;
   running: Promise<void>;
   lost: number;
@@ -18,21 +20,19 @@ interface Candidate {
 describe('Elector', () => {
   let server: ScriptedServer;
   let api: LeaseScript;
-  let rest: Rest;
   let candidates: Candidate[];
 
   beforeEach(async () => {
     api = new LeaseScript();
     server = await ScriptedServer.start(api.script);
     candidates = [];
-    rest = new Rest({ credentials: server.credentials, clock: new FakeClock() });
   });
 
   afterEach(async () => {
     api.faults.clear();
     for (const { stop } of candidates) stop.abort();
     await Promise.all(candidates.map(({ running }) => running));
-    await rest.close();
+    await Promise.all(candidates.map(({ rest }) => rest.close()));
     await server.stop();
   });
 
@@ -41,9 +41,10 @@ describe('Elector', () => {
     clock.wallSkewMs = wallSkewMs;
     const stop = new AbortController();
     const annotations = { 'lorikeet.dev/push': `http://${identity}` };
-    const candidate: Candidate = { clock, stop, lost: 0 } as Candidate;
+    const rest = new Rest({ credentials: server.credentials, clock });
+    const candidate: Candidate = { clock, rest, stop, lost: 0 } as Candidate;
     candidate.elector = new Elector({
-      rest: new Rest({ credentials: server.credentials, clock }),
+      rest,
       namespace: 'ns',
       name: 'lease',
       identity,
@@ -158,6 +159,39 @@ describe('Elector', () => {
     expect(a.lost).toBe(0);
   });
 
+  it('counts the deadline from when a renewal was sent, not from when its reply came', async () => {
+    const a = await startLeader('a');
+    let reply: ServerResponse | null = null;
+    api.faults.set('a', {
+      stream: (response) => {
+        reply = response;
+      },
+    });
+    await a.clock.advance(2_000);
+    await eventually(() => expect(reply).not.toBeNull());
+    const sentAtMs = a.clock.monotonicMs();
+    await pass(3, a);
+    api.faults.set('a', { status: 500 });
+    (reply as ServerResponse | null)?.end(JSON.stringify(api.lease));
+    await pass(6, a);
+    expect(a.elector.leading).not.toBeNull();
+    a.clock.freeze(sentAtMs + 10_000 - a.clock.monotonicMs());
+    expect(a.elector.leading).toBeNull();
+  });
+
+  it('renews while all other calls of the process are held back', async () => {
+    const a = await startLeader('a');
+    server.script = (request) =>
+      request.path.includes('/leases')
+        ? api.script(request)
+        : { status: 429, headers: { 'retry-after': '60' } };
+    await expect(a.rest.request({ method: 'GET', path: '/api/v1/pods' })).rejects.toMatchObject({
+      status: 429,
+    });
+    await pass(20, a);
+    expect(a.elector.leading).not.toBeNull();
+  });
+
   it('renews over an annotation that somebody wrote', async () => {
     const a = await startLeader('a');
     const { metadata, spec } = api.lease as NonNullable<typeof api.lease>;
@@ -174,6 +208,10 @@ describe('Elector', () => {
         metadata,
         spec: { ...spec, holderIdentity: 'z', leaseTransitions: spec.leaseTransitions + 1 },
       });
+    },
+    'another one holds the lease, who does not count': () => {
+      const { metadata, spec } = api.lease as NonNullable<typeof api.lease>;
+      api.put({ metadata, spec: { ...spec, holderIdentity: 'z' } });
     },
     'a twin of the same identity holds the lease': () => {
       const { metadata, spec } = api.lease as NonNullable<typeof api.lease>;

@@ -143,7 +143,8 @@ describe('Reflector', () => {
       for (const response of api.watches) response.destroy();
     },
     'an ERROR event': (api: PodsScript) => api.emit('ERROR', { code: 410, reason: 'Expired' }),
-    'an ERROR event that is not 410': (api: PodsScript) => api.emit('ERROR', { code: 500 }),
+    'an ERROR event that is not 410': (api: PodsScript) =>
+      api.emit('ERROR', { code: 500, metadata: { name: 'status', resourceVersion: '900' } }),
     'a line that is not JSON': (api: PodsScript) => api.line('{"type": "ADDED", "object": {'),
     'a line that is no event': (api: PodsScript) => api.line('null'),
     'an event without a resource version': (api: PodsScript) =>

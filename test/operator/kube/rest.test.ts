@@ -220,8 +220,7 @@ describe('Rest', () => {
     });
 
     it('lets a crowd of first calls share one reading of the files and one pool of connections', async () => {
-      await writeFile(join(dir, 'token'), 'good');
-      const rest = await restOfKubeconfig({ tokenFile: 'token' });
+      const rest = await restOfKubeconfig({ token: 'good' });
       await Promise.all(Array.from({ length: 80 }, () => rest.request(get)));
       expect(server.connections).toBeLessThanOrEqual(64);
       expect(new Set(tokens())).toEqual(new Set(['Bearer good']));
