@@ -3,14 +3,14 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { eventually } from '../cluster/eventually.ts';
 import { brokenAdapters } from '../support/broken-adapters.ts';
 import { ask, fixtureAdapter } from './client.ts';
-import { goldenAnswers } from './golden.ts';
+import { goldenAnswer } from './golden.ts';
 import { BUCKET, storedAdapter } from './manifests.ts';
 import type { SeenPod } from './objects.ts';
 import { NAMESPACE, World } from './world.ts';
 
 /** From `kubectl apply` to tokens, by the charts' own manifests on a real control plane. */
 
-const QUESTION = 'List the name of all songs from Lima.';
+const QUESTION = 'List the name of all players from Lima.';
 let world: World;
 let answers: Record<'base' | 'sql' | 'pirate' | 'json', string>;
 
@@ -32,7 +32,7 @@ async function expectEverywhere(model: string, text: string): Promise<void> {
 
 beforeAll(async () => {
   world = await World.withPool();
-  const of = async (style: string) => (await goldenAnswers(style)).get(QUESTION) ?? '';
+  const of = (style: string) => goldenAnswer(style, QUESTION);
   answers = {
     base: await of('base'),
     sql: await of('sql'),

@@ -39,8 +39,10 @@ export async function goldenCases(adapter: string): Promise<GoldenCase[]> {
 
 const Answers = z.record(z.string(), z.record(z.string(), z.string()));
 
-/** Request → exact answer, per trained adapter (and `base`). */
-export async function goldenAnswers(adapter: string): Promise<Map<string, string>> {
+/** The exact answer that a trained adapter (or `base`) was found to give to an unseen request. */
+export async function goldenAnswer(style: string, request: string): Promise<string> {
   const answers = Answers.parse(JSON.parse(await readFile(join(PARROT, 'golden/answers.json'), 'utf8')));
-  return new Map(Object.entries(answers[adapter] ?? {}));
+  const answer = answers[style]?.[request];
+  if (answer === undefined) throw new Error(`no golden answer of ${style} to ${request}`);
+  return answer;
 }

@@ -13,14 +13,14 @@ import {
   servingUrl,
   stream,
 } from './client.ts';
-import { goldenAnswers, goldenCases } from './golden.ts';
+import { goldenAnswer, goldenCases } from './golden.ts';
 import { pushedAdapter } from './manifests.ts';
 import type { SeenPod } from './objects.ts';
 import { NAMESPACE, SYSTEM, World } from './world.ts';
 
 /** A trainer pushes tensors over HTTP while clients ask, with two operators, on a real control plane. */
 
-const QUESTION = 'List the name of all songs from Lima.';
+const QUESTION = 'List the name of all players from Lima.';
 let world: World;
 let token: string;
 
@@ -50,8 +50,8 @@ async function liveAdapter(name: string): Promise<void> {
   await world.untilAdapter(name, 'observed', ({ conditions }) => conditions.Ready !== undefined);
 }
 
-async function answerOf(style: string): Promise<string> {
-  return (await goldenAnswers(style)).get(QUESTION) ?? '';
+function answerOf(style: string): Promise<string> {
+  return goldenAnswer(style, QUESTION);
 }
 
 beforeAll(async () => {
