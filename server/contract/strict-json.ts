@@ -54,11 +54,14 @@ export function parseStrictJson(bytes: Uint8Array, limits: JsonLimits): unknown 
   return new Reader(text, limits).document();
 }
 
-const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
-const SPACE = /[ \t\n\r]*/y;
-// A run of a string's body that needs no attention.
-// biome-ignore lint/suspicious/noControlCharactersInRegex: JSON forbids exactly these unescaped.
-const PLAIN = /[^"\\\u0000-\u001f]*/y;
+const NUMBER = /^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?$/;
+const WHOLE = /^-?[0-9]+$/;
+const WORDS: [string, boolean | null][] = [
+  ['true', true],
+  ['false', false],
+  ['null', null],
+];
+const [TAB, NEWLINE, RETURN, SPACE, QUOTE, BACKSLASH] = [9, 10, 13, 32, 34, 92] as const;
 const ESCAPES: Record<string, string> = {
   '"': '"',
   '\\': '\\',
@@ -90,21 +93,17 @@ class Reader {
 
   #value(): unknown {
     this.#skipSpace();
-    const first = this.#text[this.#at];
+    const first = this.#text[this.#at] ?? '';
     if (first === '{') return this.#nested(() => this.#object());
     if (first === '[') return this.#nested(() => this.#array());
     if (first === '"') return this.#string();
-    for (const [word, value] of [
-      ['true', true],
-      ['false', false],
-      ['null', null],
-    ] as const) {
-      if (this.#text.startsWith(word, this.#at)) {
-        this.#at += word.length;
-        return value;
-      }
+    if (first === '-' || (first >= '0' && first <= '9')) return this.#number();
+    for (const [word, value] of WORDS) {
+      if (!this.#text.startsWith(word, this.#at)) continue;
+      this.#at += word.length;
+      return value;
     }
-    return this.#number();
+    throw this.#error('Expected a JSON value');
   }
 
   #nested<T>(read: () => T): T {
@@ -153,11 +152,14 @@ class Reader {
     let value = '';
     this.#at += 1;
     for (;;) {
-      value += this.#match(PLAIN);
-      const next = this.#text[this.#at];
-      if (next === '"') break;
-      if (next !== '\\')
+      const start = this.#at;
+      let unit = this.#text.charCodeAt(this.#at);
+      while (unit >= SPACE && unit !== QUOTE && unit !== BACKSLASH) unit = this.#text.charCodeAt(++this.#at);
+      value += this.#text.slice(start, this.#at);
+      if (unit === QUOTE) break;
+      if (unit !== BACKSLASH) {
         throw this.#error('Expected the end of a string but found a control character or the end');
+      }
       value += this.#escape();
     }
     this.#at += 1;
@@ -180,31 +182,27 @@ class Reader {
   }
 
   #number(): number {
-    const start = this.#at;
-    const literal = this.#match(NUMBER);
-    if (literal === '') throw this.#error('Expected a JSON value');
-    const value = Number(literal);
-    const whole = /^-?[0-9]+$/.test(literal);
-    this.#at = start;
-    if (this.#limits.numbers === 'integers' && (!whole || literal.startsWith('-'))) {
+    let end = this.#at;
+    while (isNumeric(this.#text.charCodeAt(end))) end += 1;
+    const literal = this.#text.slice(this.#at, end);
+    if (!NUMBER.test(literal)) throw this.#error(`Expected a JSON number but found ${quoted(literal)}`);
+    if (this.#limits.numbers === 'integers' && (!WHOLE.test(literal) || literal.startsWith('-'))) {
       throw this.#error(`Expected a whole number of plain digits but found ${quoted(literal)}`);
     }
+    const value = Number(literal);
     if (!Number.isFinite(value) || (Number.isInteger(value) && !Number.isSafeInteger(value))) {
       throw this.#error(`Expected a number that is exact in 53 bits but found ${quoted(literal)}`);
     }
-    this.#at += literal.length;
+    this.#at = end;
     return value;
   }
 
-  #match(pattern: RegExp): string {
-    pattern.lastIndex = this.#at;
-    const found = pattern.exec(this.#text)?.[0] ?? '';
-    this.#at += found.length;
-    return found;
-  }
-
   #skipSpace(): void {
-    this.#match(SPACE);
+    for (;;) {
+      const unit = this.#text.charCodeAt(this.#at);
+      if (unit !== SPACE && unit !== NEWLINE && unit !== RETURN && unit !== TAB) return;
+      this.#at += 1;
+    }
   }
 
   #take(character: string): boolean {
@@ -217,4 +215,11 @@ class Reader {
   #error(reason: string): StrictJsonError {
     return new StrictJsonError(reason, this.#at, [...this.#path]);
   }
+}
+
+/** Digits, signs, point and exponent, by their character codes. */
+function isNumeric(unit: number): boolean {
+  return (
+    (unit >= 48 && unit <= 57) || unit === 43 || unit === 45 || unit === 46 || unit === 69 || unit === 101
+  );
 }
