@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Engine, EngineEvent, EngineOptions, NativeAddon } from './types.ts';
 
@@ -17,8 +18,10 @@ export function backends(): { name: string; available: boolean; reason: string }
 
 function addon(): NativeAddon {
   if (loaded) return loaded;
-  const path =
-    process.env.LORIKEET_ADDON ?? fileURLToPath(new URL('../build/addon/lorikeet.node', import.meta.url));
+  const chosen = process.env.LORIKEET_ADDON;
+  const path = chosen
+    ? resolve(chosen)
+    : fileURLToPath(new URL('../build/addon/lorikeet.node', import.meta.url));
   if (!existsSync(path)) {
     throw new Error(`The native addon is missing: expected ${path}. Run \`npm run build:addon\`.`);
   }

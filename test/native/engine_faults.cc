@@ -1,0 +1,134 @@
+// What becomes of an engine when a step throws, over a tiny model with an op that fails on demand.
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <future>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+
+namespace {
+
+using namespace lorikeet;
+
+std::atomic<int> adds_until_failure{-1};  // negative: never
+
+void failing_add(float* y, const float* x, int64_t n) {
+  if (adds_until_failure >= 0 && adds_until_failure-- == 0) throw std::runtime_error("the device is gone");
+  ops_of(Backend::kReference)->add(y, x, n);
+}
+
+void require(bool holds, const char* what) {
+  if (holds) return;
+  std::printf("failed: %s\n", what);
+  std::exit(1);
+}
+
+// One layer, hidden 8, 2 heads of 4, 1 KV head, ffn 12, 16 tokens; all weights are read from one block of
+// floats.
+ModelDescriptor tiny_model(const std::string& path) {
+  std::ofstream file(path, std::ios::binary);
+  for (int i = 0; i < 1024; ++i) {
+    const float value = 0.1f * static_cast<float>(i * 37 % 19 - 9);
+    file.write(reinterpret_cast<const char*>(&value), sizeof value);
+  }
+  const auto tensor = [](std::vector<int64_t> shape) {
+    int64_t bytes = sizeof(float);
+    for (const int64_t side : shape) bytes *= side;
+    return FileTensor{0, 0, bytes, Dtype::kF32, std::move(shape)};
+  };
+  ModelDescriptor model;
+  model.config = {1, 8, 2, 1, 4, 12, 16, 256, 1e-5f, {1.0f, 0.1f}, 1.0f};
+  model.files = {path};
+  model.embed = model.head = tensor({16, 8});
+  model.norm = tensor({8});
+  LayerTensors layer;
+  layer.input_norm = layer.post_attention_norm = tensor({8});
+  layer.q = layer.o = tensor({8, 8});
+  layer.k = layer.v = tensor({4, 8});
+  layer.gate = layer.up = tensor({12, 8});
+  layer.down = tensor({8, 12});
+  model.layers = {layer};
+  return model;
+}
+
+GenerateRequest request(int64_t id) {
+  GenerateRequest r;
+  r.id = id;
+  r.prompt = {1, 2, 3};
+  r.max_tokens = 200;
+  return r;
+}
+
+template <typename T, typename Call>
+Outcome<T> wait_for(Call call) {
+  auto promise = std::make_shared<std::promise<Outcome<T>>>();
+  call([promise](Outcome<T> outcome) { promise->set_value(std::move(outcome)); });
+  return promise->get_future().get();
+}
+
+class Log {
+ public:
+  void add(std::vector<Event> events) {
+    const std::lock_guard lock(mutex_);
+    for (Event& event : events) {
+      if (const auto* failure = std::get_if<Failed>(&event.what)) failures_.push_back(failure->code);
+    }
+    changed_.notify_all();
+  }
+  std::vector<std::string> wait_for_failures(size_t count) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return failures_.size() >= count; });
+    return failures_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::string> failures_;
+};
+
+void a_failed_step_ends_service(const std::string& path) {
+  Ops ops = *ops_of(Backend::kReference);
+  ops.add = failing_add;
+  EngineOptions options{tiny_model(path), &ops, 2, 8, 1 << 16, 1, 16, 8, 1};
+  Log log;
+  Engine engine(options, [&](std::vector<Event> events) { log.add(std::move(events)); });
+
+  adds_until_failure = 20;
+  engine.submit(request(1));  // runs when the step fails
+  engine.submit(request(2));  // waits
+  require(log.wait_for_failures(2) == std::vector<std::string>(2, "engine_failed"),
+          "running and waiting fail");
+  engine.submit(request(3));
+  require(log.wait_for_failures(3).back() == "engine_failed", "later requests fail");
+
+  const std::vector<float> factors(128, 0.5f);
+  const StageRequest revision{
+      "sha256:a", std::as_bytes(std::span(factors)), {StageModule{0, Module::kQ, 2, 1.0f, 0, 64}}};
+  const auto staged = wait_for<StageReport>([&](auto reply) { engine.stage(revision, reply); });
+  require(std::get<EngineError>(staged).code() == "engine_failed", "staging fails");
+
+  const Snapshot snapshot = engine.snapshot();
+  require(snapshot.running == 0 && snapshot.waiting == 0 && snapshot.kv_blocks_used == 0, "nothing is held");
+  require(snapshot.step > 0, "the snapshot still tells");
+
+  std::promise<void> closed;
+  engine.close([&] { closed.set_value(); });
+  closed.get_future().wait();
+  engine.join();
+}
+
+}  // namespace
+
+int main() {
+  const std::string path = "/tmp/lorikeet-tiny-" + std::to_string(::getpid());
+  a_failed_step_ends_service(path);
+  std::remove(path.c_str());
+  std::printf("1 passed\n");
+  return 0;
+}

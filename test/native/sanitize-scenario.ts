@@ -1,0 +1,69 @@
+/** What sanitize.ts runs under a sanitizer. */
+import { equal, ok } from 'node:assert/strict';
+import { randomAdapter, TestEngine } from './support.ts';
+
+const PROMPT = Array.from({ length: 40 }, (_, i) => i + 6);
+
+const scenarios: Record<string, () => Promise<void>> = { churn, 'exit-while-busy': exitWhileBusy };
+await scenarios[process.argv[2] ?? 'churn']?.();
+
+async function churn(): Promise<void> {
+  for (const backend of ['reference', 'cpu'] as const) {
+    await using served = await TestEngine.open('qwen3', {
+      backend,
+      slots: 3,
+      threads: 3,
+      maxBatchTokens: 24,
+      kvBytes: 1 << 20,
+    });
+    const running: Promise<unknown>[] = [];
+    for (let round = 0; round < 24; round++) {
+      const revision = `r${round % 5}`;
+      // The buffer is reachable from the engine alone while it is packed.
+      const staged = served.engine.stage(revision, ...stageArguments(served, round));
+      global.gc?.();
+      const outcome = await staged.catch((error: { code: string }) => error);
+      if ('code' in outcome) equal(outcome.code, 'no_capacity');
+      else await served.engine.activate('style', revision);
+      for (let i = 0; i < 3; i++) {
+        const target = i === 0 ? ({ kind: 'base' } as const) : ({ kind: 'adapter', name: 'style' } as const);
+        const request = served.start({
+          prompt: PROMPT,
+          target,
+          temperature: i,
+          seed: round,
+          logprobs: 2,
+          promptLogprobs: 1,
+        });
+        running.push(request.result.catch((error: { code: string }) => equal(error.code, 'not_resident')));
+        if (i === 2) served.engine.cancel(request.id);
+      }
+      if (round % 4 === 3) await served.engine.release(revision);
+      if (round % 6 === 5) await served.engine.deactivate('style');
+      if (round % 6 === 5) await Promise.all(running);
+      served.engine.snapshot();
+    }
+    await Promise.all(running);
+    for (const { revision } of served.engine.snapshot().slots) await served.engine.release(revision);
+    equal(served.engine.snapshot().kvBlocksUsed, 0);
+    equal(served.engine.snapshot().pagesUsed, 0);
+  }
+}
+
+function stageArguments(
+  served: TestEngine,
+  seed: number,
+): [Uint8Array, ReturnType<typeof randomAdapter>['modules']] {
+  const { body, modules } = randomAdapter(served.model, { rank: 1 + ((seed * 7) % 40), seed });
+  return [body, modules];
+}
+
+/** The environment ends while sequences run and a revision is being packed. */
+async function exitWhileBusy(): Promise<void> {
+  const served = await TestEngine.open('qwen3', { threads: 2 });
+  for (let i = 0; i < 4; i++) served.start({ prompt: PROMPT, stopTokens: [], maxTokens: 1000 });
+  void served.engine.stage('r0', ...stageArguments(served, 5));
+  await new Promise((done) => setTimeout(done, 100));
+  ok(served.engine.snapshot().running > 0);
+  process.exit(0);
+}
