@@ -28,21 +28,23 @@ export async function finalize(
   const isOwner = owner === null || owner.metadata.uid === adapter.metadata.uid;
   // A cache may be behind: what is destroyed is looked up first.
   if ((await deps.objects.live(adapter)) === null) return { kind: 'done' };
-  if (isOwner && !(await isAbsent(draft, deps, signal))) return { kind: 'again', afterMs: CHECK_MS };
-  deps.events.event(
-    adapter,
-    'Normal',
-    'Removed',
-    `${draft.servedName} is in no pod of pool ${adapter.spec.poolRef.name}`,
-  );
-  deps.log.info({ adapter: draft.key }, 'removed');
+  const removal = isOwner ? await removeFromPods(draft, deps, signal) : 'absent';
+  if (removal === 'waits') return { kind: 'again', afterMs: CHECK_MS };
+  if (removal === 'absent' && isOwner) {
+    const message = `${draft.servedName} is in no pod of pool ${adapter.spec.poolRef.name}`;
+    deps.events.event(adapter, 'Normal', 'Removed', message);
+    deps.log.info({ adapter: draft.key }, 'removed');
+  }
   await deps.objects.removeFinalizer(adapter);
   const record = deps.records.forget(draft.key);
   if (record?.desired) deps.spool.unpin(record.desired.digest, record.uid);
   return { kind: 'done' };
 }
 
-async function isAbsent(draft: Draft, deps: AdapterDeps, signal: AbortSignal): Promise<boolean> {
+/** `givenUp`: the deadline has passed, and some pod has not confirmed. */
+type Removal = 'absent' | 'waits' | 'givenUp';
+
+async function removeFromPods(draft: Draft, deps: AdapterDeps, signal: AbortSignal): Promise<Removal> {
   const pods = deps.fleet.podsOf(draft.poolKey);
   await deps.mutexes.run(draft.key, async () => {
     const holding = planRemoval(pods, draft.servedName).filter(({ action }) => action === 'remove');
@@ -53,17 +55,14 @@ async function isAbsent(draft: Draft, deps: AdapterDeps, signal: AbortSignal): P
   const waits = draft.adapter.spec.deletion?.policy !== 'Immediate';
   const holding = rows.filter(({ action }) => action === 'remove' || (action === 'drain' && waits));
   const silent = rows.filter(({ action }) => action === 'wait');
-  if (holding.length === 0 && silent.length === 0) return true;
+  if (holding.length === 0 && silent.length === 0) return 'absent';
   if (isOverdue(draft, deps) && silent.every(({ pod }) => deps.fleet.followedMs(pod) > FIRST_REPORT_MS)) {
-    giveUp(
-      draft,
-      deps,
-      [...holding, ...silent].map(({ pod }) => pod),
-    );
-    return true;
+    const unconfirmed = [...holding, ...silent].map(({ pod }) => pod);
+    giveUp(draft, deps, unconfirmed);
+    return 'givenUp';
   }
   markWaiting(draft, deps, { holding: holding.map(({ pod }) => pod), silent: silent.map(({ pod }) => pod) });
-  return false;
+  return 'waits';
 }
 
 async function removeFrom(draft: Draft, deps: AdapterDeps, pod: Pod, signal: AbortSignal): Promise<void> {

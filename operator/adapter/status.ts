@@ -17,7 +17,12 @@ export function loadedVerdict(rows: readonly Row[]): Verdict {
   if (failed.length > 0) {
     const first = failed.toSorted(bySeverity)[0] as Row;
     const others = failed.length > 1 ? ` (and ${failed.length - 1} more)` : '';
-    const reason = failed.every((row) => row.attempt?.code === 'no_capacity') ? 'NoCapacity' : 'PodsFailed';
+    const isAll = (code: string) => failed.every((row) => row.attempt?.code === code);
+    if (isAll('Unreachable')) {
+      const message = `${first.pod.name}${others}: ${first.attempt?.message}`;
+      return { status: 'Unknown', reason: 'PodsUnreachable', message };
+    }
+    const reason = isAll('no_capacity') ? 'NoCapacity' : 'PodsFailed';
     const message = `${first.pod.name}${others}: ${first.attempt?.code}: ${first.attempt?.message}`;
     return { status: 'False', reason, message };
   }

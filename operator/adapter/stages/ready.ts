@@ -10,6 +10,8 @@ import { targetOf } from '../records.ts';
 import { loadedVerdict, podErrorsOf, type Verdict } from '../status.ts';
 
 const BEFORE_READY = ['SourceResolved', 'Placed', 'Verified', 'Loaded'] as const;
+/** A name that cannot be had matters more than that nobody has pushed to it. */
+const BEFORE_READY_PUSHED = ['Placed', 'SourceResolved', 'Verified', 'Loaded'] as const;
 
 /** Writes down what is: only what pods have reported counts. To be called under the adapter's mutex. */
 export function ready(draft: Draft, deps: AdapterDeps): void {
@@ -65,9 +67,8 @@ function readyVerdict(draft: Draft, isServing: boolean, rows: Row[]): Verdict {
     const message = isServing ? `Suspended; ${serves}.` : 'Suspended: what is loaded stays, nothing changes.';
     return { status: isServing ? 'True' : 'False', reason: 'Suspended', message };
   }
-  const failing = BEFORE_READY.map((type) => conditionOf(draft, type)).find(
-    (item) => item?.status !== 'True',
-  );
+  const order = adapter.spec.source.push ? BEFORE_READY_PUSHED : BEFORE_READY;
+  const failing = order.map((type) => conditionOf(draft, type)).find((item) => item?.status !== 'True');
   if (failing) return notReady(draft, failing, rows);
   return isServing
     ? { status: 'True', reason: 'Ready', message: `${serves}.` }
