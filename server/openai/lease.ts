@@ -1,8 +1,9 @@
 import type { Target } from '../../native/types.ts';
+import type { Resolved } from '../adapters/registry.ts';
 import type { RequestEvent } from '../engine/door.ts';
 import { ApiError, engineFailure } from './errors.ts';
 import type { Generation } from './plan.ts';
-import type { Resolved, Serving } from './serving.ts';
+import type { Serving } from './serving.ts';
 
 /** How often a request waits for its revision to be brought into a slot before it is refused. */
 const RESIDENCY_TRIES_MAX = 3;

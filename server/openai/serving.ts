@@ -1,24 +1,13 @@
 import type { Logger } from 'pino';
+import type { Registry } from '../adapters/registry.ts';
 import type { Door } from '../engine/door.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { ChatTemplate } from '../text/chat-template.ts';
 import type { Encoder } from '../text/encoder.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 
-export type Resolved =
-  | { kind: 'base' }
-  | { kind: 'adapter'; name: string }
-  | { kind: 'revision'; name: string; digest: string; step: number | null };
-
 /** What the serving API asks of the registry of adapters. */
-export interface AdapterLookup {
-  /** Throws `adapter_not_found` or `revision_not_found`. */
-  resolve(model: string): Resolved;
-  describe(name: string, digest: string): { name: string; revision: string; step: number | null };
-  /** Brings the current revision (null) or the named one into a slot; throws `no_capacity`. */
-  ensureResident(name: string, digest: string | null): Promise<void>;
-  models(): { name: string; revision: string; step: number | null; createdAt: number }[];
-}
+export type AdapterLookup = Pick<Registry, 'resolve' | 'describe' | 'ensureResident' | 'models'>;
 
 export interface BaseModel {
   name: string;

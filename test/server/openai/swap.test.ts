@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { PodState } from '../../../server/contract/adapter-api.ts';
 import {
   adapterFlags,
   type ParrotServer,
@@ -95,6 +96,14 @@ describe('a swap by PUT', () => {
   });
 });
 
+/** Digests of an adapter's revisions other than the current one. */
+async function kept({ admin, token }: ParrotServer, name: string, current: string): Promise<string[]> {
+  const headers = { authorization: `Bearer ${token}` };
+  const state = (await (await fetch(`${admin}/lora/v1/state`, { headers })).json()) as PodState;
+  const adapter = state.adapters.find((item) => item.name === name);
+  return adapter?.revisions.map(({ digest }) => digest).filter((digest) => digest !== current) ?? [];
+}
+
 describe('more adapters than slots', () => {
   it('are all served: what is in the host tier is brought in when asked for', async () => {
     const small = await startParrot(['--slots', '1', ...adapterFlags(['sql', 'pirate', 'json'])]);
@@ -113,6 +122,14 @@ describe('more adapters than slots', () => {
         '{"show',
       ]);
     }
+    await small.put('sql', 'pirate', { 'x-lora-step': '2' });
+    const { revision } = (await small.get('/v1/models/sql')).body;
+    const [older] = await kept(small, 'sql', revision);
+    expect([await first('sql'), await first(`sql@${older}`), await first('sql@step-2')]).toEqual([
+      'Arr! T',
+      'SELECT',
+      'Arr! T',
+    ]);
     await small.close();
   });
 });
