@@ -4,7 +4,7 @@ import { ERROR_STATUS } from '../../../server/contract/errors.ts';
 
 /** Rows such as "| `a`, `b` | 404, 405 | when |": as many statuses as codes, or one for all. */
 function catalogue(markdown: string): Record<string, number> {
-  const rows = [...markdown.matchAll(/^\| (`[a-z_]+`(?:, `[a-z_]+`)*) \| ([0-9, ]+) \|/gm)];
+  const rows = [...markdown.matchAll(/^\| (`[a-z_]+`(?:, `[a-z_]+`)*) +\| ([0-9, ]+?) +\|/gm)];
   return Object.fromEntries(
     rows.flatMap(([, codes = '', statuses = '']) => {
       const status = statuses.split(', ').map(Number);
