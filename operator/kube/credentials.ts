@@ -49,6 +49,12 @@ export function credentialsFromKubeconfig(path: string | undefined, clock: Clock
   if (cluster === null) {
     throw new KubeconfigError(`the kubeconfig names no cluster for context "${config.getCurrentContext()}"`);
   }
+  // What the library makes up where it finds nothing.
+  if (cluster.server === 'http://localhost:8080' && cluster.name === 'cluster') {
+    throw new KubeconfigError(
+      'there is neither a kubeconfig (KUBECONFIG, ~/.kube/config) nor a ServiceAccount token',
+    );
+  }
   if (cluster.proxyUrl) throw new KubeconfigError('a kubeconfig with proxy-url is not supported');
   const tokenFile = tokenFileOf(config, path ?? process.env.KUBECONFIG ?? '');
   return new FileCredentials(config, tokenFile, { clock, log });

@@ -64,11 +64,6 @@ export function keyOf(object: { metadata: { name: string; namespace?: string } }
   return `${object.metadata.namespace ?? ''}/${object.metadata.name}`;
 }
 
-export function splitKey(key: string): { namespace: string; name: string } {
-  const slash = key.indexOf('/');
-  return { namespace: key.slice(0, slash), name: key.slice(slash + 1) };
-}
-
 const core = { group: '', version: 'v1', namespaced: true };
 
 export const PODS: Resource = { ...core, plural: 'pods', kind: 'Pod' };

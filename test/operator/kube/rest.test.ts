@@ -1,7 +1,7 @@
 import { mkdtemp, rm, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Rest, type RestOptions } from '../../../operator/kube/rest.ts';
 import { eventually } from './eventually.ts';
 import { FakeClock } from './fake-clock.ts';
@@ -246,6 +246,13 @@ describe('Rest', () => {
     it('says so when there never was a token', async () => {
       const rest = await restOfKubeconfig({ tokenFile: 'nowhere' });
       await expect(rest.request(get)).rejects.toMatchObject({ cause: { code: 'kubeconfig_unusable' } });
+    });
+
+    it('says so when there is nothing to go by', () => {
+      vi.stubEnv('KUBECONFIG', undefined);
+      vi.stubEnv('HOME', dir);
+      expect(() => Rest.fromKubeconfig()).toThrow('neither a kubeconfig');
+      vi.unstubAllEnvs();
     });
 
     it('refuses a kubeconfig that it cannot follow', async () => {
