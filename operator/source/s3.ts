@@ -32,6 +32,8 @@ export async function openS3(location: Location, options: S3Options, signal: Abo
     ...(location.endpoint === null ? {} : { endpoint: location.endpoint, forcePathStyle: true }),
     ...(credentials === null ? {} : { credentials }),
     ...(credentials === null && !ambient ? anonymous : {}),
+    // Not AWS_ENDPOINT_URL of the operator's environment: the spec says where.
+    ignoreConfiguredEndpointUrls: true,
     followRegionRedirects: false,
     maxAttempts: 1,
     // The checking stream of the SDK swallows aborts; our own sha256 covers the whole file.

@@ -3,7 +3,7 @@ import type { Clock } from '../../../operator/kube/clock.ts';
 import { silentLog } from '../../../operator/kube/log.ts';
 import { bearerOf, TokenAuth } from '../../../operator/push/auth.ts';
 import { VerdictCache } from '../../../operator/push/verdict-cache.ts';
-import { FakeReviews, TOKENS } from './harness.ts';
+import { FakeReviews, TOKENS } from './fake-reviews.ts';
 
 let nowMs: number;
 let reviews: FakeReviews;

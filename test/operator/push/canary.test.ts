@@ -3,7 +3,11 @@ import { pino } from 'pino';
 import { expect, it } from 'vitest';
 import { LorikeetError } from '../../../server/contract/errors.ts';
 import { goodAdapter } from '../../support/adapter-files.ts';
-import { configHeader, FakePod, PATH, put, RawClient, type Rig, startRig, TOKENS } from './harness.ts';
+import { configHeader } from './adapters.ts';
+import { FakePod } from './fake-pod.ts';
+import { TOKENS } from './fake-reviews.ts';
+import { put, type Rig, startRig } from './harness.ts';
+import { PATH, RawClient } from './raw-client.ts';
 
 const files = goodAdapter();
 const CANARY = /canary-token|canary-query|Bearer c/;

@@ -3,7 +3,10 @@ import { type AddressInfo, createServer as createTcpServer } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { LorikeetError } from '../../../server/contract/errors.ts';
 import { goodAdapter } from '../../support/adapter-files.ts';
-import { bigAdapter, configHeader, digestOf, put, RawClient, type Rig, startRig, TOKENS } from './harness.ts';
+import { bigAdapter, configHeader, digestOf } from './adapters.ts';
+import { TOKENS } from './fake-reviews.ts';
+import { put, type Rig, startRig, until } from './harness.ts';
+import { RawClient } from './raw-client.ts';
 
 let leader: Rig;
 let follower: Rig;
@@ -157,12 +160,4 @@ async function closedPort(): Promise<number> {
   const { port } = server.address() as AddressInfo;
   await new Promise((resolve) => server.close(resolve));
   return port;
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  const deadline = performance.now() + 5_000;
-  while (!condition()) {
-    if (performance.now() > deadline) throw new Error(`never: ${condition}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
 }

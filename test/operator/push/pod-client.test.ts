@@ -10,7 +10,8 @@ import { TokenSource } from '../../../operator/pods/token.ts';
 import type { StageReport } from '../../../server/contract/adapter-api.ts';
 import { revisionDigest } from '../../../server/contract/digest.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
-import { bigAdapter, digestOf, put, type Rig, startRig } from './harness.ts';
+import { bigAdapter, digestOf } from './adapters.ts';
+import { put, type Rig, startRig } from './harness.ts';
 
 /** Pods on real sockets behind the operator's real client. */
 let rig: Rig;

@@ -1,0 +1,49 @@
+import { createHash } from 'node:crypto';
+import type { Geometry } from '../../../server/contract/adapter-api.ts';
+import { revisionDigest } from '../../../server/contract/digest.ts';
+import {
+  type AdapterFiles,
+  CONFIG,
+  f32,
+  factorName,
+  packSafetensors,
+  type Tensors,
+} from '../../support/adapter-files.ts';
+
+export const geometry: Geometry = {
+  layers: 4,
+  modules: {
+    q_proj: { in: 256, out: 256 },
+    k_proj: { in: 256, out: 64 },
+    v_proj: { in: 256, out: 64 },
+    o_proj: { in: 256, out: 256 },
+    gate_proj: { in: 256, out: 640 },
+    up_proj: { in: 256, out: 640 },
+    down_proj: { in: 640, out: 256 },
+  },
+};
+
+const made = new Map<string, AdapterFiles>();
+
+/** Rank 64 on all seven modules, 4.5 MB: far more than sockets and windows hold. On q_proj and v_proj, 0.9 MB. */
+export function bigAdapter(modules = Object.keys(geometry.modules)): AdapterFiles {
+  const known = made.get(modules.join());
+  if (known) return known;
+  const tensors: Tensors = new Map();
+  for (let layer = 0; layer < geometry.layers; layer += 1) {
+    for (const module of modules) {
+      const { in: width, out } = geometry.modules[module] as { in: number; out: number };
+      tensors.set(factorName(layer, module, 'A'), f32([64, width], Math.sin));
+      tensors.set(factorName(layer, module, 'B'), f32([out, 64], Math.cos));
+    }
+  }
+  const config = Buffer.from(JSON.stringify({ ...CONFIG, r: 64, target_modules: modules }));
+  const files = { tensors: packSafetensors(tensors), config };
+  made.set(modules.join(), files);
+  return files;
+}
+
+export const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
+export const digestOf = (files: { tensors: Buffer; config: Buffer }) =>
+  revisionDigest(JSON.parse(files.config.toString()), sha256(files.tensors));
+export const configHeader = (config: Buffer) => config.toString('base64url');

@@ -1,0 +1,73 @@
+import type { Publication, PublishResult, PushContext } from '../../../operator/adapter/publication.ts';
+import type { Publisher } from '../../../operator/push/publisher.ts';
+import { LorikeetError } from '../../../server/contract/errors.ts';
+import { geometry } from './adapters.ts';
+import { FakePod } from './fake-pod.ts';
+
+/** Keeps desired revisions the way the real one promises to. */
+export class FakePublisher implements Publisher {
+  pods: FakePod[] = [new FakePod('pod-a'), new FakePod('pod-b')];
+  desired: { digest: string; step: number | null } | null = null;
+  config: unknown | null = null;
+  maxBytes = 8 * 2 ** 20;
+  maxRank = 64;
+  verify: object | undefined;
+  error: LorikeetError | null = null;
+  readonly publications: Publication[] = [];
+  /** Awaited by publish, to hold a push in its last phase. */
+  gate: Promise<void> = Promise.resolve();
+
+  context(namespace: string, name: string): PushContext {
+    if (this.error) throw this.error;
+    if (name !== 'sql') throw new LorikeetError('adapter_not_found', 'There is no such adapter');
+    const { desired, config, maxBytes, maxRank, verify } = this;
+    const adapter = {
+      metadata: { namespace, name },
+      spec: { source: { push: {} }, ...(verify ? { verify } : {}) },
+    };
+    const context = {
+      adapter,
+      servedName: 'sql-served',
+      pods: this.pods,
+      geometry,
+      maxRank,
+      maxBytes,
+      desired,
+      config,
+    };
+    return context as unknown as PushContext;
+  }
+
+  fenceFor() {
+    return { term: 4, sequence: 2 };
+  }
+
+  async publish(publication: Publication): Promise<PublishResult> {
+    await this.gate;
+    const { digest, step, bytes, staged, ifMatch, config } = publication;
+    const pods = staged.map(({ pod, ok, ms }) => ({
+      name: pod.name,
+      state: ok ? ('active' as const) : ('failed' as const),
+      ms,
+    }));
+    if (this.desired?.digest === digest) {
+      return { revision: digest, step: this.desired.step, bytes, noop: true, pods, swap: null };
+    }
+    if (ifMatch !== null && (ifMatch === '*' ? this.desired === null : ifMatch !== this.desired?.digest)) {
+      throw new LorikeetError('precondition_failed', 'Another revision is current', {
+        expected: ifMatch,
+        actual: this.desired?.digest ?? null,
+      });
+    }
+    if (step !== null && this.desired?.step !== null && this.desired !== null && step <= this.desired.step) {
+      throw new LorikeetError('step_not_newer', 'The step is not newer', {
+        expected: this.desired.step + 1,
+        actual: step,
+      });
+    }
+    this.publications.push(publication);
+    this.desired = { digest, step };
+    this.config = config;
+    return { revision: digest, step, bytes, noop: false, pods, swap: { durationMs: 3, skewMs: 1 } };
+  }
+}
