@@ -165,7 +165,10 @@ export type EngineEvent =
   | { id: number; type: 'prompt'; logprobs: TokenLogprobs[] }
   | { id: number; type: 'token'; token: number; logprobs: TokenLogprobs | null }
   | { id: number; type: 'finished'; reason: 'stop' | 'length' | 'cancelled'; stopToken: number | null }
-  /** Codes: `adapter_not_found`, `revision_not_found`, `not_resident`, `queue_full`, `engine_failed`, `closing`. */
+  /**
+   * Codes: `adapter_not_found`, `not_resident` (the revision that the target means is in no slot), `queue_full`,
+   * `non_finite` (the logits are; no other request is hurt), `engine_failed`, `closing`.
+   */
   | { id: number; type: 'failed'; code: string; message: string }
   /** The last lease of a revision that was asked to go is gone; its slot is free. */
   | { id: 0; type: 'freed'; revision: string };
@@ -197,14 +200,15 @@ export interface EngineSnapshot {
 /**
  * Errors thrown or rejected by the engine are `Error`s with a stable `code`:
  * `invalid_argument` (with the field's name), `no_capacity`, `non_finite` (with the index into `modules` and which
- * factor as `module` and `factor`), `revision_not_found`, `closing`, `unsupported_backend`.
+ * factor as `module` and `factor`), `revision_not_found`, `closing`, `engine_failed`, `unsupported_backend`.
  */
 export interface Engine {
   readonly info: EngineInfo;
   /**
    * Packs a revision into free pages on a worker thread; serves nobody yet. `body` must not change until the
    * promise settles. Evicts the least recently used revision without leases if no slot or page is free; rejects
-   * with `no_capacity` if there is none. A revision that is resident already resolves at once.
+   * with `no_capacity` if there is none. A revision that is resident already resolves at once; one that was released
+   * but still has leases is kept after all, and no `freed` follows.
    */
   stage(revision: string, body: Uint8Array, modules: LoraModule[]): Promise<StageReport>;
   /** Points `adapter` at a resident revision between two steps. `step` is the first step that serves it. */

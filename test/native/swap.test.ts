@@ -12,6 +12,9 @@ import {
 const PROMPT = (goldenCases('parrot').find(({ key }) => key === 'sql.0') as GoldenCase).ids;
 const STYLE = { kind: 'adapter', name: 'style' } as const;
 
+/** Tokens of an answer that takes far longer than the few calls that happen meanwhile. */
+const LONG = 600;
+
 /** Resolves when the request has generated `count` tokens. */
 function tokensOf(served: TestEngine, id: number, count: number): Promise<void> {
   let seen = 0;
@@ -42,7 +45,7 @@ describe('a swap during a stream', () => {
       prompt: PROMPT,
       target: STYLE,
       stopTokens: [],
-      maxTokens: 40,
+      maxTokens: LONG,
       logprobs: 2,
     });
 
@@ -50,7 +53,7 @@ describe('a swap during a stream', () => {
       prompt: PROMPT,
       target: STYLE,
       stopTokens: [],
-      maxTokens: 40,
+      maxTokens: LONG,
       logprobs: 2,
     });
     await tokensOf(served, running.id, 3);
@@ -108,6 +111,20 @@ describe('a swap during a stream', () => {
     );
   });
 
+  it('fails only the requests of an adapter that overflows', async () => {
+    await using served = await TestEngine.open('parrot');
+    const huge = load(served, 'sql');
+    const modules = huge.modules.map((module) => ({ ...module, scale: 1e30 }));
+    await served.engine.stage('sha256:huge', huge.body, modules);
+    await served.engine.activate('style', 'sha256:huge');
+    const expected = await served.generate({ prompt: PROMPT, logprobs: 2 });
+    const overflow = served.generate({ prompt: PROMPT, target: STYLE });
+    const beside = served.generate({ prompt: PROMPT, logprobs: 2 });
+    await expect(overflow).rejects.toMatchObject({ code: 'non_finite' });
+    expect((await beside).logprobs).toEqual(expected.logprobs);
+    expect(served.engine.snapshot()).toMatchObject({ running: 0, kvBlocksUsed: 0, slots: [{ leases: 0 }] });
+  });
+
   it('reports an adapter whose B is zero', async () => {
     await using served = await TestEngine.open('parrot');
     const { body, modules } = load(served, 'sql');
@@ -130,7 +147,7 @@ describe('release', () => {
     expect(await served.engine.release('sha256:unknown')).toEqual({ leases: 0 });
     expect(served.freed).toEqual([]);
 
-    const running = served.start({ prompt: PROMPT, target: STYLE, stopTokens: [], maxTokens: 30 });
+    const running = served.start({ prompt: PROMPT, target: STYLE, stopTokens: [], maxTokens: LONG });
     await tokensOf(served, running.id, 1);
     expect(await served.engine.release('sha256:sql')).toEqual({ leases: 1 });
     expect(served.engine.snapshot().slots).toMatchObject([
@@ -140,7 +157,7 @@ describe('release', () => {
       code: 'not_resident',
     });
 
-    expect((await running.result).tokens).toHaveLength(30);
+    expect((await running.result).tokens).toHaveLength(LONG);
     await expect.poll(() => served.freed).toEqual(['sha256:sql']);
     expect(served.engine.snapshot()).toMatchObject({ slots: [], pagesUsed: 0 });
   });
@@ -148,7 +165,7 @@ describe('release', () => {
   it('is undone by staging the revision again', async () => {
     await using served = await TestEngine.open('parrot');
     await served.serve('sql', 'sha256:sql', 'style');
-    const running = served.start({ prompt: PROMPT, target: STYLE, stopTokens: [], maxTokens: 30 });
+    const running = served.start({ prompt: PROMPT, target: STYLE, stopTokens: [], maxTokens: LONG });
     await tokensOf(served, running.id, 1);
     await served.engine.release('sha256:sql');
     await served.serve('sql', 'sha256:sql', 'style');
@@ -178,13 +195,14 @@ describe('eviction', () => {
   it('never takes a leased revision', async () => {
     await using served = await TestEngine.open('parrot', { slots: 1 });
     await served.serve('sql', 'sha256:sql', 'style');
-    const running = served.start({ prompt: PROMPT, target: STYLE, stopTokens: [], maxTokens: 30 });
+    const running = served.start({ prompt: PROMPT, target: STYLE, stopTokens: [], maxTokens: LONG });
     await tokensOf(served, running.id, 1);
     const { body, modules } = load(served, 'pirate');
     await expect(served.engine.stage('sha256:pirate', body, modules)).rejects.toMatchObject({
       code: 'no_capacity',
     });
-    expect((await running.result).revision).toBe('sha256:sql');
+    served.engine.cancel(running.id);
+    expect(await running.result).toMatchObject({ revision: 'sha256:sql', reason: 'cancelled' });
     expect(await served.engine.stage('sha256:pirate', body, modules)).toMatchObject({
       evicted: ['sha256:sql'],
     });
@@ -218,8 +236,8 @@ describe('cancel', () => {
   it('gives back blocks and lease', async () => {
     await using served = await TestEngine.open('parrot', { maxBatch: 1 });
     await served.serve('sql', 'sha256:sql', 'style');
-    const running = served.start({ prompt: PROMPT, target: STYLE, stopTokens: [], maxTokens: 500 });
-    const waiting = served.start({ prompt: PROMPT, target: STYLE, stopTokens: [], maxTokens: 500 });
+    const running = served.start({ prompt: PROMPT, target: STYLE, stopTokens: [], maxTokens: LONG });
+    const waiting = served.start({ prompt: PROMPT, target: STYLE, stopTokens: [], maxTokens: LONG });
     await tokensOf(served, running.id, 2);
     expect(served.engine.snapshot()).toMatchObject({ running: 1, waiting: 1, slots: [{ leases: 2 }] });
     expect(served.engine.snapshot()).toMatchObject({
