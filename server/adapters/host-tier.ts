@@ -80,18 +80,27 @@ export class HostTier {
     this.#usedBytes -= held.body.length;
   }
 
+  /** Drops nothing where that would not be enough. */
   #makeRoom(bytes: number): void {
-    for (const digest of [...this.#held.keys()]) {
-      if (this.#usedBytes + bytes <= this.bytesMax) return;
+    const victims: string[] = [];
+    let freeBytes = this.bytesMax - this.#usedBytes;
+    for (const { digest, body } of this.#held.values()) {
+      if (freeBytes >= bytes) break;
       if (!this.#evictions.mayDrop(digest)) continue;
-      this.delete(digest);
-      this.#evictions.dropped(digest);
+      victims.push(digest);
+      freeBytes += body.length;
     }
-    if (this.#usedBytes + bytes <= this.bytesMax) return;
+    if (freeBytes >= bytes) {
+      for (const digest of victims) {
+        this.delete(digest);
+        this.#evictions.dropped(digest);
+      }
+      return;
+    }
     throw new LorikeetError(
       'no_capacity',
-      `The host tier has no room for ${bytes} bytes: ${this.#usedBytes} of ${this.bytesMax} are held by current, leased or arriving revisions`,
-      { field: 'hostBytes', expected: `at most ${this.bytesMax - this.#usedBytes} bytes`, actual: bytes },
+      `The host tier has no room for ${bytes} bytes: all but ${freeBytes} of ${this.bytesMax} are held by current, leased or arriving revisions`,
+      { field: 'hostBytes', expected: `at most ${freeBytes} bytes`, actual: bytes },
     );
   }
 }

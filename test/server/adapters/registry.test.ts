@@ -204,6 +204,18 @@ describe('host tier and slots', () => {
     expect(Object.keys(revisionsOf(registry, 'a'))).not.toContain(leased);
   });
 
+  it('drops nothing for a newcomer that would not fit even then', async () => {
+    const { registry } = bench({ room: 3 });
+    const kept = await put(registry, 'a', 1);
+    await put(registry, 'a', 2);
+    expect(() => registry.tier.reserve(2.5 * ADAPTER_BYTES)).toThrow(
+      expect.objectContaining({ code: 'no_capacity' }),
+    );
+    expect(Object.keys(revisionsOf(registry, 'a'))).toContain(kept);
+    registry.tier.reserve(2 * ADAPTER_BYTES).release();
+    expect(Object.keys(revisionsOf(registry, 'a'))).not.toContain(kept);
+  });
+
   it('gives the room of a body back that is not kept', async () => {
     const { registry } = bench({ room: 2 });
     for (let i = 0; i < 5; i++) received(registry, goodAdapter(1)).reservation.release();
