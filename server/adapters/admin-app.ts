@@ -46,6 +46,8 @@ export function buildAdminApp({ registry, token, log }: AdminAppOptions): Fastif
     frameworkErrors: (error, _request, reply) => refuse(reply, fromFramework(error)),
   });
   app.server.maxConnections = CONNECTIONS_MAX;
+  // Whoever asks before sending a body is invited only when the body will be read.
+  app.server.on('checkContinue', (request, response) => app.routing(request, response));
   app.removeAllContentTypeParsers();
   // Handlers read the raw request themselves, within their own limits.
   app.addContentTypeParser('*', (_request, _body, done) => done(null));

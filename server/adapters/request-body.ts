@@ -1,4 +1,4 @@
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { LorikeetError } from '../contract/errors.ts';
 import { parseStrictJson, StrictJsonError } from '../contract/strict-json.ts';
 import { requireBodySize } from './receive.ts';
@@ -12,15 +12,22 @@ export function bodyDeadlineMs(bytes: number): number {
   return Math.max(DEADLINE_MS_MIN, (bytes / BYTES_PER_SECOND_MIN) * 1000);
 }
 
+/** A request whose body may still be read, and the response to invite it with. */
+export interface Exchange {
+  request: IncomingMessage;
+  response: ServerResponse;
+}
+
 /**
  * Feeds the body to `take` as it arrives. Where `take` throws, the promise rejects with that at once; what is still
  * to come is left for the connection to drain, so that the client can read the refusal.
  */
 export function pump(
-  body: IncomingMessage,
+  { request: body, response }: Exchange,
   take: (chunk: Buffer) => void,
   deadlineMs: number,
 ): Promise<void> {
+  if (body.headers.expect !== undefined) response.writeContinue();
   const done = Promise.withResolvers<void>();
   const onData = (chunk: Buffer) => {
     try {
@@ -42,7 +49,7 @@ export function pump(
   });
 }
 
-export async function readJson(body: IncomingMessage): Promise<unknown> {
+export async function readJson(exchange: Exchange): Promise<unknown> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   const take = (chunk: Buffer) => {
@@ -50,7 +57,7 @@ export async function readJson(body: IncomingMessage): Promise<unknown> {
     requireBodySize(bytes, JSON_BYTES_MAX);
     chunks.push(chunk);
   };
-  await pump(body, take, DEADLINE_MS_MIN);
+  await pump(exchange, take, DEADLINE_MS_MIN);
   try {
     return parseStrictJson(Buffer.concat(chunks), { depth: 8 });
   } catch (cause) {

@@ -48,14 +48,14 @@ export function registerAdminRoutes(app: FastifyInstance, { registry }: AdminRou
     '/lora/v1/watch': { GET: (_call, reply) => watch(watches, reply) },
     '/lora/v1/seeded': { POST: (call, reply) => seeded(registry, call, reply) },
     '/lora/v1/adapters/:name': { DELETE: (call, reply) => remove(registry, call, reply) },
-    '/lora/v1/adapters/:name/activate': { POST: (call) => activate(registry, call) },
-    '/lora/v1/adapters/:name/revisions': { POST: (call) => stage(registry, call) },
+    '/lora/v1/adapters/:name/activate': { POST: (call, reply) => activate(registry, call, reply) },
+    '/lora/v1/adapters/:name/revisions': { POST: (call, reply) => stage(registry, call, reply) },
     '/lora/v1/adapters/:name/revisions/:digest': {
       GET: (call, reply) => fetchRevision(registry, call, reply),
-      PUT: (call) => stage(registry, call),
+      PUT: (call, reply) => stage(registry, call, reply),
       DELETE: (call, reply) => remove(registry, call, reply),
     },
-    '/v1/adapters/:name': { PUT: (call) => put(registry, call) },
+    '/v1/adapters/:name': { PUT: (call, reply) => put(registry, call, reply) },
   };
   for (const [url, handlers] of Object.entries(routes)) {
     for (const method of ['GET', 'PUT', 'POST', 'DELETE', 'PATCH', 'OPTIONS'] as const) {
@@ -67,7 +67,7 @@ export function registerAdminRoutes(app: FastifyInstance, { registry }: AdminRou
 }
 
 /** The digest is in the path, or not known before the last byte. */
-async function stage(registry: Registry, call: Call): Promise<StageReply> {
+async function stage(registry: Registry, call: Call, reply: FastifyReply): Promise<StageReply> {
   const name = readName(call.params.name);
   const digest = call.params.digest === undefined ? null : readDigest(call.params.digest);
   const step = readStep(call.headers);
@@ -75,7 +75,8 @@ async function stage(registry: Registry, call: Call): Promise<StageReply> {
   registry.requireFence(readFence(call.headers));
   const known = digest === null ? null : await registry.restage(name, digest, step);
   if (known !== null) return known;
-  const received = await receive(registry, name, call);
+  registry.requireName(name);
+  const received = await receive(registry, call, reply);
   if (digest !== null && received.incoming.digest !== digest) {
     received.reservation.release();
     throw new LorikeetError(
@@ -91,18 +92,18 @@ async function stage(registry: Registry, call: Call): Promise<StageReply> {
   return registry.stage({ name, received, step, allowZeroEffect });
 }
 
-async function put(registry: Registry, call: Call): Promise<PutAdapterReply> {
+async function put(registry: Registry, call: Call, reply: FastifyReply): Promise<PutAdapterReply> {
   const name = readName(call.params.name);
   const step = readStep(call.headers);
   const allowZeroEffect = readAllowZeroEffect(call.headers);
   const expectCurrent = readIfMatch(call.headers);
   registry.requireFence(readFence(call.headers));
-  const received = await receive(registry, name, call);
+  registry.requireName(name);
+  const received = await receive(registry, call, reply);
   return registry.put({ name, received, step, allowZeroEffect }, { expectCurrent });
 }
 
-async function receive(registry: Registry, name: string, { raw, headers }: Call): Promise<Received> {
-  registry.requireName(name);
+async function receive(registry: Registry, { raw, headers }: Call, reply: FastifyReply): Promise<Received> {
   requireMediaType(headers, MEDIA_TYPE);
   const { maxAdapterBytes, maxRank } = registry.limits;
   const contentLength = readContentLength(headers);
@@ -114,7 +115,8 @@ async function receive(registry: Registry, name: string, { raw, headers }: Call)
     contentLength,
   });
   try {
-    await pump(raw, (chunk) => receiver.push(chunk), bodyDeadlineMs(contentLength ?? maxAdapterBytes));
+    const exchange = { request: raw, response: reply.raw };
+    await pump(exchange, (chunk) => receiver.push(chunk), bodyDeadlineMs(contentLength ?? maxAdapterBytes));
     const received = receiver.finish();
     requireContentDigest(headers, received.tensorsSha256);
     return received;
@@ -124,12 +126,12 @@ async function receive(registry: Registry, name: string, { raw, headers }: Call)
   }
 }
 
-async function activate(registry: Registry, call: Call): Promise<unknown> {
+async function activate(registry: Registry, call: Call, reply: FastifyReply): Promise<unknown> {
   const name = readName(call.params.name);
   const fence = readFence(call.headers);
   requireMediaType(call.headers, 'application/json');
   readContentLength(call.headers);
-  const parsed = ActivateRequest.safeParse(await readJson(call.raw));
+  const parsed = ActivateRequest.safeParse(await readJson({ request: call.raw, response: reply.raw }));
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
     const field = issue?.path.join('.') || 'body';

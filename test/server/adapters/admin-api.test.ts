@@ -308,6 +308,25 @@ describe('who may call', () => {
   });
 });
 
+describe('a client that asks before it sends', () => {
+  const { tensors, config } = goodAdapter(1);
+  const head = (authorization: string) =>
+    `PUT /v1/adapters/a HTTP/1.1\r\nHost: x\r\nAuthorization: ${authorization}\r\nExpect: 100-continue\r\n` +
+    `X-Lora-Config: ${config.toString('base64url')}\r\nContent-Length: ${tensors.length}\r\n\r\n`;
+
+  it('is invited when its body will be read', async () => {
+    const { raw } = await admin();
+    expect(await raw(head(`Bearer ${TOKEN}`), /100 Continue/)).toMatch(/^HTTP\/1.1 100/);
+    const whole = Buffer.concat([Buffer.from(head(`Bearer ${TOKEN}`)), tensors]);
+    expect(await raw(whole, /visibleAtStep/)).toMatch(/100 Continue.*HTTP\/1.1 200/s);
+  });
+
+  it('is spared the sending of a body that is refused', async () => {
+    const { raw } = await admin();
+    expect(await raw(head('Bearer wrong'), /\}\}/)).toMatch(/^HTTP\/1.1 401/);
+  });
+});
+
 describe('what is not read to its end', () => {
   it('is refused by its length alone', async () => {
     const { raw } = await admin();

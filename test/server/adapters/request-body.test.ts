@@ -1,10 +1,14 @@
-import type { IncomingMessage } from 'node:http';
+import type { ServerResponse } from 'node:http';
 import { PassThrough } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { bodyDeadlineMs, pump } from '../../../server/adapters/request-body.ts';
+import { bodyDeadlineMs, type Exchange, pump } from '../../../server/adapters/request-body.ts';
 
-function body(): PassThrough & IncomingMessage {
-  return new PassThrough() as unknown as PassThrough & IncomingMessage;
+function body(): PassThrough & Exchange['request'] {
+  return Object.assign(new PassThrough(), { headers: {} }) as unknown as PassThrough & Exchange['request'];
+}
+
+function pumped(request: Exchange['request'], take: (chunk: Buffer) => void): Promise<void> {
+  return pump({ request, response: {} as ServerResponse }, take, 30_000);
 }
 
 describe('a body', () => {
@@ -18,7 +22,7 @@ describe('a body', () => {
 
   it('that trickles is refused at its deadline', async () => {
     const stream = body();
-    const done = expect(pump(stream, () => {}, 30_000)).rejects.toMatchObject({ code: 'request_timeout' });
+    const done = expect(pumped(stream, () => {})).rejects.toMatchObject({ code: 'request_timeout' });
     for (let i = 0; i < 30; i++) {
       stream.write('x');
       vi.advanceTimersByTime(1000);
@@ -30,7 +34,7 @@ describe('a body', () => {
 
   it('that breaks off is refused', async () => {
     const stream = body();
-    const done = expect(pump(stream, () => {}, 30_000)).rejects.toMatchObject({ code: 'malformed_request' });
+    const done = expect(pumped(stream, () => {})).rejects.toMatchObject({ code: 'malformed_request' });
     stream.destroy(new Error('reset'));
     await done;
   });
@@ -42,7 +46,7 @@ describe('a body', () => {
       taken.push(String(chunk));
       throw new Error('enough');
     };
-    const done = expect(pump(stream, take, 30_000)).rejects.toThrow('enough');
+    const done = expect(pumped(stream, take)).rejects.toThrow('enough');
     stream.write('a');
     await done;
     stream.write('b');
