@@ -1,5 +1,6 @@
 import { type Server, startServer } from './app.ts';
 import { ConfigError, helpText, parseConfig } from './config.ts';
+import { LorikeetError } from './contract/errors.ts';
 import { ModelError } from './model/errors.ts';
 import { createLog } from './telemetry/log.ts';
 
@@ -39,8 +40,13 @@ async function stopServer(server: Server, deadlineMs: number): Promise<void> {
   process.exit(0);
 }
 
+function describe(error: unknown): string {
+  if (error instanceof ConfigError) return `${error.message}\nRun with --help for all flags.`;
+  if (error instanceof ModelError || error instanceof LorikeetError) return error.message;
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}
+
 main().catch((error: unknown) => {
-  const misused = error instanceof ConfigError || error instanceof ModelError;
-  process.stderr.write(`${misused ? error.message : error instanceof Error ? error.stack : String(error)}\n`);
+  process.stderr.write(`${describe(error)}\n`);
   process.exit(error instanceof ConfigError ? EXIT_MISUSED : EXIT_FAILED);
 });

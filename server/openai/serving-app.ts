@@ -97,9 +97,8 @@ function refuse(serving: Serving, error: unknown, request: FastifyRequest, reply
     return;
   }
   const refusal = toApiError(error);
-  if (refusal.status >= 500) {
-    const level = refusal.status === 500 ? 'error' : 'warn';
-    serving.log[level](
+  if (refusal.status === 500) {
+    serving.log.error(
       { err: error, method: request.method, url: request.routeOptions.url },
       'request failed',
     );
