@@ -141,6 +141,17 @@ export const LoraAdapterSpec = z
     verify: Verify.optional().describe(
       'What the adapter is expected to be; anything else is refused before a pod sees it.',
     ),
+    refresh: z
+      .object({
+        mode: z
+          .enum(['Pinned'])
+          .default('Pinned')
+          .describe(
+            'Pinned: the source is looked at when spec.source or the annotation lorikeet.dev/refresh changes.',
+          ),
+      })
+      .prefault({})
+      .describe('When the source is looked at again.'),
     placement: z
       .object({ mode: z.enum(['All']).default('All').describe('All: every pod of the pool.') })
       .prefault({})

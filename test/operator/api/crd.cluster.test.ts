@@ -92,6 +92,7 @@ describe('the CRDs, on a real API server', () => {
     expect(adapter.spec).toEqual({
       poolRef: { name: 'llama' },
       source: { push: { durability: 'Memory' } },
+      refresh: { mode: 'Pinned' },
       placement: { mode: 'All' },
       update: { consistency: 'PerPod', inFlight: 'Finish', keepRevisions: 2 },
       deletion: { policy: 'Drain', drainTimeout: '60s' },

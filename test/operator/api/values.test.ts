@@ -93,6 +93,7 @@ describe('LoraAdapter', () => {
   it('gets the same defaults from the schema as from the API server', () => {
     expect(LoraAdapterSpec.parse(adapterManifest('a').spec)).toMatchObject({
       source: { push: { durability: 'Memory' } },
+      refresh: { mode: 'Pinned' },
       placement: { mode: 'All' },
       update: { keepRevisions: 2 },
       deletion: { policy: 'Drain', drainTimeout: '60s' },
