@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -137,6 +137,14 @@ describe('the command line', () => {
     const help = start(['--help']);
     expect(await help.exit).toBe(0);
     expect(help.stdout()).toMatch(/--model DIR[\s\S]*--log-level/);
+  });
+
+  it('leaves no token behind where the server cannot start', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'lorikeet-test-'));
+    const failed = start(['--model', '/does/not/exist'], { XDG_RUNTIME_DIR: folder });
+    expect(await failed.exit).toBe(1);
+    expect(readdirSync(folder)).toEqual([]);
+    rmSync(folder, { recursive: true });
   });
 
   it.each<[string[], number, RegExp]>([
