@@ -2,6 +2,7 @@ import type { AddressInfo } from 'node:net';
 import { connect } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import pino from 'pino';
+import { afterEach } from 'vitest';
 import { buildAdminApp } from '../../../server/adapters/admin-app.ts';
 import { goodAdapter } from '../../support/adapter-files.ts';
 import { type Bench, bench } from './bench.ts';
@@ -31,7 +32,7 @@ export interface AdminBench extends Bench {
   raw(request: string | Buffer, until?: RegExp): Promise<string>;
 }
 
-export async function adminBench(options: Parameters<typeof bench>[0] = {}): Promise<AdminBench> {
+async function adminBench(options: Parameters<typeof bench>[0] = {}): Promise<AdminBench> {
   const made = bench(options);
   const app = buildAdminApp({ registry: made.registry, token: TOKEN, log: pino({ level: 'silent' }) });
   await app.listen({ host: '127.0.0.1', port: 0 });
@@ -50,6 +51,22 @@ export async function adminBench(options: Parameters<typeof bench>[0] = {}): Pro
       return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text };
     },
     raw: (request, until) => exchange(port, request, until),
+  };
+}
+
+/** Makes admin benches for the tests of a file, and closes them after each. */
+export function useAdmin(): typeof adminBench {
+  const open: AdminBench[] = [];
+  afterEach(async () => {
+    for (const { app } of open.splice(0)) {
+      app.server.closeAllConnections();
+      await app.close();
+    }
+  });
+  return async (options) => {
+    const made = await adminBench(options);
+    open.push(made);
+    return made;
   };
 }
 
