@@ -3,7 +3,6 @@ import { type ErrorCode, LorikeetError } from '../../server/contract/errors.ts';
 import { type RevisionRecord, shortDigest } from '../api/lora-adapter.ts';
 import { quantityBytes } from '../api/quantity.ts';
 import { keyOf } from '../kube/resource.ts';
-import type { Pod } from '../pods/pod.ts';
 import { type AdapterDeps, fenceOf, NotLeading } from './deps.ts';
 import { adopt, timestamp } from './desired.ts';
 import { type Draft, openDraft } from './draft.ts';
@@ -55,45 +54,54 @@ export class RevisionPublisher {
     return this.#fence(this.#draft(namespace, name));
   }
 
-  /** What has become desired stays so even where the caller goes away or pods fail: reconciling brings it to them. */
+  /**
+   * What has become desired stays so even where the caller goes away or pods fail: reconciling brings it to them. The
+   * answer does not wait for what the mutex is kept for, the pods' own reports.
+   */
   publish(publication: Publication): Promise<PublishResult> {
     const { namespace, name } = publication;
-    return this.#deps.mutexes.run(`${namespace}/${name}`, async () => {
+    const { promise, resolve, reject } = Promise.withResolvers<PublishResult>();
+    const published = this.#deps.mutexes.run(`${namespace}/${name}`, async () => {
       publication.signal.throwIfAborted();
       const draft = this.#draft(namespace, name);
-      const { desired } = draft.record;
-      const noop = desired?.digest === publication.digest;
-      if (!noop) {
-        requireMayFollow(draft.record, publication);
-        requireStaged(publication.staged);
-        adoptPushed(draft, this.#deps, publication);
-      }
-      draft.record.config = publication.config;
-      for (const { pod, error } of publication.staged)
-        if (error && HUNG.has(error.code)) pod.client.breaker.suspect();
-      const pods = publication.staged.flatMap(({ ok, pod }) => (ok ? [pod] : []));
-      const waiting = pods.filter((pod) => observe(pod, draft.servedName, publication.digest) !== 'current');
-      return await this.#finish(draft, publication, { noop, waiting });
-    });
-  }
-
-  async #finish(
-    draft: Draft,
-    publication: Publication,
-    { noop, waiting }: { noop: boolean; waiting: Pod[] },
-  ): Promise<PublishResult> {
-    if (publication.wait === 'staged') {
+      const noop = this.#adopt(draft, publication);
+      const { outcome, reported } = await this.#activate(draft, publication);
       this.#deps.requeue(draft.key);
-      return resultOf(draft, publication, { noop, swap: null });
-    }
-    const swap = waiting.length === 0 ? null : await this.#activate(draft, waiting);
-    this.#deps.requeue(draft.key);
-    if (swap !== null && swap.timing === null) throw activationFailed(swap.results);
-    return resultOf(draft, publication, { noop, swap });
+      if (outcome !== null && outcome.timing === null) throw activationFailed(outcome.results);
+      resolve(resultOf(draft, publication, { noop, swap: outcome }));
+      await reported;
+    });
+    published.catch(reject);
+    return promise;
   }
 
-  async #activate(draft: Draft, pods: Pod[]): Promise<Swap> {
-    const target = draft.record.desired as RevisionRecord;
+  /** True where the revision was desired already: a retry changes nothing, whatever else it says. */
+  #adopt(draft: Draft, publication: Publication): boolean {
+    const { staged, digest, config } = publication;
+    const noop = draft.record.desired?.digest === digest;
+    for (const { pod, error } of staged) {
+      if (error && HUNG.has(error.code)) pod.client.breaker.suspect();
+    }
+    if (!noop) {
+      requireMayFollow(draft.record, publication);
+      requireStaged(staged);
+      adoptPushed(draft, this.#deps, publication);
+    }
+    draft.record.config = config;
+    return noop;
+  }
+
+  async #activate(
+    draft: Draft,
+    { staged, wait, digest }: Publication,
+  ): Promise<{ outcome: Swap | null; reported: Promise<unknown> }> {
+    const target = draft.record.desired;
+    const pods = staged
+      .filter(({ ok, pod }) => ok && observe(pod, draft.servedName, digest) !== 'current')
+      .map(({ pod }) => pod);
+    if (wait === 'staged' || pods.length === 0 || target === null) {
+      return { outcome: null, reported: Promise.resolve() };
+    }
     try {
       // Not the caller's signal: a half-done swap is finished whoever hangs up.
       return await activateOn(draft, this.#deps, { pods, target, signal: new AbortController().signal });

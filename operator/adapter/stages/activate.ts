@@ -23,7 +23,9 @@ export const activate: Stage = {
       const target = targetOf(draft.record);
       if (target === null) return STOP;
       const pods = rowsOf(draft, deps).flatMap((row) => (row.action === 'activate' ? [row.pod] : []));
-      if (pods.length > 0) await activateOn(draft, deps, { pods, target, signal });
+      if (pods.length === 0) return NEXT;
+      const { reported } = await activateOn(draft, deps, { pods, target, signal });
+      await reported;
       return NEXT;
     });
   },
@@ -35,8 +37,12 @@ interface Activation {
   signal: AbortSignal;
 }
 
-/** To be called under the adapter's mutex. */
-export async function activateOn(draft: Draft, deps: AdapterDeps, activation: Activation): Promise<Swap> {
+/** To be called under the adapter's mutex, to be kept until `reported`: then the pods' own word agrees with the replies. */
+export async function activateOn(
+  draft: Draft,
+  deps: AdapterDeps,
+  activation: Activation,
+): Promise<{ outcome: Swap; reported: Promise<unknown> }> {
   const { pods, target, signal } = activation;
   const { record, servedName, adapter } = draft;
   const request = { revision: target.digest, keep: adapter.spec.update.keepRevisions };
@@ -47,7 +53,7 @@ export async function activateOn(draft: Draft, deps: AdapterDeps, activation: Ac
     else noteFailure(draft, deps, pod, { digest: target.digest, error });
   }
   const confirmed = outcome.results.flatMap(({ pod, error }) => (error === null ? [pod] : []));
-  await Promise.all(
+  const reported = Promise.all(
     confirmed.map((pod) =>
       deps.fleet.whenState(
         pod,
@@ -57,7 +63,7 @@ export async function activateOn(draft: Draft, deps: AdapterDeps, activation: Ac
     ),
   );
   noteSwap(draft, deps, { target, outcome, confirmed: confirmed.length });
-  return outcome;
+  return { outcome, reported };
 }
 
 function noteSwap(

@@ -1,0 +1,211 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Agent } from 'undici';
+import type { AdapterDeps } from '../../../operator/adapter/deps.ts';
+import { Mutexes } from '../../../operator/adapter/mutex.ts';
+import type { Objects } from '../../../operator/adapter/objects.ts';
+import { reconcile } from '../../../operator/adapter/reconcile.ts';
+import { Records } from '../../../operator/adapter/records.ts';
+import { missingFor } from '../../../operator/adapter/seeding.ts';
+import { Tombstones } from '../../../operator/adapter/tombstones.ts';
+import type { LoraAdapter, LoraAdapterStatus } from '../../../operator/api/lora-adapter.ts';
+import type { ServerPool } from '../../../operator/api/server-pool.ts';
+import { systemClock } from '../../../operator/kube/clock.ts';
+import { silentLog } from '../../../operator/kube/log.ts';
+import type { Outcome } from '../../../operator/kube/queue.ts';
+import { keyOf } from '../../../operator/kube/resource.ts';
+import { Fleet } from '../../../operator/pods/fleet.ts';
+import type { PoolDeps } from '../../../operator/pool/deps.ts';
+import { Spool } from '../../../operator/source/spool.ts';
+import { POD_TOKEN, ScriptedPod, type ScriptedPodOptions } from '../../support/scripted-pod.ts';
+import { FakeSource } from './fake-source.ts';
+import { kubePod, serverPool } from './objects.ts';
+
+const TIMEOUTS = { shortMs: 400, stallMs: 400, silenceMs: 600, transferMs: 3_000, watchIdleMs: 25_000 };
+const PASSES_MAX = 100;
+
+class AdapterCache extends Map<string, LoraAdapter> {
+  list(): LoraAdapter[] {
+    return [...this.values()];
+  }
+}
+
+export type Harness = Awaited<ReturnType<typeof startHarness>>;
+
+/** An operator without an API server: caches that tests write, real links to pods with the real admin API. */
+export async function startHarness(pods: Omit<ScriptedPodOptions, 'host' | 'port'>[] = [{}, {}]) {
+  const servers: ScriptedPod[] = [];
+  for (const [index, options] of pods.entries()) {
+    const host = `127.0.1.${index + 1}`;
+    const port = servers[0]?.port ?? 0;
+    servers.push(await ScriptedPod.start({ ...options, host, port }));
+  }
+  const pool = serverPool(servers[0]?.port ?? 1);
+  const pools = new Map<string, ServerPool>([[keyOf(pool), pool]]);
+  const adapters = new AdapterCache();
+  const kubePods = servers.map((server, index) => kubePod(`pod-${index}`, server.host));
+  const dispatcher = new Agent({ connections: 8 });
+  const fleet = new Fleet({
+    pools: { list: () => [...pools.values()] },
+    pods: { list: () => kubePods },
+    readToken: async () => POD_TOKEN,
+    dispatcher,
+    clock: systemClock,
+    random: () => 0,
+    log: silentLog,
+    timeouts: TIMEOUTS,
+  });
+  const dir = mkdtempSync(join(tmpdir(), 'lorikeet-test-'));
+  const source = new FakeSource();
+  const world = { statusWrites: 0, term: 7 as number | null, events: [] as string[] };
+  const deps = makeDeps({ adapters, pools, fleet, source, dir, world });
+  fleet.sync();
+  await fleet.whenHeard(2_000);
+
+  const signal = new AbortController().signal;
+  const once = (name: string): Promise<Outcome> => reconcile(deps, `lora/${name}`, signal);
+  return {
+    deps,
+    fleet,
+    source,
+    world,
+    pools,
+    adapters,
+    kubePods,
+    servers,
+    once,
+    poolDeps: makePoolDeps(deps, world),
+    apply(adapter: LoraAdapter): void {
+      const known = adapters.get(keyOf(adapter));
+      adapters.set(keyOf(adapter), known?.status ? { ...adapter, status: known.status } : adapter);
+    },
+    statusOf: (name: string): LoraAdapterStatus => adapters.get(`lora/${name}`)?.status ?? {},
+    conditionOf: (name: string, type: string) =>
+      adapters.get(`lora/${name}`)?.status?.conditions?.find((condition) => condition.type === type),
+    /** Looks at the adapter until it has nothing more to do, or is as the test wants it. */
+    async settle(name: string, until: (() => boolean) | null = null): Promise<void> {
+      for (let pass = 0; pass < PASSES_MAX; pass += 1) {
+        const outcome = await once(name);
+        if (until === null ? outcome.kind === 'done' && pass > 0 : until()) return;
+        await new Promise((resolve) =>
+          setTimeout(resolve, outcome.kind === 'again' ? Math.min(outcome.afterMs, 100) : 20),
+        );
+      }
+      throw new Error(
+        `${name} did not settle: ${JSON.stringify(adapters.get(`lora/${name}`)?.status?.conditions)}`,
+      );
+    },
+    /** What an operator that starts anew knows: nothing. */
+    forget(): void {
+      deps.records = new Records();
+    },
+    emptySpool(): void {
+      deps.spool = new Spool({ dir: mkdtempSync(join(dir, 'spool-')), maxBytes: 64 << 20 });
+    },
+    async stop(): Promise<void> {
+      await fleet.close();
+      await Promise.all(servers.map((server) => server.stop()));
+      await dispatcher.destroy();
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+interface World {
+  statusWrites: number;
+  term: number | null;
+  events: string[];
+}
+
+interface Made {
+  adapters: AdapterCache;
+  pools: Map<string, ServerPool>;
+  fleet: Fleet;
+  source: FakeSource;
+  dir: string;
+  world: World;
+}
+
+function makeDeps({ adapters, pools, fleet, source, dir, world }: Made): AdapterDeps {
+  return {
+    adapters,
+    pools: Object.assign(pools, { list: () => [...pools.values()] }),
+    fleet,
+    sources: { objectStore: source },
+    spool: new Spool({ dir: mkdtempSync(join(dir, 'spool-')), maxBytes: 64 << 20 }),
+    leader: {
+      get leading() {
+        return world.term === null ? null : { term: world.term };
+      },
+    },
+    records: new Records(),
+    mutexes: new Mutexes(),
+    tombstones: new Tombstones(),
+    objects: fakeObjects(adapters),
+    status: {
+      write(object, status) {
+        const key = keyOf(object);
+        const known = adapters.get(key);
+        if (!known || JSON.stringify(known.status) === JSON.stringify(status)) return;
+        world.statusWrites += 1;
+        adapters.set(key, { ...known, status: structuredClone(status) as LoraAdapterStatus });
+      },
+    },
+    events: {
+      event: (_object, type, reason, message) => void world.events.push(`${type} ${reason} ${message}`),
+    },
+    requeue: () => {},
+    requeuePool: () => {},
+    metrics: { phase() {}, swap() {}, failure() {}, loaded() {}, removed() {} },
+    pushUrl: 'http://push.test',
+    clock: systemClock,
+    random: () => 0,
+    log: silentLog,
+  };
+}
+
+function makePoolDeps(deps: AdapterDeps, world: World): PoolDeps {
+  return {
+    pools: deps.pools,
+    adapters: deps.adapters,
+    fleet: deps.fleet,
+    leader: deps.leader,
+    missingFor: (pod, adapters) => missingFor(pod, adapters, deps.records),
+    isBuried: (poolKey, name) => deps.tombstones.has(poolKey, name),
+    nextSequence: () => deps.records.nextSequence(),
+    liveAdapters: async () => deps.adapters.list(),
+    status: {
+      write(object, status) {
+        const pool = object as ServerPool;
+        world.statusWrites += 1;
+        (deps.pools as unknown as Map<string, ServerPool>).set(keyOf(pool), {
+          ...pool,
+          status: structuredClone(status) as NonNullable<ServerPool['status']>,
+        });
+      },
+    },
+    events: deps.events,
+    metrics: deps.metrics,
+    announced: new Map(),
+    clock: deps.clock,
+    log: silentLog,
+  };
+}
+
+/** What the API server would do with the object. */
+function fakeObjects(adapters: AdapterCache): Objects {
+  const patch = (adapter: LoraAdapter, metadata: Partial<LoraAdapter['metadata']>) => {
+    const known = adapters.get(keyOf(adapter));
+    if (known) adapters.set(keyOf(adapter), { ...known, metadata: { ...known.metadata, ...metadata } });
+  };
+  const fake = {
+    addFinalizer: async (adapter: LoraAdapter) => patch(adapter, { finalizers: ['lorikeet.dev/adapter'] }),
+    removeFinalizer: async (adapter: LoraAdapter) => void adapters.delete(keyOf(adapter)),
+    noteRefreshed: async (adapter: LoraAdapter, value: string) =>
+      patch(adapter, { annotations: { ...adapter.metadata.annotations, 'lorikeet.dev/refreshed': value } }),
+    live: async (adapter: LoraAdapter) => adapters.get(keyOf(adapter)) ?? null,
+    liveIn: async () => adapters.list(),
+  };
+  return fake as unknown as Objects;
+}

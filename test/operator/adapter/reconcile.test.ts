@@ -1,0 +1,281 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import { Retryable, Terminal } from '../../../operator/source/types.ts';
+import { goodAdapter } from '../../support/adapter-files.ts';
+import { digestOf } from './fake-source.ts';
+import { type Harness, startHarness } from './harness.ts';
+import { loraAdapter } from './objects.ts';
+
+let harness: Harness;
+
+afterEach(async () => {
+  await harness.stop();
+});
+
+/** Served digests by pod. */
+function served(name: string): (string | null)[] {
+  return harness.servers.map((server) => server.currentOf(name));
+}
+
+describe('an adapter from a source', () => {
+  it('is served by every pod once it is Ready, and only after it has its finalizer', async () => {
+    harness = await startHarness();
+    const digest = digestOf(harness.source.files);
+    harness.apply(loraAdapter('sql', { metadata: { finalizers: [] } }));
+
+    await harness.once('sql');
+    expect(harness.source.resolves).toBe(0);
+    expect(harness.adapters.get('lora/sql')?.metadata.finalizers).toEqual(['lorikeet.dev/adapter']);
+
+    await harness.settle('sql');
+    expect(served('sql')).toEqual([digest, digest]);
+    const status = harness.statusOf('sql');
+    expect(status.currentRevision?.digest).toBe(digest);
+    expect(status.pods).toEqual({ desired: 2, staged: 2, ready: 2, summary: '2/2' });
+    expect(status.observedGeneration).toBe(1);
+    expect(status.conditions?.map(({ type, status: is }) => [type, is])).toEqual([
+      ['SourceResolved', 'True'],
+      ['Placed', 'True'],
+      ['Verified', 'True'],
+      ['Loaded', 'True'],
+      ['Ready', 'True'],
+    ]);
+  });
+
+  it('is left alone when nothing changes: no write, no call, also after the operator starts anew', async () => {
+    harness = await startHarness();
+    harness.apply(loraAdapter('sql'));
+    await harness.settle('sql');
+    const before = [harness.world.statusWrites, ...harness.servers.map((server) => server.calls.length)];
+    const { resolves, fetches } = harness.source;
+
+    await harness.settle('sql');
+    harness.forget();
+    await harness.settle('sql');
+
+    expect([harness.world.statusWrites, ...harness.servers.map((server) => server.calls.length)]).toEqual(
+      before,
+    );
+    expect([harness.source.resolves, harness.source.fetches]).toEqual([resolves, fetches]);
+  });
+
+  it('is pinned: content that changes under one spec is rolled out only when the refresh annotation changes', async () => {
+    harness = await startHarness();
+    const first = digestOf(harness.source.files);
+    harness.apply(loraAdapter('sql'));
+    await harness.settle('sql');
+    const second = harness.source.put(2);
+
+    await harness.settle('sql');
+    expect(served('sql')).toEqual([first, first]);
+
+    harness.apply(loraAdapter('sql', { metadata: { annotations: { 'lorikeet.dev/refresh': 'now' } } }));
+    await harness.settle('sql');
+    expect(served('sql')).toEqual([second, second]);
+    expect(harness.statusOf('sql').previousRevisions?.map(({ digest }) => digest)).toEqual([first]);
+    expect(harness.adapters.get('lora/sql')?.metadata.annotations?.['lorikeet.dev/refreshed']).toBe('now');
+  });
+
+  it('keeps serving the old revision when the new one is bad, says so, and does not fetch it again', async () => {
+    harness = await startHarness();
+    const good = digestOf(harness.source.files);
+    harness.apply(loraAdapter('sql'));
+    await harness.settle('sql');
+
+    harness.source.version = 'v2';
+    harness.source.fetchError = new Terminal('AdapterIncompatible', 'wrong shape');
+    const spec = { source: { objectStore: { uri: 's3://bucket/other/' } } };
+    harness.apply(loraAdapter('sql', { metadata: { generation: 2 }, spec }));
+    await harness.once('sql');
+    await harness.once('sql');
+
+    expect(harness.source.fetches).toBe(2);
+    expect(served('sql')).toEqual([good, good]);
+    expect(harness.conditionOf('sql', 'Ready')).toMatchObject({
+      status: 'False',
+      reason: 'AdapterIncompatible',
+    });
+    expect(harness.conditionOf('sql', 'Ready')?.message).toContain('keeps serving');
+    expect(harness.statusOf('sql').currentRevision?.digest).toBe(good);
+    expect(harness.statusOf('sql').observedGeneration).toBe(2);
+  });
+
+  it('is tried again after an outage of its source', async () => {
+    harness = await startHarness();
+    harness.source.nextError = new Retryable('SourceUnreachable', 'no answer');
+    harness.apply(loraAdapter('sql'));
+
+    const outcome = await harness.once('sql');
+
+    expect(outcome.kind).toBe('again');
+    expect(harness.conditionOf('sql', 'Ready')).toMatchObject({
+      status: 'False',
+      reason: 'SourceUnreachable',
+    });
+    await harness.settle('sql', () => harness.conditionOf('sql', 'Ready')?.status === 'True');
+  });
+
+  it('changes nothing while it is suspended', async () => {
+    harness = await startHarness();
+    const first = digestOf(harness.source.files);
+    harness.apply(loraAdapter('sql'));
+    await harness.settle('sql');
+    harness.source.put(2);
+    const source = { objectStore: { uri: 's3://bucket/other/' } };
+
+    harness.apply(loraAdapter('sql', { metadata: { generation: 2 }, spec: { suspend: true, source } }));
+    await harness.settle('sql');
+    await harness.servers[1]?.restart();
+    await harness.settle('sql');
+
+    expect(served('sql')).toEqual([first, null]);
+    expect(harness.conditionOf('sql', 'Ready')?.reason).toBe('Suspended');
+  });
+});
+
+describe('a served name', () => {
+  it('belongs to the older object until that is gone', async () => {
+    harness = await startHarness();
+    harness.apply(loraAdapter('old', { spec: { servedName: 'sql' } }));
+    const younger = { metadata: { creationTimestamp: '2026-06-02T00:00:00Z' }, spec: { servedName: 'sql' } };
+    harness.apply(loraAdapter('young', younger));
+    await harness.settle('young');
+    expect(harness.conditionOf('young', 'Ready')?.reason).toBe('ServedNameTaken');
+    expect(served('sql')).toEqual([null, null]);
+
+    harness.adapters.delete('lora/old');
+    await harness.settle('young');
+    expect(harness.conditionOf('young', 'Ready')?.status).toBe('True');
+  });
+
+  it('may not be that of the base model', async () => {
+    harness = await startHarness();
+    harness.apply(loraAdapter('parrot'));
+    await harness.settle('parrot');
+    expect(harness.conditionOf('parrot', 'Ready')?.reason).toBe('ServedNameInvalid');
+  });
+});
+
+describe('a pod that fails', () => {
+  it('and refuses the content stops the revision everywhere, for good', async () => {
+    harness = await startHarness();
+    harness.servers[1]?.fail('stage', { kind: 'refuse', code: 'non_finite' }, 100);
+    harness.apply(loraAdapter('sql'));
+    await harness.settle('sql');
+    await harness.settle('sql');
+
+    expect(served('sql')).toEqual([null, null]);
+    expect(harness.servers[1]?.count('stage')).toBe(1);
+    expect(harness.conditionOf('sql', 'Ready')).toMatchObject({
+      status: 'False',
+      reason: 'AdapterMalformed',
+    });
+    expect(harness.statusOf('sql').podErrors).toEqual([
+      { name: 'pod-1', reason: 'non_finite', message: 'scripted' },
+    ]);
+  });
+
+  it('and refuses a new revision leaves the last good one in pods that restart', async () => {
+    harness = await startHarness();
+    const good = digestOf(harness.source.files);
+    harness.apply(loraAdapter('sql'));
+    await harness.settle('sql');
+    harness.source.put(2);
+    harness.servers[1]?.fail('stage', { kind: 'refuse', code: 'shape_mismatch' }, 100);
+    harness.apply(loraAdapter('sql', { metadata: { annotations: { 'lorikeet.dev/refresh': 'now' } } }));
+    await harness.settle('sql');
+    expect(served('sql')).toEqual([good, good]);
+
+    harness.servers[1]?.heal();
+    await harness.servers[0]?.restart();
+    await harness.settle('sql', () => served('sql')[0] === good);
+    expect(harness.conditionOf('sql', 'Ready')).toMatchObject({
+      status: 'False',
+      reason: 'AdapterIncompatible',
+    });
+  });
+
+  it('for the moment is tried again, and the others do not wait for it', async () => {
+    harness = await startHarness();
+    const digest = digestOf(harness.source.files);
+    harness.servers[1]?.fail('stage', { kind: 'refuse', code: 'internal' });
+    harness.apply(loraAdapter('sql'));
+    await harness.once('sql');
+
+    expect(served('sql')).toEqual([digest, null]);
+    expect(harness.conditionOf('sql', 'Ready')).toMatchObject({ status: 'False', reason: 'PodsFailed' });
+    expect(harness.statusOf('sql').podErrors?.[0]).toMatchObject({ name: 'pod-1', reason: 'internal' });
+    expect(harness.statusOf('sql').podErrors?.[0]?.retryAt).toBeDefined();
+    await harness.settle('sql', () => harness.conditionOf('sql', 'Ready')?.status === 'True');
+    expect(harness.statusOf('sql').podErrors).toEqual([]);
+  });
+
+  it('and hangs costs a bounded time', async () => {
+    harness = await startHarness();
+    const digest = digestOf(harness.source.files);
+    harness.servers[1]?.fail('stage', { kind: 'hang' }, 100);
+    harness.apply(loraAdapter('sql'));
+    const startMs = performance.now();
+
+    await harness.once('sql');
+
+    expect(performance.now() - startMs).toBeLessThan(3_000);
+    expect(served('sql')).toEqual([digest, null]);
+    expect(harness.conditionOf('sql', 'Ready')).toMatchObject({
+      status: 'Unknown',
+      reason: 'PodsUnreachable',
+    });
+  });
+
+  it('after it did what it was asked is believed by what it reports', async () => {
+    harness = await startHarness();
+    harness.servers[1]?.fail('activate', { kind: 'lostReply' });
+    harness.apply(loraAdapter('sql'));
+
+    await harness.settle('sql', () => harness.conditionOf('sql', 'Ready')?.status === 'True');
+
+    expect(harness.servers[1]?.count('activate')).toBe(1);
+  });
+
+  it('and comes back empty gets all of it again, from the spool', async () => {
+    harness = await startHarness();
+    const digest = digestOf(harness.source.files);
+    harness.apply(loraAdapter('sql'));
+    await harness.settle('sql');
+    await harness.servers[1]?.restart();
+
+    await harness.settle('sql', () => served('sql')[1] === digest);
+
+    expect(harness.source.fetches).toBe(1);
+    await harness.settle('sql', () => harness.conditionOf('sql', 'Ready')?.status === 'True');
+  });
+});
+
+describe('the bytes of a pinned revision', () => {
+  it('come from a pod where spool and source have lost them', async () => {
+    harness = await startHarness();
+    const digest = digestOf(harness.source.files);
+    harness.apply(loraAdapter('sql'));
+    await harness.settle('sql');
+    harness.source.put(2);
+    harness.emptySpool();
+    await harness.servers[1]?.restart();
+
+    await harness.settle('sql', () => served('sql')[1] === digest);
+
+    expect(harness.servers[0]?.count('fetch')).toBe(1);
+  });
+
+  it('may be lost: then that is said, and no other content is taken for them', async () => {
+    harness = await startHarness([{}]);
+    harness.apply(loraAdapter('sql'));
+    await harness.settle('sql');
+    harness.source.files = goodAdapter(2);
+    harness.source.version = 'v2';
+    harness.emptySpool();
+    await harness.servers[0]?.restart();
+
+    await harness.settle('sql', () => harness.conditionOf('sql', 'Ready')?.reason === 'RevisionLost');
+
+    expect(served('sql')).toEqual([null]);
+  });
+});
