@@ -81,7 +81,9 @@ async function openServer(config: ServerConfig, token: AdminToken, log: Logger):
     admin: await listen(admin, config.adminHost, config.adminPort),
   };
   const { backend } = door.engine.info;
-  log.info({ model: model.name, backend, ...listening, adminTokenFile: token.path }, 'serving');
+  // At warn, because without the path nobody can use the admin API.
+  if (token.made) log.warn({ adminTokenFile: token.path }, 'made an admin token for this process');
+  log.info({ model: model.name, backend, ...listening }, 'serving');
 
   return {
     listening,

@@ -68,7 +68,7 @@ function complete(serving: string, maxTokens: number): Promise<Response> {
 
 describe('the server process', () => {
   it('prints one line where it listens, logs to stderr, and keeps its token to itself', async () => {
-    const server = serve('--adapter', `sql=${join(PARROT, 'adapters/sql')}`);
+    const server = serve('--adapter', `sql=${join(PARROT, 'adapters/sql')}`, '--log-level', 'warn');
     const { serving, admin } = await listening(server);
     expect((await fetch(`${serving}/ready`)).status).toBe(200);
     expect((await fetch(`${admin}/lora/v1/state`)).status).toBe(401);
