@@ -40,7 +40,7 @@ export class BodyReader {
     this.#waitMsMax = Math.max(this.#limits.waitMs, bytes / this.#limits.bytesPerMsMin);
   }
 
-  /** Null at the end. The iterator is never returned early: that would destroy the socket before the refusal is out. */
+  /** What has arrived, tiny chunks as one; null at the end. The iterator is never returned early: that would destroy the socket before the refusal is out. */
   async next(): Promise<Buffer | null> {
     const startedAt = performance.now();
     const { promise: timeout, reject } = Promise.withResolvers<never>();

@@ -41,9 +41,6 @@ export interface Receiving {
   log: Log;
 }
 
-/** Smaller chunks than this are put together, so that a client of tiny ones costs no more than another. */
-const BLOCK_BYTES = 64 * 1024;
-
 /**
  * Takes a body in and hands it to all pods and the spool at once. Whatever fails, fails before the last block has gone
  * out: no pod has the whole of a revision that is not right, and nothing that is current changes.
@@ -57,7 +54,7 @@ export async function receive(reader: BodyReader, receiving: Receiving): Promise
   try {
     let held: Uint8Array = head.bytes;
     hash.update(held);
-    for await (const block of blocksOf(reader)) {
+    for (let block = await reader.next(); block !== null; block = await reader.next()) {
       await Promise.all([fanOut.write(held), copy.write(held)]);
       held = block;
       hash.update(held);
@@ -155,18 +152,4 @@ function requireDigest(tensorsSha256: string, { asked, context }: Receiving): vo
     });
   }
   requireExpectedSha256(tensorsSha256, context.adapter.spec.verify);
-}
-
-async function* blocksOf(reader: BodyReader): AsyncGenerator<Uint8Array> {
-  let parts: Buffer[] = [];
-  let bytes = 0;
-  for (let chunk = await reader.next(); chunk !== null; chunk = await reader.next()) {
-    parts.push(chunk);
-    bytes += chunk.length;
-    if (bytes < BLOCK_BYTES) continue;
-    yield parts.length === 1 ? chunk : Buffer.concat(parts);
-    parts = [];
-    bytes = 0;
-  }
-  if (bytes > 0) yield Buffer.concat(parts);
 }

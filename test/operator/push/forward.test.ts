@@ -119,11 +119,20 @@ describe('an operator that does not lead', () => {
     ['nobody listens there', async () => pointTo(`http://127.0.0.1:${await closedPort()}`)],
     ['the leader no longer leads', () => (leader.leader.leading = null)],
     ['the lease names itself', () => pointTo(`http://127.0.0.1:${follower.port}`)],
-    ['somebody else sent it on already', () => (leader.leader.leading = null)],
   ])('says not_leader and to come back when %s', async (_, arrange) => {
     await arrange();
     const { status, headers, body } = await put(follower, files);
     expect([status, body.error.code, headers['retry-after']]).toEqual([503, 'not_leader', '1']);
+  });
+
+  it('does not send round in circles what comes back to it', async () => {
+    pointTo(`http://127.0.0.1:${follower.port}`);
+    let connections = 0;
+    follower.app.server.on('connection', () => {
+      connections += 1;
+    });
+    await put(follower, files);
+    expect(connections).toBe(2);
   });
 
   it('gives a leader up that answers something endless or cuts the line', async () => {

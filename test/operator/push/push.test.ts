@@ -83,7 +83,7 @@ describe('a push', () => {
     }
     client.send(Buffer.concat([...parts, Buffer.from('0\r\n\r\n')]));
     expect((await client.reply())?.status).toBe(200);
-    expect(rig.publisher.pods[0]?.blocks).toBeLessThan(6);
+    expect(rig.publisher.pods[0]?.blocks).toBeLessThan(10);
     client.close();
   });
 

@@ -308,6 +308,19 @@ describe('a slow client', () => {
     expect(performance.now() - startedAt).toBeLessThan(3_000);
   });
 
+  it('has the more time the more it brings', async () => {
+    const patient = await startRig({ body: { idleMs: 400, waitMs: 200, bytesPerMsMin: 100 } });
+    const client = new RawClient(patient.port);
+    client.head({ 'content-length': files.tensors.length, 'x-lora-config': config });
+    for (let at = 0; at < files.tensors.length; at += 20_000) {
+      client.send(files.tensors.subarray(at, at + 20_000));
+      await new Promise((resolve) => setTimeout(resolve, 80));
+    }
+    expect((await client.reply())?.status).toBe(200);
+    client.close();
+    await patient.close();
+  });
+
   it('is not blamed for slow pods', async () => {
     rig.publisher.pods = [new FakePod('pod-a', { kind: 'slow', msPerBlock: 30 })];
     expect((await put(rig, bigAdapter())).status).toBe(200);
