@@ -171,7 +171,6 @@ Napi::Value EngineHandle::close(const Napi::CallbackInfo& info) {
   closers_.push_back(deferred);
   if (!closing_) {
     closing_ = true;
-    Ref();  // must live until the engine thread has ended
     engine_->close([outbox = outbox_] { outbox->finish(); });
     update_keep_alive(env);
   }
@@ -214,14 +213,20 @@ void EngineHandle::finish_close(Napi::Env env) {
   stop(false);
   for (const Napi::Promise::Deferred& closer : closers_) closer.Resolve(env.Undefined());
   closers_.clear();
-  Unref();
+  update_keep_alive(env);
 }
 
+// While there is work, neither the process ends nor is this object collected.
 void EngineHandle::update_keep_alive(Napi::Env env) {
   const bool busy = !live_.empty() || !calls_.empty() || (closing_ && !closed_);
   if (busy == kept_alive_) return;
   kept_alive_ = busy;
   outbox_->keep_alive(env, busy);
+  if (busy) {
+    Ref();
+  } else {
+    Unref();
+  }
 }
 
 }  // namespace lorikeet

@@ -6,9 +6,12 @@ import { expect, it } from 'vitest';
 const ROOT = resolve(import.meta.dirname, '../..');
 const execute = promisify(execFile);
 
+const IMPORTS = `import { createEngine } from './native/index.ts';
+import { DEFAULTS, fixtureModel, GREEDY, TestEngine } from './test/native/support.ts';`;
+
 /** Runs a script with the helpers of support.ts in a process of its own. */
 function runScript(script: string, env: Record<string, string> = {}): Promise<{ stdout: string }> {
-  const source = `import { TestEngine } from './test/native/support.ts';\n${script}`;
+  const source = `${IMPORTS}\n${script}`;
   const args = ['--expose-gc', '--input-type=module', '--eval', source];
   return execute(process.execPath, args, { cwd: ROOT, env: { ...process.env, ...env }, timeout: 20_000 });
 }
@@ -25,14 +28,26 @@ it('lets the process end with an idle engine, but not before its requests', asyn
   expect((await runScript(script)).stdout).toBe('9\n');
 });
 
-it('survives the collection of engines that were never closed', async () => {
-  const script = `for (let i = 0; i < 20; i++) {
-      const served = await TestEngine.open('qwen3');
-      await served.generate({ prompt: [1, 2, 3], maxTokens: 2 });
-    }
-    for (let i = 0; i < 5; i++) { globalThis.gc(); await new Promise(setImmediate); }
-    console.log('ended');`;
-  expect((await runScript(script)).stdout).toBe('ended\n');
+it('collects an engine that nobody uses, but not before it has answered', async () => {
+  const script = `const model = await fixtureModel('qwen3');
+    const collected = [];
+    const registry = new FinalizationRegistry((name) => collected.push(name));
+    const collect = async () => {
+      for (let i = 0; i < 5; i++) { globalThis.gc(); await new Promise(setImmediate); }
+    };
+    const answer = new Promise((done) => {
+      const engine = createEngine({ ...DEFAULTS, model: model.descriptor }, (events) => {
+        if (events.some(({ type }) => type === 'finished')) done();
+      });
+      registry.register(engine, 'engine');
+      engine.submit({ ...GREEDY, id: 1, prompt: [1, 2], stopTokens: [], maxTokens: 2000 });
+    });
+    await collect();
+    const early = collected.length;
+    await answer;
+    await collect();
+    console.log(early, collected.join());`;
+  expect((await runScript(script)).stdout).toBe('0 engine\n');
 });
 
 it('delivers all events when JavaScript was busy meanwhile', async () => {

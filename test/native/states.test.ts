@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { backends, createEngine } from '../../native/index.ts';
 import type { EngineOptions, GenerateRequest } from '../../native/types.ts';
-import { BASE, fixtureAdapter, fixtureModel, TestEngine } from './support.ts';
+import { fixtureAdapter, fixtureModel, GREEDY, TestEngine } from './support.ts';
 
 const parrot = await fixtureModel('parrot');
 const sql = fixtureAdapter(parrot, 'parrot', 'sql');
@@ -19,25 +19,7 @@ const OPTIONS: EngineOptions = {
   threads: 1,
 };
 
-const REQUEST: GenerateRequest = {
-  id: 1,
-  prompt: [1, 2, 3],
-  target: BASE,
-  maxTokens: 4,
-  stopTokens: [],
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  seed: 0,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-  logitBias: [],
-  logprobs: -1,
-  promptLogprobs: -1,
-  loraScale: 1,
-};
+const REQUEST: GenerateRequest = { ...GREEDY, id: 1, prompt: [1, 2, 3], stopTokens: [], maxTokens: 4 };
 
 /** Every method, called in a valid way. */
 const METHODS: Record<string, (served: TestEngine) => unknown> = {

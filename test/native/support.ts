@@ -129,27 +129,13 @@ export class TestEngine implements AsyncDisposable {
   private constructor(model: LoadedModel, modelName: string, options: Partial<EngineOptions>) {
     this.model = model;
     this.modelName = modelName;
-    this.engine = createEngine(
-      {
-        model: model.descriptor,
-        backend: 'cpu',
-        slots: 8,
-        maxRank: 64,
-        kvBytes: 32 << 20,
-        maxBatch: 64,
-        maxBatchTokens: 256,
-        maxWaiting: 512,
-        threads: 2,
-        ...options,
-      },
-      (events) => {
-        for (const event of events) {
-          if (event.type === 'freed') this.freed.push(event.revision);
-          this.#live.get(event.id)?.(event);
-          this.onEvent(event);
-        }
-      },
-    );
+    this.engine = createEngine({ ...DEFAULTS, model: model.descriptor, ...options }, (events) => {
+      for (const event of events) {
+        if (event.type === 'freed') this.freed.push(event.revision);
+        this.#live.get(event.id)?.(event);
+        this.onEvent(event);
+      }
+    });
   }
 
   static async open(modelName: string, options: Partial<EngineOptions> = {}): Promise<TestEngine> {
@@ -211,7 +197,18 @@ export class TestEngine implements AsyncDisposable {
   }
 }
 
-const GREEDY: Omit<GenerateRequest, 'id' | 'prompt' | 'stopTokens'> = {
+export const DEFAULTS: Omit<EngineOptions, 'model'> = {
+  backend: 'cpu',
+  slots: 8,
+  maxRank: 64,
+  kvBytes: 32 << 20,
+  maxBatch: 64,
+  maxBatchTokens: 256,
+  maxWaiting: 512,
+  threads: 2,
+};
+
+export const GREEDY: Omit<GenerateRequest, 'id' | 'prompt' | 'stopTokens'> = {
   target: BASE,
   maxTokens: 24,
   temperature: 0,
