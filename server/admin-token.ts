@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ConfigError } from './config.ts';
 
-const TOKEN_LENGTH_MIN = 16;
+/** What a bearer token may consist of (RFC 6750, b64token). */
+const TOKEN_PATTERN = /^[A-Za-z0-9._~+/-]+=*$/;
 
 export interface AdminToken {
   value: string;
@@ -18,9 +19,9 @@ export interface AdminToken {
 export async function adminToken(file: string | null): Promise<AdminToken> {
   if (file !== null) {
     const value = (await readToken(file)).trim();
-    if (value.length < TOKEN_LENGTH_MIN) {
+    if (!TOKEN_PATTERN.test(value)) {
       throw new ConfigError(
-        `Expected at least ${TOKEN_LENGTH_MIN} characters in --admin-token-file ${file} but found ${value.length}`,
+        `Expected letters, digits and ._~+/-= in --admin-token-file ${file}, as bearer tokens are made of, but found ${value === '' ? 'an empty file' : 'other characters'}`,
       );
     }
     return { value, path: file, made: false, remove: async () => undefined };

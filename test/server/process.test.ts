@@ -157,6 +157,7 @@ describe('the command line', () => {
       2,
       /\/does\/not\/exist cannot be read: ENOENT/,
     ],
+    [['--model', PARROT, '--admin-token-file', join(PARROT, 'config.json')], 2, /bearer tokens/],
     [['--model', '/does/not/exist'], 1, /\/does\/not\/exist/],
     [['--model', PARROT, '--adapter', 'x=/does/not/exist'], 1, /\/does\/not\/exist/],
   ])('%j ends with its reason', async (args, code, says) => {
