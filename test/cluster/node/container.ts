@@ -98,12 +98,11 @@ export class Container {
   async #waitBackOff(ranMs: number): Promise<void> {
     const { baseMs, maxMs } = this.#context.backOff;
     if (ranMs > BACK_OFF_FORGOTTEN_MS) this.#backOffMs = 0;
-    const waitMs = this.#backOffMs - ranMs;
-    if (waitMs > 0) {
+    if (this.#backOffMs > 0) {
       const message = `back-off ${Math.round(this.#backOffMs / 1000)}s restarting failed container=${this.name}`;
       if ('terminated' in this.state) this.lastState = this.state;
       this.#set({ waiting: { reason: 'CrashLoopBackOff', message } });
-      await pause(waitMs, this.#stopping.signal);
+      await pause(this.#backOffMs, this.#stopping.signal);
     }
     this.#backOffMs = Math.min(maxMs, this.#backOffMs === 0 ? baseMs : this.#backOffMs * 2);
   }
