@@ -1,0 +1,209 @@
+import { describe, expect, it } from 'vitest';
+import { failureOf, RevisionLost } from '../../../operator/adapter/failures.ts';
+import { ownerOfName } from '../../../operator/adapter/names.ts';
+import type { Attempt, Row } from '../../../operator/adapter/plan.ts';
+import { requireMayFollow } from '../../../operator/adapter/preconditions.ts';
+import { type AdapterRecord, Records } from '../../../operator/adapter/records.ts';
+import { missingFor } from '../../../operator/adapter/seeding.ts';
+import { loadedVerdict, podErrorsOf } from '../../../operator/adapter/status.ts';
+import type { RevisionRecord } from '../../../operator/api/lora-adapter.ts';
+import { PodUnreachable } from '../../../operator/pods/errors.ts';
+import { placementOf } from '../../../operator/pods/placement.ts';
+import { Retryable, Terminal } from '../../../operator/source/types.ts';
+import { LorikeetError } from '../../../server/contract/errors.ts';
+import { BASE_DIGEST } from '../../support/scripted-pod.ts';
+import { loraAdapter, POOL_KEY, pushedAdapter, serverPool } from './objects.ts';
+import { digest, fakePod, held } from './pods.ts';
+
+const D = digest('d');
+
+function revision(step: number | null): RevisionRecord {
+  return { digest: D, short: 'd', step, bytes: 1, rank: 1, targetModules: [], at: '' };
+}
+
+describe('errors become conditions', () => {
+  it.each([
+    [new Terminal('SourceNotFound', 'x'), 'SourceNotFound', true],
+    [new Retryable('SourceUnreachable', 'x'), 'SourceUnreachable', false],
+    [new RevisionLost('x'), 'RevisionLost', true],
+    [new LorikeetError('shape_mismatch', 'x'), 'AdapterIncompatible', true],
+    [new LorikeetError('rank_too_large', 'x'), 'RankTooLarge', true],
+    [new LorikeetError('non_finite', 'x'), 'AdapterMalformed', true],
+    [new LorikeetError('no_capacity', 'x'), 'NoCapacity', false],
+    [new LorikeetError('digest_mismatch', 'x'), 'PodsFailed', false],
+    [new LorikeetError('stale_fence', 'x'), 'PodsFailed', false],
+    [new PodUnreachable('x'), 'PodsUnreachable', false],
+    [new TypeError('x'), 'InternalError', false],
+    ['not even an error', 'InternalError', false],
+  ])('%s → %s', (error, reason, terminal) => {
+    expect(failureOf(error)).toMatchObject({ reason, terminal });
+  });
+});
+
+describe('the owner of a served name', () => {
+  const at = (name: string, creationTimestamp: string, spec = {}) =>
+    loraAdapter(name, { metadata: { creationTimestamp }, spec: { servedName: 'sql', ...spec } });
+  const old = at('old', '2026-01-01T00:00:00Z');
+  it.each([
+    ['the older', [at('young', '2026-02-01T00:00:00Z'), old], 'old'],
+    [
+      'of twins the one with the smaller uid',
+      [at('b', '2026-01-01T00:00:00Z'), at('a', '2026-01-01T00:00:00Z')],
+      'a',
+    ],
+    [
+      'not one of another pool',
+      [at('x', '2025-01-01T00:00:00Z', { poolRef: { name: 'other' } }), old],
+      'old',
+    ],
+    ['nobody', [], undefined],
+  ])('is %s', (_name, adapters, owner) => {
+    expect(ownerOfName(adapters, POOL_KEY, 'sql')?.metadata.name).toBe(owner);
+  });
+});
+
+describe('a push may follow', () => {
+  const cases: [string, (number | null)[], { ifMatch?: string; step?: number }, string | null][] = [
+    ['the first, without conditions', [], {}, null],
+    ['a matching digest', [1], { ifMatch: D }, null],
+    ['a matching digest in quotes', [1], { ifMatch: `"${D}"` }, null],
+    ['anything there', [1], { ifMatch: '*' }, null],
+    ['another digest', [1], { ifMatch: digest('e') }, 'precondition_failed'],
+    ['anything, but nothing is there', [], { ifMatch: '*' }, 'precondition_failed'],
+    ['a greater step', [4], { step: 5 }, null],
+    ['the same step', [4], { step: 4 }, 'step_not_newer'],
+    ['a smaller step', [4], { step: 3 }, 'step_not_newer'],
+    ['no step after a step', [4], {}, null],
+    ['an old step after a push without one', [null, 4], { step: 4 }, 'step_not_newer'],
+  ];
+  it.each(cases)('%s', (_name, steps, { ifMatch = null, step = null }, code) => {
+    const [desired = null, ...previous] = steps.map(revision);
+    const act = () => requireMayFollow({ desired, previous }, { ifMatch, step });
+    if (code === null) expect(act).not.toThrow();
+    else expect(act).toThrow(expect.objectContaining({ code }));
+  });
+});
+
+describe('the placement in a pool', () => {
+  const other = digest('0');
+  it('takes pods with the base model of the pool, and those that have not said', () => {
+    const pods = [
+      fakePod({ name: 'a' }),
+      fakePod({ name: 'b', baseModel: { name: 'owl' } }),
+      fakePod({ name: 'c', baseModel: { digest: other } }),
+      fakePod({ name: 'd', state: null }),
+      fakePod({ name: 'e' }),
+    ];
+    const { desired, mismatched } = placementOf(serverPool(1), pods);
+    expect(desired.map(({ name }) => name)).toEqual(['a', 'd', 'e']);
+    expect(mismatched.map(({ name }) => name)).toEqual(['b', 'c']);
+  });
+
+  it('goes by the digest of the pool where it names one', () => {
+    const pods = [fakePod({ name: 'a' }), fakePod({ name: 'b', baseModel: { digest: other } })];
+    const pool = serverPool(1, { baseModel: { name: 'parrot', digest: other } });
+    expect(placementOf(pool, pods).desired.map(({ name }) => name)).toEqual(['b']);
+    expect(BASE_DIGEST).not.toBe(other);
+  });
+
+  it('takes the narrowest of all limits', () => {
+    const pods = [fakePod({ limits: { maxRank: 32 } }), fakePod({ limits: { maxAdapterBytes: 200 } })];
+    const pool = serverPool(1, { limits: { maxRank: 48, maxAdapterBytes: '1Ki' } });
+    expect(placementOf(pool, pods)).toMatchObject({ fit: { maxRank: 32 }, maxBytes: 200 });
+    expect(placementOf(pool, [fakePod({ state: null })]).fit).toBeNull();
+  });
+});
+
+describe('status from a plan', () => {
+  const failed = (code: string, terminal = false): Attempt => ({
+    bootId: 'boot',
+    digest: D,
+    failures: 1,
+    code,
+    message: 'words',
+    terminal,
+    retryAtMs: 0,
+    retryAt: new Date('2026-06-01T00:00:00Z'),
+  });
+  const row = (name: string, overrides: Partial<Row> = {}): Row => ({
+    pod: fakePod({ name }),
+    observed: 'current',
+    action: 'none',
+    attempt: null,
+    ...overrides,
+  });
+  const silent = (name: string, error: string | null) =>
+    row(name, { pod: fakePod({ name, reachable: false, error }), observed: 'unreachable' });
+  const refused = row('r', { observed: 'absent', attempt: failed('shape_mismatch', true) });
+  const full = row('f', { observed: 'absent', attempt: failed('no_capacity') });
+  const hung = row('h', { observed: 'absent', attempt: failed('Unreachable') });
+
+  it.each([
+    ['all current', [row('a'), row('b')], 'True', 'Loaded'],
+    ['all there', [row('a', { observed: 'held' })], 'True', 'Loaded'],
+    ['one on its way', [row('a'), row('b', { observed: 'absent' })], 'False', 'Loading'],
+    ['one that has just joined', [row('a'), silent('b', null)], 'False', 'Loading'],
+    ['one silent', [row('a'), silent('b', 'refused')], 'Unknown', 'PodsUnreachable'],
+    ['one that hangs', [row('a'), hung], 'Unknown', 'PodsUnreachable'],
+    ['one refused', [row('a'), refused, silent('b', 'x')], 'False', 'PodsFailed'],
+    ['one full', [row('a'), full], 'False', 'NoCapacity'],
+    ['one full, one refused', [full, refused], 'False', 'PodsFailed'],
+  ] as const)('%s → %s %s', (_name, rows, status, reason) => {
+    expect(loadedVerdict([...rows])).toMatchObject({ status, reason });
+  });
+
+  it('names pods worst first, at most twenty, with a time only where there is a next try', () => {
+    expect(podErrorsOf([row('a'), silent('s', 'refused'), full, refused])).toEqual([
+      { name: 'r', reason: 'shape_mismatch', message: 'words' },
+      { name: 'f', reason: 'no_capacity', message: 'words', retryAt: '2026-06-01T00:00:00Z' },
+      { name: 's', reason: 'Unreachable', message: 'refused' },
+    ]);
+    const many = Array.from({ length: 30 }, (_, index) => silent(`s${index}`, 'x'));
+    expect(podErrorsOf(many)).toHaveLength(20);
+  });
+});
+
+describe('a new pod waits for', () => {
+  function missing(change: Partial<AdapterRecord>, pod = fakePod(), adapter = pushedAdapter('sql')) {
+    const records = new Records();
+    Object.assign(records.of('lora/sql', 'uid-sql'), { decided: true, desired: revision(null), ...change });
+    return missingFor(pod, [adapter], records);
+  }
+  const serving = fakePod({ adapters: [{ name: 'sql', current: D, revisions: [held(D, 'current')] }] });
+  const attemptOf = (code: string, terminal: boolean): Attempt => ({
+    bootId: 'boot',
+    digest: D,
+    failures: 1,
+    code,
+    message: '',
+    terminal,
+    retryAtMs: 0,
+    retryAt: new Date(0),
+  });
+
+  const after = (code: string, terminal: boolean) => ({
+    attempts: new Map([['uid-pod-0', attemptOf(code, terminal)]]),
+  });
+
+  it.each([
+    ['what it lacks', {}, ['sql']],
+    ['what nobody has looked at yet', { decided: false }, ['sql']],
+    ['what failed for the moment', after('internal', false), ['sql']],
+    ['not what has no revision', { desired: null }, []],
+    ['not what it refused', after('non_finite', true), []],
+    ['not what does not fit into it', after('no_capacity', false), []],
+    ['not what nobody has any more', { lost: D }, []],
+  ])('%s', (_name, change, names) => {
+    expect(missing(change)).toEqual(names);
+  });
+
+  it('not what it serves', () => {
+    expect(missing({}, serving)).toEqual([]);
+  });
+
+  it('not what is suspended or leaves', () => {
+    expect(missing({}, fakePod(), pushedAdapter('sql', { spec: { suspend: true } }))).toEqual([]);
+    const deleting = pushedAdapter('sql', { metadata: { deletionTimestamp: '2026-06-01T00:00:00Z' } });
+    expect(missing({}, fakePod(), deleting)).toEqual([]);
+  });
+});

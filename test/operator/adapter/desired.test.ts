@@ -1,0 +1,133 @@
+import { describe, expect, it } from 'vitest';
+import { adopt, intentOf, isSettledByStatus, recoverPushed } from '../../../operator/adapter/desired.ts';
+import { Records, targetOf } from '../../../operator/adapter/records.ts';
+import type { LoraAdapterStatus, RevisionRecord } from '../../../operator/api/lora-adapter.ts';
+import type { Spool } from '../../../operator/source/spool.ts';
+import { loraAdapter } from './objects.ts';
+import { digest, fakePod, held } from './pods.ts';
+
+const [A, B, C] = [digest('a'), digest('b'), digest('c')];
+
+function revision(of: string, step: number | null = null): RevisionRecord {
+  const shape = { bytes: 1, rank: 8, targetModules: ['q_proj'] };
+  return { digest: of, short: of.slice(7, 19), step, ...shape, at: '2026-06-01T00:00:00Z' };
+}
+
+function podWith(current: string, fence: [number, number] | null, step: number | null = null) {
+  const at = fence && { term: fence[0], sequence: fence[1] };
+  return fakePod({
+    adapters: [{ name: 'sql', current, fence: at, revisions: [held(current, 'current', step)] }],
+  });
+}
+
+describe('the desired revision of a pushed adapter after its operator died', () => {
+  const none: LoraAdapterStatus = {};
+  const status = {
+    desiredRevision: revision(B),
+    currentRevision: revision(B),
+    previousRevisions: [revision(A)],
+  };
+  it.each([
+    ['nothing is known', none, [], null],
+    ['only pods know', none, [podWith(A, [1, 1])], A],
+    ['only status knows', status, [], B],
+    ['they agree', status, [podWith(B, [1, 2])], B],
+    ['pods have a later one', status, [podWith(B, [1, 2]), podWith(C, [1, 3])], C],
+    ['a pod has one that status knows as earlier', status, [podWith(A, [1, 1])], B],
+    ['the highest term counts before the sequence', none, [podWith(A, [1, 9]), podWith(B, [2, 1])], B],
+    ['put by hand, without a fence, it does not count', status, [podWith(C, null)], B],
+    ['steps decide where both have one', { desiredRevision: revision(B, 7) }, [podWith(C, [9, 9], 6)], B],
+    ['a later step is newer', { desiredRevision: revision(B, 7) }, [podWith(C, [1, 1], 8)], C],
+  ] as const)('%s', (_name, told, pods, expected) => {
+    expect(recoverPushed(told as LoraAdapterStatus, pods, 'sql')?.digest ?? null).toBe(expected);
+  });
+});
+
+describe('adopting a revision', () => {
+  const pins: string[] = [];
+  const spool = {
+    pin: (of: string) => pins.push(`+${of}`),
+    unpin: (of: string) => pins.push(`-${of}`),
+  } as unknown as Spool;
+
+  it('raises the sequence, keeps so many earlier ones, and pins only the desired one', () => {
+    const records = new Records();
+    const record = records.of('lora/sql', 'uid');
+    const options = { keep: 1, spool, sequence: () => records.nextSequence() };
+    const before = record.sequence;
+    for (const of of [A, B, C]) adopt(record, revision(of), options);
+    expect(record.desired?.digest).toBe(C);
+    expect(record.previous.map((item) => item.digest)).toEqual([B]);
+    expect(record.sequence).toBe(before + 3);
+    expect(pins).toEqual([`+${A}`, `+${B}`, `-${A}`, `+${C}`, `-${B}`]);
+  });
+
+  it('again is no change', () => {
+    const records = new Records();
+    const record = records.of('lora/sql', 'uid');
+    const options = { keep: 2, spool, sequence: () => records.nextSequence() };
+    adopt(record, revision(A), options);
+    const { sequence } = record;
+    adopt(record, revision(A), options);
+    expect([record.sequence, record.previous]).toEqual([sequence, []]);
+  });
+
+  it('that pods refuse leaves the last good one as what pods get', () => {
+    const record = new Records().of('lora/sql', 'uid');
+    record.current = revision(A);
+    record.desired = revision(B);
+    expect(targetOf(record)?.digest).toBe(B);
+    record.refused.set(B, { reason: 'AdapterIncompatible', message: '', terminal: true });
+    expect(targetOf(record)?.digest).toBe(A);
+  });
+
+  it('of an object made again under the same name starts anew, with a later sequence', () => {
+    const records = new Records();
+    const first = records.of('lora/sql', 'uid-1');
+    const second = records.of('lora/sql', 'uid-2');
+    expect(second).not.toBe(first);
+    expect(second.sequence).toBeGreaterThan(first.sequence);
+  });
+});
+
+describe('what makes a source be resolved anew', () => {
+  const base = loraAdapter('sql');
+  it.each([
+    ['nothing', loraAdapter('sql'), true],
+    ['suspend', loraAdapter('sql', { spec: { suspend: true } }), true],
+    [
+      'another uri',
+      loraAdapter('sql', { spec: { source: { objectStore: { uri: 's3://bucket/other/' } } } }),
+      false,
+    ],
+    ['expectations', loraAdapter('sql', { spec: { verify: { rank: 8 } } }), false],
+    [
+      'the refresh annotation',
+      loraAdapter('sql', { metadata: { annotations: { 'lorikeet.dev/refresh': '1' } } }),
+      false,
+    ],
+  ])('%s', (_name, changed, same) => {
+    expect(intentOf(changed) === intentOf(base)).toBe(same);
+  });
+
+  it('status tells that a spec was resolved only for its generation and its annotation', () => {
+    const condition = (type: 'SourceResolved' | 'Verified') =>
+      ({
+        type,
+        status: 'True',
+        reason: 'x',
+        message: '',
+        lastTransitionTime: '',
+        observedGeneration: 3,
+      }) as const;
+    const status = {
+      desiredRevision: revision(A),
+      conditions: [condition('SourceResolved'), condition('Verified')],
+    };
+    const settled = { ...loraAdapter('sql', { metadata: { generation: 3 } }), status };
+    const annotations = { 'lorikeet.dev/refresh': '2', 'lorikeet.dev/refreshed': '1' };
+    expect(isSettledByStatus(settled)).toBe(true);
+    expect(isSettledByStatus({ ...settled, metadata: { ...settled.metadata, generation: 4 } })).toBe(false);
+    expect(isSettledByStatus({ ...settled, metadata: { ...settled.metadata, annotations } })).toBe(false);
+  });
+});

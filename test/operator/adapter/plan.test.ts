@@ -1,0 +1,113 @@
+import { describe, expect, it } from 'vitest';
+import { type Attempt, plan, planRemoval } from '../../../operator/adapter/plan.ts';
+import { digest, fakePod, held } from './pods.ts';
+
+const D = digest('d');
+const OTHER = digest('e');
+
+function attempt(overrides: Partial<Attempt> = {}): Attempt {
+  const failed = { bootId: 'boot', digest: D, failures: 1, code: 'internal', message: 'no', terminal: false };
+  return { ...failed, retryAtMs: 2_000, retryAt: new Date(0), ...overrides };
+}
+
+interface Case {
+  name: string;
+  desired?: string | null;
+  pod?: Parameters<typeof fakePod>[0];
+  last?: Attempt | null;
+  refusedSomewhere?: boolean;
+  action: string;
+}
+
+const CURRENT = { adapters: [{ name: 'sql', current: D, revisions: [held(D, 'current')] }] };
+const HELD = {
+  adapters: [{ name: 'sql', current: OTHER, revisions: [held(OTHER, 'current'), held(D, 'staged')] }],
+};
+const LEAVING = { adapters: [{ name: 'sql', current: OTHER, revisions: [held(D, 'retired')] }] };
+
+const CASES: Case[] = [
+  { name: 'nothing desired', desired: null, action: 'none' },
+  { name: 'no report yet', pod: { state: null }, action: 'wait' },
+  { name: 'unreachable, though it held it', pod: { ...CURRENT, reachable: false }, action: 'wait' },
+  { name: 'current', pod: CURRENT, action: 'none' },
+  {
+    name: 'current, whatever failed before',
+    pod: CURRENT,
+    last: attempt({ terminal: true }),
+    action: 'none',
+  },
+  { name: 'absent', action: 'stage' },
+  {
+    name: 'absent, another adapter there',
+    pod: { adapters: [{ name: 'x', current: D, revisions: [held(D, 'current')] }] },
+    action: 'stage',
+  },
+  { name: 'absent, refused', last: attempt({ terminal: true }), action: 'refused' },
+  {
+    name: 'absent, refused in an earlier boot',
+    last: attempt({ terminal: true, bootId: 'old' }),
+    action: 'stage',
+  },
+  {
+    name: 'absent, another revision refused',
+    last: attempt({ terminal: true, digest: OTHER }),
+    action: 'stage',
+  },
+  { name: 'absent, failed just now', last: attempt(), action: 'backoff' },
+  { name: 'absent, failed and due', last: attempt({ retryAtMs: 1_000 }), action: 'stage' },
+  { name: 'held', pod: HELD, action: 'activate' },
+  { name: 'held, failed just now', pod: HELD, last: attempt(), action: 'backoff' },
+  { name: 'held, refused by another pod', pod: HELD, refusedSomewhere: true, action: 'hold' },
+  { name: 'held only until running requests end', pod: LEAVING, action: 'stage' },
+];
+
+describe('plan', () => {
+  it.each(CASES)(
+    '$name → $action',
+    ({ desired = D, pod = {}, last = null, refusedSomewhere = false, action }) => {
+      const input = { servedName: 'sql', digest: desired, pods: [fakePod(pod)], attemptOf: () => last };
+      expect(plan({ ...input, refusedSomewhere, nowMs: 1_500 }).map((row) => row.action)).toEqual([action]);
+    },
+  );
+
+  it('has one row for each pod, in their order', () => {
+    const pods = [
+      fakePod({ name: 'a', ...CURRENT }),
+      fakePod({ name: 'b' }),
+      fakePod({ name: 'c', ...HELD }),
+    ];
+    const rows = plan({
+      servedName: 'sql',
+      digest: D,
+      pods,
+      attemptOf: () => null,
+      refusedSomewhere: false,
+      nowMs: 0,
+    });
+    expect(rows.map(({ pod, action }) => [pod.name, action])).toEqual([
+      ['a', 'none'],
+      ['b', 'stage'],
+      ['c', 'activate'],
+    ]);
+  });
+});
+
+describe('planRemoval', () => {
+  const leaving = { ...held(D, 'retired'), leases: 1 };
+  it.each([
+    ['no report yet', { state: null }, 'wait'],
+    ['unreachable', { ...CURRENT, reachable: false }, 'wait'],
+    ['absent', {}, 'none'],
+    ['current', CURRENT, 'remove'],
+    ['only staged', { adapters: [{ name: 'sql', current: null, revisions: [held(D, 'staged')] }] }, 'remove'],
+    ['leaving', { adapters: [{ name: 'sql', current: null, revisions: [leaving] }] }, 'drain'],
+    [
+      'leaving beside a staged one',
+      { adapters: [{ name: 'sql', current: null, revisions: [leaving, held(OTHER, 'staged')] }] },
+      'remove',
+    ],
+  ] as const)('%s → %s', (_name, pod, action) => {
+    const [row] = planRemoval([fakePod(pod as Parameters<typeof fakePod>[0])], 'sql');
+    expect(row?.action).toBe(action);
+  });
+});

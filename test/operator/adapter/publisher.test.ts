@@ -1,0 +1,251 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import type { Publication } from '../../../operator/adapter/publication.ts';
+import { RevisionPublisher } from '../../../operator/adapter/publisher.ts';
+import type { Pod } from '../../../operator/pods/pod.ts';
+import { LorikeetError } from '../../../server/contract/errors.ts';
+import { goodAdapter } from '../../support/adapter-files.ts';
+import { digestOf } from './fake-source.ts';
+import { type Harness, startHarness } from './harness.ts';
+import { loraAdapter, pushedAdapter } from './objects.ts';
+
+let harness: Harness;
+let publisher: RevisionPublisher;
+
+async function start(pods?: Parameters<typeof startHarness>[0]): Promise<void> {
+  harness = await startHarness(pods);
+  publisher = new RevisionPublisher(harness.deps);
+  harness.apply(pushedAdapter('policy'));
+}
+
+afterEach(async () => {
+  await harness.stop();
+});
+
+/** What the push endpoint does before it publishes: the bytes are in each pod that takes them, and in the spool. */
+async function push(seed: number, overrides: Partial<Publication> = {}) {
+  const files = goodAdapter(seed);
+  const digest = digestOf(files);
+  const config = JSON.parse(files.config.toString('utf8')) as unknown;
+  const fence = publisher.fenceFor('lora', 'policy');
+  const signal = new AbortController().signal;
+  const stage = async (pod: Pod) => {
+    try {
+      const options = { size: files.tensors.length, config, step: overrides.step ?? null, fence, signal };
+      await pod.client.upload('policy', files.tensors, options);
+      return { pod, ok: true, error: null, ms: 1 };
+    } catch (error) {
+      const refusal = error instanceof LorikeetError ? error : new LorikeetError('pod_failed', String(error));
+      return { pod, ok: false, error: refusal, ms: 1 };
+    }
+  };
+  const staged = await Promise.all(publisher.context('lora', 'policy').pods.map(stage));
+  const writer = harness.deps.spool.begin();
+  await writer.write(files.tensors);
+  await writer.commit(digest, { config });
+  const shape = { bytes: files.tensors.length, rank: 8, targetModules: ['q_proj', 'v_proj'] };
+  const who = { namespace: 'lora', name: 'policy', pushedBy: 'trainer' };
+  const how = { step: null, ifMatch: null, wait: 'active' as const, signal };
+  return publisher.publish({ ...who, ...shape, digest, config, staged, ...how, ...overrides });
+}
+
+const digestOfSeed = (seed: number) => digestOf(goodAdapter(seed));
+const served = () => harness.servers.map((server) => server.currentOf('policy'));
+const reported = () =>
+  harness.fleet.podsOf('lora/parrot').map(({ state }) => state?.adapters[0]?.current ?? null);
+const code = (expected: string) => expect.objectContaining({ code: expected });
+
+describe('a push', () => {
+  it('is current in every pod when it is answered, and in status after', async () => {
+    await start();
+    const result = await push(1, { step: 5 });
+    const digest = digestOfSeed(1);
+    expect(served()).toEqual([digest, digest]);
+    expect(result).toMatchObject({ revision: digest, step: 5, noop: false });
+    expect(result.pods.map(({ state }) => state)).toEqual(['active', 'active']);
+    expect(result.swap?.skewMs).toBeLessThanOrEqual(result.swap?.durationMs ?? 0);
+
+    await harness.settle('policy');
+    const status = harness.statusOf('policy');
+    expect(status.currentRevision).toMatchObject({ digest, step: 5, pushedBy: 'trainer' });
+    expect(harness.conditionOf('policy', 'Ready')?.status).toBe('True');
+    expect(status.pushURL).toBe('http://push.test/v1/namespaces/lora/adapters/policy/revisions');
+  });
+
+  it('again changes nothing, whatever it says besides', async () => {
+    await start();
+    await push(1, { step: 5 });
+    const activations = harness.servers[0]?.count('activate');
+    const result = await push(1, { step: 5, ifMatch: digestOfSeed(9) });
+    expect(result).toMatchObject({ noop: true, swap: null });
+    expect(harness.servers[0]?.count('activate')).toBe(activations);
+  });
+
+  it('with a step that is not newer, or another current revision than expected, changes nothing', async () => {
+    await start();
+    await push(1, { step: 5 });
+    await expect(push(2, { step: 5 })).rejects.toThrow(code('step_not_newer'));
+    await expect(push(2, { ifMatch: digestOfSeed(7) })).rejects.toThrow(code('precondition_failed'));
+    expect(served()).toEqual([digestOfSeed(1), digestOfSeed(1)]);
+    await push(2, { step: 6, ifMatch: digestOfSeed(1) });
+    expect(served()).toEqual([digestOfSeed(2), digestOfSeed(2)]);
+  });
+
+  it('that one pod refuses for what it is becomes current nowhere', async () => {
+    await start();
+    await push(1);
+    harness.servers[1]?.fail('upload', { kind: 'refuse', code: 'non_finite' });
+    await expect(push(2)).rejects.toThrow(code('non_finite'));
+    expect(served()).toEqual([digestOfSeed(1), digestOfSeed(1)]);
+    await harness.settle('policy');
+    expect(harness.conditionOf('policy', 'Ready')?.status).toBe('True');
+  });
+
+  it('that one pod cannot take for the moment is brought to it later', async () => {
+    await start();
+    harness.servers[1]?.fail('upload', { kind: 'refuse', code: 'internal' });
+    const result = await push(1);
+    expect(result.pods.map(({ name, state }) => [name, state])).toEqual([
+      ['pod-0', 'active'],
+      ['pod-1', 'failed'],
+    ]);
+    await harness.settle('policy', () => served()[1] === digestOfSeed(1));
+  });
+
+  it('that no pod takes is refused', async () => {
+    await start([{}]);
+    harness.servers[0]?.fail('upload', { kind: 'refuse', code: 'no_capacity' });
+    await expect(push(1)).rejects.toThrow(code('no_capacity'));
+  });
+
+  it('whose activation was lost on the way back is completed, and its retry is a no-op', async () => {
+    await start([{}]);
+    harness.servers[0]?.fail('activate', { kind: 'lostReply' });
+    await expect(push(1)).rejects.toThrow(code('pod_failed'));
+    expect(served()).toEqual([digestOfSeed(1)]);
+    expect(await push(1)).toMatchObject({ noop: true });
+  });
+
+  it('that waits only for staging is activated by reconciling', async () => {
+    await start();
+    const result = await push(1, { wait: 'staged' });
+    expect(result.pods.map(({ state }) => state)).toEqual(['staged', 'staged']);
+    await harness.settle('policy', () => served().every((digest) => digest === digestOfSeed(1)));
+  });
+
+  it('beside a hung pod costs the pushes after it nothing', async () => {
+    await start();
+    await push(1);
+    harness.servers[1]?.fail('upload', { kind: 'hang' }, 100);
+    await push(2);
+    const startMs = performance.now();
+    const result = await push(3);
+    expect(performance.now() - startMs).toBeLessThan(400);
+    expect(result.pods.find(({ name }) => name === 'pod-1')).toMatchObject({ state: 'failed' });
+  });
+
+  it('and reconciling take turns: the pods end on the last of many pushes', async () => {
+    await start();
+    const reconciling = (async () => {
+      for (let pass = 0; pass < 20; pass += 1) await harness.once('policy');
+    })();
+    for (let seed = 1; seed <= 6; seed += 1) await push(seed, { step: seed });
+    await reconciling;
+    await harness.settle('policy');
+    expect(served()).toEqual([digestOfSeed(6), digestOfSeed(6)]);
+    expect(harness.statusOf('policy').desiredRevision?.step).toBe(6);
+    expect(harness.servers.map((server) => server.count('stage'))).toEqual([0, 0]);
+  });
+});
+
+describe('after an operator that accepted pushes died', () => {
+  it('its successor takes what pods have over an older status', async () => {
+    await start();
+    await push(1, { step: 1 });
+    await harness.settle('policy');
+    await push(2, { step: 2 });
+    await expect.poll(reported).toEqual(served());
+    // The operator dies before it has written status.
+    harness.forget();
+    harness.world.term = 8;
+
+    await harness.settle('policy');
+
+    expect(harness.statusOf('policy').desiredRevision).toMatchObject({
+      digest: digestOfSeed(2),
+      step: 2,
+      rank: 8,
+    });
+    expect(harness.statusOf('policy').previousRevisions?.map(({ step }) => step)).toEqual([1]);
+    expect(served()).toEqual([digestOfSeed(2), digestOfSeed(2)]);
+    await expect(push(3, { step: 2 })).rejects.toThrow(code('step_not_newer'));
+    await push(3, { step: 3 });
+    expect(served()).toEqual([digestOfSeed(3), digestOfSeed(3)]);
+  });
+
+  it('its own late call is refused by pods', async () => {
+    await start([{}]);
+    await push(1);
+    harness.world.term = 8;
+    await push(2);
+    harness.world.term = 7;
+    await expect(push(3)).rejects.toThrow(code('pod_failed'));
+    expect(served()).toEqual([digestOfSeed(2)]);
+  });
+
+  it('a pod that restarted is given the pushed revision by one that holds it', async () => {
+    await start();
+    await push(1);
+    await harness.settle('policy');
+    harness.forget();
+    harness.emptySpool();
+    await harness.servers[1]?.restart();
+    await harness.settle('policy', () => served()[1] === digestOfSeed(1));
+    expect(harness.servers[0]?.count('fetch')).toBe(1);
+  });
+});
+
+describe('a push is not even begun', () => {
+  it.each([
+    ['without an adapter', () => harness.adapters.clear(), 'adapter_not_found'],
+    [
+      'to an adapter from elsewhere',
+      () => harness.adapters.set('lora/policy', loraAdapter('policy')),
+      'not_push_source',
+    ],
+    [
+      'to one that is being deleted',
+      () =>
+        harness.apply(pushedAdapter('policy', { metadata: { deletionTimestamp: '2026-06-01T00:00:00Z' } })),
+      'adapter_deleting',
+    ],
+    [
+      'to one that is suspended',
+      () => harness.apply(pushedAdapter('policy', { spec: { suspend: true } })),
+      'precondition_failed',
+    ],
+    [
+      'to one without a finalizer',
+      () => harness.apply(pushedAdapter('policy', { metadata: { finalizers: [] } })),
+      'no_pods',
+    ],
+    ['without a pool', () => harness.pools.clear(), 'no_pods'],
+    ['under a name that another has', () => harness.apply(olderWithName()), 'precondition_failed'],
+    ['by one that does not lead', () => Object.assign(harness.world, { term: null }), 'not_leader'],
+  ])('%s', async (_name, change, expected) => {
+    await start([{}]);
+    change();
+    expect(() => publisher.context('lora', 'policy')).toThrow(code(expected));
+  });
+
+  it('while no pod answers', async () => {
+    await start([{}]);
+    await harness.servers[0]?.stop();
+    await expect.poll(() => harness.fleet.podsOf('lora/parrot')[0]?.reachable).toBe(false);
+    expect(() => publisher.context('lora', 'policy')).toThrow(code('no_pods'));
+  });
+});
+
+function olderWithName() {
+  const metadata = { creationTimestamp: '2020-01-01T00:00:00Z' };
+  return pushedAdapter('older', { metadata, spec: { servedName: 'policy' } });
+}
