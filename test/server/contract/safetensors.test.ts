@@ -112,13 +112,13 @@ describe('safetensors headers', () => {
     expect(refusalOf(() => headerLength(large)).actual).toBe('1048577');
   });
 
-  it('refuses 10,000 tensors within half a second of processor time', () => {
+  it('refuses 10,000 tensors within two seconds of processor time', () => {
     const entries = Array.from(
       { length: 10_000 },
       (_, i) => `"t${i}":{"dtype":"U8","shape":[1],"data_offsets":[${i},${i + 1}]}`,
     );
     const file = fileOf(`{${entries.join()}}`, 10_000);
     const refuse = () => expect(refusalOf(() => read(file)).message).toContain('at most 8192 tensors');
-    expect(cpuMs(refuse)).toBeLessThan(500);
+    expect(cpuMs(refuse)).toBeLessThan(2000);
   });
 });
