@@ -1,0 +1,162 @@
+import { Agent } from 'undici';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { systemClock } from '../../../operator/kube/clock.ts';
+import { PodClient } from '../../../operator/pods/client.ts';
+import { PodUnreachable } from '../../../operator/pods/errors.ts';
+import { TokenSource } from '../../../operator/pods/token.ts';
+import { goodAdapter } from '../../support/adapter-files.ts';
+import { POD_TOKEN, ScriptedPod } from '../../support/scripted-pod.ts';
+import { digestOf } from '../adapter/fake-source.ts';
+
+const TIMEOUTS = { shortMs: 300, stallMs: 300, silenceMs: 500, transferMs: 2_000, watchIdleMs: 25_000 };
+const signal = new AbortController().signal;
+const files = goodAdapter(1);
+const digest = digestOf(files);
+const config = JSON.parse(files.config.toString('utf8')) as unknown;
+const fence = { term: 1, sequence: 1 };
+
+let pod: ScriptedPod;
+let dispatcher: Agent;
+let life: AbortController;
+let tokens: string[];
+let reads: number;
+let client: PodClient;
+
+beforeEach(async () => {
+  pod = await ScriptedPod.start({ host: '127.0.2.1' });
+  dispatcher = new Agent();
+  life = new AbortController();
+  tokens = [POD_TOKEN];
+  reads = 0;
+  const read = async () => {
+    reads += 1;
+    return (tokens.length > 1 ? tokens.shift() : tokens[0]) ?? null;
+  };
+  client = new PodClient({
+    adminUrl: `http://${pod.host}:${pod.port}`,
+    dispatcher,
+    token: new TokenSource(read, systemClock),
+    life: life.signal,
+    timeouts: TIMEOUTS,
+  });
+});
+
+afterEach(async () => {
+  life.abort();
+  await pod.stop();
+  await dispatcher.destroy();
+});
+
+const stage = (name = 'sql') =>
+  client.stage(name, digest, files.tensors, { size: files.tensors.length, config, step: 3, fence, signal });
+
+describe('a pod', () => {
+  it('is given a revision, serves it, gives it back, and loses it', async () => {
+    expect(await stage()).toMatchObject({ revision: digest, existed: false, step: 3 });
+    await client.activate('sql', { revision: digest }, fence, signal);
+    expect((await client.state(signal)).adapters[0]).toMatchObject({ name: 'sql', current: digest, fence });
+
+    const back = await client.fetch('sql', digest, signal);
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of back.body) chunks.push(chunk);
+    expect(Buffer.concat(chunks).equals(files.tensors)).toBe(true);
+    expect(back.config).toEqual(config);
+
+    expect(await client.remove('sql', null, { term: 1, sequence: 2 }, signal)).toMatchObject({
+      removed: [digest],
+    });
+    await client.seeded(fence, signal);
+    expect(await client.state(signal)).toMatchObject({ adapters: [], seeded: true });
+  });
+
+  it('refuses in the words of the catalogue', async () => {
+    await expect(client.activate('sql', { revision: digest }, fence, signal)).rejects.toMatchObject({
+      name: 'LorikeetError',
+      code: 'revision_not_found',
+    });
+    await stage();
+    await client.activate('sql', { revision: digest }, { term: 5, sequence: 1 }, signal);
+    await expect(client.remove('sql', null, fence, signal)).rejects.toMatchObject({ code: 'stale_fence' });
+  });
+
+  it('that answers with something else is unreachable, not empty', async () => {
+    pod.fail('state', { kind: 'garbage' }, 2);
+    await expect(client.state(signal)).rejects.toThrow(PodUnreachable);
+    await expect(client.state(signal)).rejects.toThrow('not of the admin API');
+  });
+
+  it('that hangs costs a bounded time, then none until it answers again', async () => {
+    pod.fail('state', { kind: 'hang' }, 3);
+    for (let call = 0; call < 3; call += 1) {
+      await expect(client.state(signal)).rejects.toThrow('no answer in time');
+    }
+    const calls = pod.count('state');
+    expect(client.responsive).toBe(false);
+    await expect(client.state(signal)).rejects.toThrow('did not answer several calls');
+    expect(pod.count('state')).toBe(calls);
+
+    for await (const state of client.watch(signal)) {
+      expect(state.adapters).toEqual([]);
+      break;
+    }
+    expect(client.responsive).toBe(true);
+    await client.state(signal);
+  });
+
+  it('that takes no more bytes is given up before its deadline', async () => {
+    pod.fail('stage', { kind: 'hang' });
+    const big = Buffer.alloc(8 << 20);
+    const startMs = performance.now();
+    const staging = client.stage('sql', digest, big, { size: big.length, config, step: null, fence, signal });
+    await expect(staging).rejects.toThrow(/took no byte|no answer in time/);
+    expect(performance.now() - startMs).toBeLessThan(1_500);
+  });
+
+  it('is not blamed for a source that is slow', async () => {
+    async function* slowly() {
+      yield files.tensors.subarray(0, 1_000);
+      await new Promise((resolve) => setTimeout(resolve, 2 * TIMEOUTS.stallMs));
+      yield files.tensors.subarray(1_000);
+    }
+    const options = { size: files.tensors.length, config, step: null, fence, signal };
+    expect(await client.stage('sql', digest, slowly(), options)).toMatchObject({ revision: digest });
+  });
+
+  it('is not blamed for a caller that leaves', async () => {
+    pod.fail('state', { kind: 'hang' }, 10);
+    for (let call = 0; call < 4; call += 1) {
+      const caller = AbortSignal.timeout(20);
+      await expect(client.state(caller)).rejects.toThrow();
+    }
+    expect(client.responsive).toBe(true);
+  });
+
+  it('has few calls at a time, and its waiting callers leave when they must', async () => {
+    pod.fail('state', { kind: 'hang' }, 4);
+    const hanging = Array.from({ length: 4 }, () => client.state(signal).catch((error: unknown) => error));
+    const impatient = client.state(AbortSignal.timeout(50));
+    await expect(impatient).rejects.toThrow(PodUnreachable);
+    expect(pod.count('state')).toBeLessThanOrEqual(4);
+    await Promise.all(hanging);
+  });
+});
+
+describe('the admin token', () => {
+  it('is read once, and again after a refusal', async () => {
+    tokens = ['an-old-token', POD_TOKEN];
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    await client.state(signal).catch(() => null);
+    await new Promise((resolve) => setTimeout(resolve, 1_050));
+    await client.state(signal);
+    await client.state(signal);
+    expect(reads).toBe(2);
+  });
+
+  it('that is wrong is not asked for with every call', async () => {
+    tokens = ['wrong'];
+    for (let call = 0; call < 5; call += 1) {
+      await expect(client.state(signal)).rejects.toMatchObject({ code: 'unauthenticated' });
+    }
+    expect(reads).toBe(1);
+  });
+});

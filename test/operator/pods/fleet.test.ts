@@ -1,0 +1,168 @@
+import { Agent } from 'undici';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { ServerPool } from '../../../operator/api/server-pool.ts';
+import { systemClock } from '../../../operator/kube/clock.ts';
+import { silentLog } from '../../../operator/kube/log.ts';
+import { Fleet, type KubePod } from '../../../operator/pods/fleet.ts';
+import { changedAdapters, type FleetChange } from '../../../operator/pods/pod.ts';
+import { POD_TOKEN, ScriptedPod } from '../../support/scripted-pod.ts';
+import { kubePod, POOL_KEY, serverPool } from '../adapter/objects.ts';
+import { digest, fakePod, held } from '../adapter/pods.ts';
+
+const TIMEOUTS = { shortMs: 300, stallMs: 300, silenceMs: 500, transferMs: 2_000, watchIdleMs: 25_000 };
+
+let server: ScriptedPod;
+let dispatcher: Agent;
+let fleet: Fleet;
+let pools: ServerPool[];
+let pods: KubePod[];
+let changes: FleetChange[];
+
+beforeEach(async () => {
+  server = await ScriptedPod.start({ host: '127.0.3.1' });
+  dispatcher = new Agent();
+  pools = [serverPool(server.port)];
+  pods = [kubePod('pod-0', server.host)];
+  changes = [];
+  fleet = new Fleet({
+    pools: { list: () => pools },
+    pods: { list: () => pods },
+    readToken: async () => POD_TOKEN,
+    dispatcher,
+    clock: systemClock,
+    random: () => 0,
+    log: silentLog,
+    timeouts: TIMEOUTS,
+  });
+  fleet.onChange((change) => void changes.push(change));
+});
+
+afterEach(async () => {
+  await fleet.close();
+  await server.stop();
+  await dispatcher.destroy();
+});
+
+const names = () => fleet.podsOf(POOL_KEY).map(({ name }) => name);
+const only = () => fleet.podsOf(POOL_KEY)[0];
+
+describe('the pods of a pool', () => {
+  const LABELS = { app: 'parrot', tier: 'gpu' };
+  const other = (overrides: Partial<KubePod['metadata']>, status?: KubePod['status']): KubePod => {
+    const pod = kubePod('other', '127.0.3.9', overrides);
+    return status ? { ...pod, status } : pod;
+  };
+  it.each([
+    ['another label', other({ labels: { app: 'owl' } })],
+    ['no label', other({ labels: {} })],
+    ['another namespace', other({ namespace: 'elsewhere' })],
+    ['not running', other({}, { phase: 'Pending', podIP: '127.0.3.9' })],
+    ['no address', other({}, { phase: 'Running' })],
+    ['leaving', other({ deletionTimestamp: '2026-06-01T00:00:00Z' })],
+  ])('do not include one with %s', (_name, pod) => {
+    pods.push(pod);
+    fleet.sync();
+    expect(names()).toEqual(['pod-0']);
+  });
+
+  it.each([
+    ['In', { key: 'tier', operator: 'In', values: ['gpu'] }, true],
+    ['In, not among them', { key: 'tier', operator: 'In', values: ['cpu'] }, false],
+    ['NotIn', { key: 'tier', operator: 'NotIn', values: ['cpu'] }, true],
+    ['Exists', { key: 'tier', operator: 'Exists' }, true],
+    ['DoesNotExist', { key: 'tier', operator: 'DoesNotExist' }, false],
+  ])('go by the whole selector: %s', (_name, expression, isMember) => {
+    pools = [serverPool(server.port, { selector: { matchExpressions: [expression] } })];
+    pods = [kubePod('pod-0', server.host, { labels: LABELS })];
+    fleet.sync();
+    expect(names()).toEqual(isMember ? ['pod-0'] : []);
+  });
+
+  it('come and go with the caches', async () => {
+    fleet.sync();
+    await fleet.whenHeard(2_000);
+    expect(only()).toMatchObject({ reachable: true, error: null });
+    pods = [];
+    fleet.sync();
+    expect(names()).toEqual([]);
+    pools = [];
+    fleet.sync();
+  });
+
+  it('are others when another pod has the name, or the address', async () => {
+    fleet.sync();
+    const before = only();
+    fleet.sync();
+    expect(only()).toBe(before);
+    pods = [kubePod('pod-0', server.host, { uid: 'another' })];
+    fleet.sync();
+    expect(only()).not.toBe(before);
+    expect(before?.reachable).toBe(false);
+  });
+});
+
+describe('a followed pod', () => {
+  it('that restarts is seen to, at once', async () => {
+    fleet.sync();
+    await fleet.whenHeard(2_000);
+    const bootId = only()?.state?.bootId;
+    await server.restart();
+    await expect.poll(() => only()?.state?.bootId).not.toBe(bootId);
+    expect(only()?.reachable).toBe(true);
+    expect(changes.at(-1)).toEqual({ poolKey: POOL_KEY, adapters: 'all' });
+  });
+
+  it('that dies is unreachable, and says why', async () => {
+    fleet.sync();
+    await fleet.whenHeard(2_000);
+    await server.stop();
+    await expect.poll(() => only()?.reachable).toBe(false);
+    expect(only()?.error).toContain('ECONNREFUSED');
+  });
+
+  it('that accepts but does not answer is unreachable too', async () => {
+    server.fail('watch', { kind: 'hang' }, 100);
+    fleet.sync();
+    await expect.poll(() => only()?.error, { timeout: 3_000 }).toBe('no answer in time');
+  });
+
+  it('is waited for', async () => {
+    fleet.sync();
+    await fleet.whenHeard(2_000);
+    const pod = only();
+    if (!pod) throw new Error('there is no pod');
+    const seeded = fleet.whenState(pod, (state) => state.seeded, 2_000);
+    await pod.client.seeded({ term: 1, sequence: 1 }, new AbortController().signal);
+    expect(await seeded).toBe(true);
+    expect(await fleet.whenState(pod, (state) => state.epoch > 100, 30)).toBe(false);
+    const gone = fleet.whenState(pod, () => false, 5_000);
+    pods = [];
+    fleet.sync();
+    expect(await gone).toBe(false);
+  });
+});
+
+describe('what changed between two reports', () => {
+  const [A, B] = [digest('a'), digest('b')];
+  const state = (adapters: Parameters<typeof fakePod>[0] = {}) => {
+    const made = fakePod(adapters).state;
+    if (!made) throw new Error('no state');
+    return made;
+  };
+  const sql = (revision: string, tier: 'slot' | 'host' = 'slot', leases = 0) => ({
+    adapters: [
+      { name: 'sql', current: revision, revisions: [{ ...held(revision, 'current'), tier, leases }] },
+    ],
+  });
+  it.each([
+    ['the first', null, state(), 'all'],
+    ['another boot', { ...state(), bootId: 'old' }, state(), 'all'],
+    ['seeded', { ...state(), seeded: false }, state(), 'all'],
+    ['a new adapter', state(), state(sql(A)), ['sql']],
+    ['another current revision', state(sql(A)), state(sql(B)), ['sql']],
+    ['an adapter less', state(sql(A)), state(), ['sql']],
+    ['leases and tiers', state(sql(A)), state(sql(A, 'host', 3)), []],
+  ] as const)('%s', (_name, before, after, expected) => {
+    expect(changedAdapters(before, after)).toEqual(expected);
+  });
+});

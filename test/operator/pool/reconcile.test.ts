@@ -1,0 +1,201 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import { reconcilePool } from '../../../operator/pool/reconcile.ts';
+import { Terminal } from '../../../operator/source/types.ts';
+import { goodAdapter } from '../../support/adapter-files.ts';
+import type { ScriptedPod } from '../../support/scripted-pod.ts';
+import { digestOf } from '../adapter/fake-source.ts';
+import { type Harness, startHarness } from '../adapter/harness.ts';
+import { loraAdapter, POOL_KEY, pushedAdapter, serverPool } from '../adapter/objects.ts';
+
+let harness: Harness;
+
+afterEach(async () => {
+  await harness.stop();
+});
+
+const signal = new AbortController().signal;
+const look = () => reconcilePool(harness.poolDeps, POOL_KEY, signal);
+const status = () => harness.pools.get(POOL_KEY)?.status;
+const ready = () => status()?.conditions?.find(({ type }) => type === 'Ready');
+const seeded = () => harness.servers.map((server) => server.registry.seeded);
+
+/** As somebody does it by hand, or an operator with this fence. */
+async function put(
+  server: ScriptedPod | undefined,
+  name: string,
+  fence: { term: number; sequence: number } | null,
+) {
+  const pod = harness.fleet.podsOf(POOL_KEY).find(({ ip }) => ip === server?.host);
+  if (!pod || !server) throw new Error('there is no such pod');
+  const files = goodAdapter(1);
+  const config = JSON.parse(files.config.toString('utf8')) as unknown;
+  const options = {
+    size: files.tensors.length,
+    config,
+    step: null,
+    fence: fence ?? { term: 0, sequence: 0 },
+    signal,
+  };
+  await pod.client.stage(name, digestOf(files), files.tensors, options);
+  await server.registry.activate({ name, digest: digestOf(files), fence });
+  await harness.fleet.whenState(
+    pod,
+    (state) => state.adapters.some((item) => item.name === name && item.current !== null),
+    1_000,
+  );
+}
+
+const adaptersIn = (index: number) =>
+  harness.servers[index]?.registry.state().adapters.map(({ name }) => name);
+
+describe('the status of a pool', () => {
+  it('sums up what its pods report', async () => {
+    harness = await startHarness();
+    harness.apply(pushedAdapter('policy'));
+    await look();
+    expect(status()).toMatchObject({
+      pods: 2,
+      readyPods: 2,
+      podsSummary: '2/2',
+      slots: { total: 16, used: 0 },
+      hostBytes: { total: 2 * (64 << 20), used: 0 },
+      adapters: 1,
+      podErrors: [],
+      unmanaged: [],
+    });
+    expect(ready()).toMatchObject({ status: 'True', reason: 'PodsReady' });
+  });
+
+  it('names pods with another base model, and leaves them alone', async () => {
+    harness = await startHarness([{}, {}, { baseModel: { name: 'owl' } }]);
+    harness.apply(loraAdapter('sql'));
+    await harness.settle('sql');
+    await look();
+    expect(ready()).toMatchObject({ status: 'False', reason: 'BaseModelMismatch' });
+    expect(status()?.podErrors).toEqual([
+      {
+        name: 'pod-2',
+        reason: 'BaseModelMismatch',
+        message: 'Expected base model parrot but the pod has owl',
+      },
+    ]);
+    expect(harness.servers[2]?.calls.filter((call) => call !== 'watch')).toEqual([]);
+    expect(harness.conditionOf('sql', 'Ready')?.status).toBe('True');
+    expect(harness.statusOf('sql').pods?.desired).toBe(2);
+  });
+
+  it('names pods that do not answer', async () => {
+    harness = await startHarness();
+    await harness.servers[1]?.stop();
+    await expect.poll(() => harness.fleet.podsOf(POOL_KEY)[1]?.reachable).toBe(false);
+    await look();
+    expect(status()).toMatchObject({ pods: 2, readyPods: 1 });
+    expect(ready()).toMatchObject({ status: 'False', reason: 'PodsNotReady' });
+    expect(status()?.podErrors?.map(({ name, reason }) => [name, reason])).toEqual([
+      ['pod-1', 'Unreachable'],
+    ]);
+  });
+
+  it('tells people once', async () => {
+    harness = await startHarness();
+    await look();
+    await look();
+    expect(harness.world.events).toEqual(['Normal PodsReady 2 pods with base model parrot']);
+  });
+});
+
+describe('adapters that no object owns', () => {
+  it('put there by hand are reported, or pruned where the pool says so', async () => {
+    harness = await startHarness();
+    await put(harness.servers[0], 'handmade', null);
+    await look();
+    expect(status()?.unmanaged).toEqual([{ pod: 'pod-0', name: 'handmade' }]);
+    expect(harness.world.events).toContain(
+      'Warning UnmanagedAdapters handmade on pod-0: no LoraAdapter owns it',
+    );
+    expect(adaptersIn(0)).toEqual(['handmade']);
+
+    const pool = serverPool(harness.servers[0]?.port ?? 0, { unmanaged: 'Prune' });
+    harness.pools.set(POOL_KEY, pool);
+    await look();
+    expect(adaptersIn(0)).toEqual([]);
+    expect(status()?.unmanaged).toEqual([]);
+  });
+
+  it('brought by an operator are removed: their object was deleted while the pod was away', async () => {
+    harness = await startHarness();
+    await put(harness.servers[0], 'orphan', { term: 3, sequence: 1 });
+    await look();
+    expect(adaptersIn(0)).toEqual([]);
+  });
+
+  it('are left where the API server still knows an owner that the cache does not', async () => {
+    harness = await startHarness();
+    await put(harness.servers[0], 'sql', { term: 3, sequence: 1 });
+    harness.poolDeps.liveAdapters = async () => [loraAdapter('sql')];
+    await look();
+    expect(adaptersIn(0)).toEqual(['sql']);
+  });
+
+  it('that were only staged are removed by their tombstone', async () => {
+    harness = await startHarness();
+    await put(harness.servers[0], 'sql', null);
+    harness.deps.tombstones.bury(POOL_KEY, 'sql');
+    await look();
+    expect(adaptersIn(0)).toEqual([]);
+  });
+
+  it('are tried again when the pod does not let go of them', async () => {
+    harness = await startHarness();
+    await put(harness.servers[0], 'orphan', { term: 3, sequence: 1 });
+    harness.servers[0]?.fail('remove', { kind: 'refuse', code: 'internal' });
+    expect((await look()).kind).toBe('again');
+    await look();
+    expect(adaptersIn(0)).toEqual([]);
+  });
+});
+
+describe('a pod is told that it is seeded', () => {
+  it('when it serves all that it should, not before', async () => {
+    harness = await startHarness();
+    harness.apply(loraAdapter('sql'));
+    await look();
+    expect(seeded()).toEqual([false, false]);
+    await harness.settle('sql');
+    await look();
+    expect(seeded()).toEqual([true, true]);
+    expect(harness.servers.map((server) => server.count('seeded'))).toEqual([1, 1]);
+
+    await harness.servers[1]?.restart();
+    await expect.poll(() => harness.fleet.podsOf(POOL_KEY)[1]?.state?.seeded).toBe(false);
+    await look();
+    expect(seeded()).toEqual([true, false]);
+    await harness.settle('sql');
+    await look();
+    expect(seeded()).toEqual([true, true]);
+  });
+
+  it('at once where there is nothing to hold', async () => {
+    harness = await startHarness();
+    await look();
+    expect(seeded()).toEqual([true, true]);
+  });
+
+  it('though an adapter is bad, or nobody has pushed to one', async () => {
+    harness = await startHarness();
+    harness.source.fetchError = new Terminal('AdapterMalformed', 'garbage');
+    harness.apply(loraAdapter('bad'));
+    harness.apply(pushedAdapter('policy'));
+    await harness.once('bad');
+    await harness.once('policy');
+    await look();
+    expect(seeded()).toEqual([true, true]);
+  });
+
+  it('not by a process that does not lead', async () => {
+    harness = await startHarness();
+    harness.world.term = null;
+    await look();
+    expect(seeded()).toEqual([false, false]);
+  });
+});
