@@ -1,0 +1,48 @@
+import { describe, expect, it } from 'vitest';
+import { ConfigError, environmentName, helpText, parseConfig } from '../../operator/config.ts';
+
+describe('the flags of the operator', () => {
+  it('have defaults', () => {
+    expect(parseConfig([], {})).toMatchObject({
+      pushHost: '0.0.0.0',
+      pushPort: 8080,
+      pushAudience: 'lorikeet-push',
+      pushUrl: null,
+      metricsPort: 9090,
+      spoolBytes: 2 * 2 ** 30,
+      leaderName: 'lorikeet-operator',
+      watchNamespace: null,
+      logLevel: 'info',
+    });
+  });
+
+  it('win over their variables, which win over defaults; an empty one counts as absent', () => {
+    const environment = {
+      LORIKEET_PUSH_PORT: '1',
+      LORIKEET_WATCH_NAMESPACE: 'team-a',
+      LORIKEET_IDENTITY: '',
+    };
+    const config = parseConfig(['--push-port', '2', '--spool-bytes=512Mi'], environment);
+    expect(config).toMatchObject({ pushPort: 2, watchNamespace: 'team-a', spoolBytes: 512 * 2 ** 20 });
+    expect(config?.identity).not.toBe('');
+  });
+
+  it.each([
+    [['--push-prot', '1'], 'push-prot'],
+    [['--push-port', '70000'], '--push-port'],
+    [['--spool-bytes', 'much'], '--spool-bytes'],
+    [['--push-url', 'ftp://host'], '--push-url'],
+    [['--log-level', 'loud'], '--log-level'],
+    [['positional'], 'positional'],
+  ])('%j is refused by name', (args, named) => {
+    expect(() => parseConfig(args, {})).toThrow(ConfigError);
+    expect(() => parseConfig(args, {})).toThrow(named);
+  });
+
+  it('are all in --help', () => {
+    expect(parseConfig(['--help'], {})).toBeNull();
+    const names = helpText().match(/^ {2}--[a-z-]+/gm) ?? [];
+    expect(names).toHaveLength(15);
+    expect(environmentName('push-port')).toBe('LORIKEET_PUSH_PORT');
+  });
+});
