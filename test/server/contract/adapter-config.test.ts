@@ -185,6 +185,7 @@ describe('patterns', () => {
         alpha_pattern: Object.fromEntries(Array.from({ length: 300 }, (_, i) => [`(layers\\.${i}\\..*)`, 1])),
       },
     ],
+    ['many small repeats', { target_modules: 'x{0,99}'.repeat(30) }],
     ['large repeats', { target_modules: '(q{0,500})+' }],
     ['repeats of repeats', { target_modules: '((((a{9}){9}){9}){9})' }],
   ])('refuses %s within two seconds of processor time', (_what, changes) => {

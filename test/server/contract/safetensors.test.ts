@@ -60,16 +60,30 @@ describe('safetensors headers', () => {
     ['an unknown field', '"dtype":"U8","shape":[1],"data_offsets":[0,1],"stride":[1]'],
     ['a shape that is no list', '"dtype":"U8","shape":1,"data_offsets":[0,1]'],
     ['four dimensions', '"dtype":"U8","shape":[1,1,1,1],"data_offsets":[0,1]'],
-    ['a dimension of none', '"dtype":"U8","shape":[0],"data_offsets":[0,0]'],
-    ['none times many', '"dtype":"U8","shape":[0,9007199254740991],"data_offsets":[0,0]'],
     ['a size as 1e0', '"dtype":"U8","shape":[1e0],"data_offsets":[0,1]'],
     ['a size as text', '"dtype":"U8","shape":["1"],"data_offsets":[0,1]'],
     ['three offsets', '"dtype":"U8","shape":[1],"data_offsets":[0,1,1]'],
     ['one offset', '"dtype":"U8","shape":[1],"data_offsets":[0]'],
     ['a product that wraps', '"dtype":"U8","shape":[9007199254740991,9007199254740991],"data_offsets":[0,1]'],
-    ['a beginning that is not 0', '"dtype":"U8","shape":[1],"data_offsets":[1,2]'],
   ])('refuses %s', (_what, fields) => {
     expect(refusalOf(() => read(fileOf(entry(fields), 1))).code).toBe('malformed_safetensors');
+  });
+
+  it.each([
+    ['a dimension of none', '"dtype":"U8","shape":[0],"data_offsets":[0,0]', 0],
+    ['none times many', '"dtype":"U8","shape":[0,9007199254740991],"data_offsets":[0,0]', 0],
+    ['bytes before the first tensor', '"dtype":"U8","shape":[1],"data_offsets":[1,2]', 2],
+    ['bytes after the last tensor', '"dtype":"U8","shape":[1],"data_offsets":[0,1]', 2],
+  ])('refuses %s in a file of the right length', (_what, fields, dataBytes) => {
+    expect(refusalOf(() => read(fileOf(entry(fields), dataBytes))).code).toBe('malformed_safetensors');
+  });
+
+  it('refuses bytes between two tensors and bytes of two tensors', () => {
+    const pair = (begin: number) =>
+      `{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[${begin},${begin + 2}]}}`;
+    expect(read(fileOf(pair(2), 4)).tensors).toHaveLength(2);
+    expect(refusalOf(() => read(fileOf(pair(3), 5))).message).toContain('gap');
+    expect(refusalOf(() => read(fileOf(pair(1), 3))).message).toContain('overlaps');
   });
 
   it.each([
