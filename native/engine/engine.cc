@@ -86,8 +86,9 @@ std::vector<int32_t> Engine::logit_rows(const std::vector<Chunk>& chunks) {
     const auto scored = static_cast<int64_t>(sequence.prompt_scores.size());
     for (int64_t i = 0; i < chunks[c].count; ++i, ++row) {
       const int64_t position = chunks[c].begin + i;
-      const bool scores = sequence.request.prompt_logprobs >= 0 && position + 1 < sequence.prompt_length() &&
-                          position >= scored;  // a preempted sequence keeps its scores
+      // A preempted sequence keeps the scores it has.
+      const bool scores = sequence.request.prompt_logprobs >= 0 && !sequence.prompt_reported &&
+                          position + 1 < sequence.prompt_length() && position >= scored;
       const bool samples = position + 1 == sequence.length() && sequence.request.max_tokens > 0;
       if (!scores && !samples) continue;
       logit_rows_.push_back({c, position});

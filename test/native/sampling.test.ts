@@ -75,6 +75,11 @@ describe('sampling', () => {
     expect(new Set((await Promise.all(company)).map(String)).size).toBeGreaterThan(15);
   });
 
+  it('draws anew at every position', async () => {
+    const nearlyUniform = await sample({ temperature: 1000, maxTokens: 100 });
+    expect(new Set(nearlyUniform).size).toBeGreaterThan(80);
+  });
+
   it('is greedy with topK 1 and with topP 0', async () => {
     const greedy = await sample({ temperature: 0 });
     expect(await sample({ topK: 1 })).toEqual(greedy);
