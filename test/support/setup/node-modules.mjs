@@ -5,25 +5,15 @@ import { run, SetupError, tryRun, withProgress } from './run.mjs';
 
 const NODE_MAJOR = 'v24.';
 
-/**
- * Installs the packages of package-lock.json unless node_modules holds exactly those. Not with `npm ci`: it refuses a lock
- * file that lacks optional packages of other platforms, and a registry mirror may not have them. What `npm install` did is
- * compared with the lock file instead.
- */
+/** Installs the packages of package-lock.json unless node_modules holds exactly those. */
 export async function ensureNodeModules() {
   if (await isInstalled()) return;
   await withLock(join(ROOT, 'build/npm.lock'), async () => {
     if (await isInstalled()) return;
-    const args = ['install', '--no-save', '--no-audit', '--no-fund'];
     await withProgress('installing the packages of package-lock.json', '1 min', () =>
-      run('npm', args, { cwd: ROOT }),
+      run('npm', ['ci', '--no-audit', '--no-fund'], { cwd: ROOT }),
     );
   });
-  if (!matchesLock()) {
-    throw new SetupError(
-      'npm installed other packages than package-lock.json names: does package.json name the same?',
-    );
-  }
   if (!(await isInstalled())) {
     throw new SetupError(
       `node_modules/.bin/node is not a Node ${NODE_MAJOR}x that runs: remove node_modules and try again`,
