@@ -47,7 +47,7 @@ export interface PlanInput {
  *   none    | anything                        | any                       | none
  *   D       | unreachable, or no report yet   | any                       | wait      its watch will tell
  *   D       | current = D                     | any                       | none      done, and confirmed
- *   D       | D not there                     | refused for what it is    | refused   until D or the pod changes
+ *   D       | anything else                   | refused for what it is    | refused   until D or the pod changes
  *   D       | D not there                     | failed, not yet due       | backoff
  *   D       | D not there                     | none, or due              | stage
  *   D       | D held, not current             | failed, not yet due       | backoff
@@ -66,8 +66,8 @@ function decide(observed: Observed, attempt: Attempt | null, input: PlanInput): 
   if (input.digest === null) return 'none';
   if (observed === 'unreachable') return 'wait';
   if (observed === 'current') return 'none';
-  if (observed === 'absent' && attempt?.terminal) return 'refused';
-  if (attempt !== null && !attempt.terminal && attempt.retryAtMs > input.nowMs) return 'backoff';
+  if (attempt?.terminal) return 'refused';
+  if (attempt !== null && attempt.retryAtMs > input.nowMs) return 'backoff';
   if (observed === 'absent') return 'stage';
   return input.refusedSomewhere ? 'hold' : 'activate';
 }

@@ -57,6 +57,7 @@ const CASES: Case[] = [
   { name: 'absent, failed and due', last: attempt({ retryAtMs: 1_000 }), action: 'stage' },
   { name: 'held', pod: HELD, action: 'activate' },
   { name: 'held, failed just now', pod: HELD, last: attempt(), action: 'backoff' },
+  { name: 'held, refused', pod: HELD, last: attempt({ terminal: true }), action: 'refused' },
   { name: 'held, refused by another pod', pod: HELD, refusedSomewhere: true, action: 'hold' },
   { name: 'held only until running requests end', pod: LEAVING, action: 'stage' },
 ];

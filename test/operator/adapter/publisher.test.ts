@@ -22,7 +22,7 @@ afterEach(async () => {
 });
 
 /** What the push endpoint does before it publishes: the bytes are in each pod that takes them, and in the spool. */
-async function push(seed: number, overrides: Partial<Publication> = {}) {
+async function stageEverywhere(seed: number, overrides: Partial<Publication> = {}): Promise<Publication> {
   const files = goodAdapter(seed);
   const digest = digestOf(files);
   const config = JSON.parse(files.config.toString('utf8')) as unknown;
@@ -45,7 +45,11 @@ async function push(seed: number, overrides: Partial<Publication> = {}) {
   const shape = { bytes: files.tensors.length, rank: 8, targetModules: ['q_proj', 'v_proj'] };
   const who = { namespace: 'lora', name: 'policy', pushedBy: 'trainer' };
   const how = { step: null, ifMatch: null, wait: 'active' as const, signal };
-  return publisher.publish({ ...who, ...shape, digest, config, staged, ...how, ...overrides });
+  return { ...who, ...shape, digest, config, staged, ...how, ...overrides };
+}
+
+async function push(seed: number, overrides: Partial<Publication> = {}) {
+  return await publisher.publish(await stageEverywhere(seed, overrides));
 }
 
 const digestOfSeed = (seed: number) => digestOf(goodAdapter(seed));
@@ -141,6 +145,13 @@ describe('a push', () => {
     const result = await push(3);
     expect(performance.now() - startMs).toBeLessThan(400);
     expect(result.pods.find(({ name }) => name === 'pod-1')).toMatchObject({ state: 'failed' });
+  });
+
+  it('is not staged again by a reconcile that runs meanwhile', async () => {
+    await start();
+    const publication = await stageEverywhere(1);
+    await Promise.all([publisher.publish(publication), harness.once('policy')]);
+    expect(harness.servers.map((server) => server.count('stage'))).toEqual([0, 0]);
   });
 
   it('and reconciling take turns: the pods end on the last of many pushes', async () => {
