@@ -108,13 +108,12 @@ function fromFramework(error: FastifyError): LorikeetError {
   return new LorikeetError('internal', 'The call failed inside the server', { cause: error });
 }
 
-/** After the reply, lets the rest of an unread body run out for a while, then cuts the connection. */
+/** Node reads the rest of an unread body after the reply; this bounds how long. */
 function drain({ raw }: FastifyRequest): void {
   if (raw.complete) return;
   const timer = setTimeout(() => raw.socket.destroy(), LINGER_MS);
   raw.once('close', () => clearTimeout(timer));
   raw.once('end', () => clearTimeout(timer));
-  raw.resume();
 }
 
 /** What Node's HTTP parser refuses never becomes a request. */

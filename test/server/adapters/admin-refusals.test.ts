@@ -113,6 +113,14 @@ describe('what is not read to its end', () => {
     });
   });
 
+  it('is refused for a length that its header contradicts, before its data', async () => {
+    const { raw } = await admin();
+    const { tensors, config } = goodAdapter(1);
+    const head = `PUT /v1/adapters/a HTTP/1.1\r\n${AUTHORIZED}X-Lora-Config: ${config.toString('base64url')}\r\nContent-Length: ${tensors.length + 1}\r\n\r\n`;
+    const reply = await raw(Buffer.concat([Buffer.from(head), tensors.subarray(0, 4096)]), /\}\}/);
+    expect(reply).toMatch(/^HTTP\/1.1 400.*trailing bytes/s);
+  });
+
   it('gives its room back when the client goes', async () => {
     const { port, registry } = await admin();
     const { tensors, config } = goodAdapter(1);
