@@ -18,6 +18,8 @@ import { type Swap, type SwapResult, tenths } from './swap.ts';
 /** How a push calls a pod that gave no answer while others did. */
 const HUNG: ReadonlySet<ErrorCode> = new Set(['pod_failed', 'timeout']);
 
+const DISCARD_MS = 1_000;
+
 /** The publisher of push/: revisions that trainers push become desired here, under the same mutex that reconciling activates under. */
 export class RevisionPublisher {
   readonly #deps: AdapterDeps;
@@ -64,7 +66,7 @@ export class RevisionPublisher {
     const published = this.#deps.mutexes.run(`${namespace}/${name}`, async () => {
       publication.signal.throwIfAborted();
       const draft = this.#draft(namespace, name);
-      const noop = this.#adopt(draft, publication);
+      const noop = await this.#adoptOrDiscard(draft, publication, reject);
       const { outcome, reported } = await this.#activate(draft, publication);
       this.#deps.requeue(draft.key);
       if (outcome !== null && outcome.timing === null) throw activationFailed(outcome.results);
@@ -73,6 +75,21 @@ export class RevisionPublisher {
     });
     published.catch(reject);
     return promise;
+  }
+
+  /** What a refused push has staged would else lie in the pods until they need the room. */
+  async #adoptOrDiscard(
+    draft: Draft,
+    publication: Publication,
+    refuse: (error: unknown) => void,
+  ): Promise<boolean> {
+    try {
+      return this.#adopt(draft, publication);
+    } catch (error) {
+      refuse(error);
+      await discard(draft, this.#deps, publication);
+      throw error;
+    }
   }
 
   /** True where the revision was desired already: a retry changes nothing, whatever else it says. */
@@ -150,6 +167,15 @@ function requireStaged(staged: readonly PodOutcome[]): void {
   throw new LorikeetError(isFull ? 'no_capacity' : 'pod_failed', 'No pod could take the revision', {
     actual: errors,
   });
+}
+
+async function discard(draft: Draft, deps: AdapterDeps, { staged, digest }: Publication): Promise<void> {
+  const { desired, current, previous } = draft.record;
+  if ([desired, current, ...previous].some((revision) => revision?.digest === digest)) return;
+  const fence = fenceOf(deps, draft.record);
+  const pods = staged.flatMap(({ ok, pod }) => (ok ? [pod] : []));
+  const left = AbortSignal.timeout(DISCARD_MS);
+  await Promise.allSettled(pods.map((pod) => pod.client.remove(draft.servedName, digest, fence, left)));
 }
 
 function adoptPushed(draft: Draft, deps: AdapterDeps, publication: Publication): void {

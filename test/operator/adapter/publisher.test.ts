@@ -54,6 +54,10 @@ async function push(seed: number, overrides: Partial<Publication> = {}) {
 
 const digestOfSeed = (seed: number) => digestOf(goodAdapter(seed));
 const served = () => harness.servers.map((server) => server.currentOf('policy'));
+const revisions = () =>
+  harness.servers.map((server) =>
+    server.registry.state().adapters.flatMap((adapter) => adapter.revisions.map((item) => item.digest)),
+  );
 const reported = () =>
   harness.fleet.podsOf('lora/parrot').map(({ state }) => state?.adapters[0]?.current ?? null);
 const code = (expected: string) => expect.objectContaining({ code: expected });
@@ -90,6 +94,7 @@ describe('a push', () => {
     await expect(push(2, { step: 5 })).rejects.toThrow(code('step_not_newer'));
     await expect(push(2, { ifMatch: digestOfSeed(7) })).rejects.toThrow(code('precondition_failed'));
     expect(served()).toEqual([digestOfSeed(1), digestOfSeed(1)]);
+    await expect.poll(revisions).toEqual([[digestOfSeed(1)], [digestOfSeed(1)]]);
     await push(2, { step: 6, ifMatch: digestOfSeed(1) });
     expect(served()).toEqual([digestOfSeed(2), digestOfSeed(2)]);
   });
