@@ -130,7 +130,7 @@ export interface GenerateRequest {
   target: Target;
   /** 0 asks for prompt log-probabilities only. */
   maxTokens: number;
-  /** Token ids that end the generation; the ending token is not delivered. */
+  /** Token ids that end the generation; the ending token comes with `finished`. */
   stopTokens: number[];
   /** 0 = greedy. */
   temperature: number;
@@ -164,7 +164,14 @@ export type EngineEvent =
   /** Log-probabilities of prompt tokens 1 .. n-1; comes before the first token. */
   | { id: number; type: 'prompt'; logprobs: TokenLogprobs[] }
   | { id: number; type: 'token'; token: number; logprobs: TokenLogprobs | null }
-  | { id: number; type: 'finished'; reason: 'stop' | 'length' | 'cancelled'; stopToken: number | null }
+  /** `logprobs` are the stop token's, where they were asked for. */
+  | {
+      id: number;
+      type: 'finished';
+      reason: 'stop' | 'length' | 'cancelled';
+      stopToken: number | null;
+      logprobs: TokenLogprobs | null;
+    }
   /**
    * Codes: `adapter_not_found`, `not_resident` (the revision that the target means is in no slot), `queue_full`,
    * `non_finite` (the logits are; no other request is hurt), `engine_failed`, `closing`.

@@ -31,6 +31,10 @@ struct FillEvent {
   Napi::Env env;
   Napi::Object& object;
 
+  void set_logprobs(const std::optional<TokenLogprobs>& logprobs) const {
+    object.Set("logprobs", logprobs ? Napi::Value(logprobs_object(env, *logprobs)) : env.Null());
+  }
+
   void operator()(const Accepted& accepted) const {
     object.Set("type", "accepted");
     object.Set("revision",
@@ -49,14 +53,14 @@ struct FillEvent {
   void operator()(const TokenGenerated& generated) const {
     object.Set("type", "token");
     object.Set("token", generated.token);
-    object.Set("logprobs",
-               generated.logprobs ? Napi::Value(logprobs_object(env, *generated.logprobs)) : env.Null());
+    set_logprobs(generated.logprobs);
   }
   void operator()(const Finished& finished) const {
     object.Set("type", "finished");
     object.Set("reason", finished.reason);
     object.Set("stopToken",
                finished.stop_token ? Napi::Value(number(env, *finished.stop_token)) : env.Null());
+    set_logprobs(finished.logprobs);
   }
   void operator()(const Failed& failed) const {
     object.Set("type", "failed");

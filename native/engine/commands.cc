@@ -126,7 +126,7 @@ void Engine::apply(Submit& command) {
   scheduler_.add(std::move(sequence));
 }
 
-void Engine::apply(Cancel& command) { end(command.id, Finished{"cancelled", std::nullopt}); }
+void Engine::apply(Cancel& command) { end(command.id, Finished{"cancelled"}); }
 
 // Staging goes stage() -> inspect -> reserve -> pack -> ready. A revision with bad numbers is refused before
 // it takes a slot, so it evicts nobody.

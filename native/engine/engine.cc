@@ -142,7 +142,7 @@ void Engine::deliver(const std::vector<Chunk>& chunks, std::vector<Sampled> samp
       sequence.prompt_reported = true;
     }
     if (sequence.request.max_tokens == 0) {
-      end(sequence.request.id, Finished{"length", std::nullopt});
+      end(sequence.request.id, Finished{"length"});
       continue;
     }
     deliver_token(sampled[c]);
@@ -155,12 +155,12 @@ void Engine::deliver_token(Sampled& sampled) {
   const int32_t token = *sampled.token;
   ++generated_tokens_;
   if (std::find(request.stop_tokens.begin(), request.stop_tokens.end(), token) != request.stop_tokens.end()) {
-    end(request.id, Finished{"stop", token});
+    end(request.id, Finished{"stop", token, std::move(sampled.logprobs)});
     return;
   }
   sequence.tokens.push_back(token);
   emit(request.id, TokenGenerated{token, std::move(sampled.logprobs)});
-  if (sequence.generated() >= request.max_tokens) end(request.id, Finished{"length", std::nullopt});
+  if (sequence.generated() >= request.max_tokens) end(request.id, Finished{"length"});
 }
 
 // Gives back all that the sequence holds.

@@ -87,7 +87,8 @@ struct TokenGenerated {
 };
 struct Finished {
   const char* reason = "";  // "stop", "length", "cancelled"
-  std::optional<int32_t> stop_token;
+  std::optional<int32_t> stop_token{};
+  std::optional<TokenLogprobs> logprobs{};  // of the stop token, where they were asked for
 };
 struct Failed {
   std::string code;

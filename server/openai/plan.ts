@@ -25,14 +25,11 @@ export interface Plan {
 /** One choice. Choices of one seeded request differ by `choice`, so that `n` gives different answers. */
 export function planChoice(body: EitherBody, wanted: Wanted, model: BaseModel, choice: number): Plan {
   const endTokens = new Set([...(body.ignore_eos ? [] : model.eosTokenIds), ...body.stop_token_ids]);
-  // The engine keeps the ending token and its log-probability to itself. Who asks for log-probabilities wants that one
-  // too (a trainer needs it), so those sequences end here, at the price of a token or two computed in vain.
-  const endHere = wanted.logprobs >= 0;
   return {
     generation: {
       prompt: wanted.prompt,
       maxTokens: tokensToGenerate(wanted, model),
-      stopTokens: endHere ? [] : [...endTokens],
+      stopTokens: [...endTokens],
       temperature: body.temperature,
       topP: body.top_p,
       topK: Math.max(body.top_k, 0),
@@ -47,7 +44,6 @@ export function planChoice(body: EitherBody, wanted: Wanted, model: BaseModel, c
       loraScale: body.lora.scale,
     },
     reading: {
-      endTokens: endHere ? endTokens : new Set(),
       namedStops: new Set(body.stop_token_ids),
       stops: body.stop,
       includeStop: body.include_stop_str_in_output,

@@ -6,8 +6,6 @@ import { ApiError, ClientGone, engineFailure } from './errors.ts';
 
 /** How the tokens of one choice become text. */
 export interface Reading {
-  /** Tokens that end the choice here; empty where the engine ends it. */
-  endTokens: Set<number>;
   /** Those that the client named: `stop_reason` says which one it was. */
   namedStops: Set<number>;
   stops: string[];
@@ -49,10 +47,6 @@ export async function* readChoice(
         break;
       case 'token': {
         tokens.push({ id: event.token, logprobs: event.logprobs });
-        if (reading.endTokens.has(event.token)) {
-          yield { tokens, ...text.end({ reason: 'stop', stopReason: named(event.token, reading) }) };
-          return;
-        }
         const piece = text.push(event.token);
         if (piece.text === '' && piece.finish === null) break;
         yield { tokens, ...piece };
@@ -62,7 +56,7 @@ export async function* readChoice(
       }
       case 'finished':
         if (event.reason === 'cancelled') throw new ClientGone('cancelled');
-        if (event.stopToken !== null) tokens.push({ id: event.stopToken, logprobs: null });
+        if (event.stopToken !== null) tokens.push({ id: event.stopToken, logprobs: event.logprobs });
         yield { tokens, ...text.end({ reason: event.reason, stopReason: named(event.stopToken, reading) }) };
         return;
       case 'failed':

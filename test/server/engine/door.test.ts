@@ -23,7 +23,7 @@ const REQUEST: Omit<GenerateRequest, 'id'> = {
 };
 const accepted: Scripted = { type: 'accepted', revision: null, step: 1 };
 const token = (id: number): Scripted => ({ type: 'token', token: id, logprobs: null });
-const finished: Scripted = { type: 'finished', reason: 'length', stopToken: null };
+const finished: Scripted = { type: 'finished', reason: 'length', stopToken: null, logprobs: null };
 const failed = (code: string): Scripted => ({ type: 'failed', code, message: code });
 
 function open(script: (request: GenerateRequest) => Scripted[]): { door: Door; scripted: ScriptedEngine } {
@@ -74,7 +74,7 @@ describe('door', () => {
     const { door, scripted } = open(() => [accepted, token(1), token(2)]);
     for await (const event of door.generate(REQUEST, never())) if (event.type === 'token') break;
     expect(scripted.cancelled).toEqual([1]);
-    scripted.emit([{ id: 1, type: 'finished', reason: 'cancelled', stopToken: null }]);
+    scripted.emit([{ id: 1, type: 'finished', reason: 'cancelled', stopToken: null, logprobs: null }]);
     expect(door.live).toBe(0);
   });
 
@@ -85,7 +85,7 @@ describe('door', () => {
     await new Promise(setImmediate);
     controller.abort();
     expect(scripted.cancelled).toEqual([1]);
-    scripted.emit([{ id: 1, type: 'finished', reason: 'cancelled', stopToken: null }]);
+    scripted.emit([{ id: 1, type: 'finished', reason: 'cancelled', stopToken: null, logprobs: null }]);
     expect(await run).toEqual(['accepted', 'finished']);
   });
 

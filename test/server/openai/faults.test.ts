@@ -79,7 +79,7 @@ describe('a revision that is in no slot', () => {
       script: (_, attempt) =>
         attempt < 3
           ? [failed('not_resident')]
-          : [accepted, token, { type: 'finished', reason: 'stop', stopToken: 4 }],
+          : [accepted, token, { type: 'finished', reason: 'stop', stopToken: 4, logprobs: null }],
       ensureResident: async (...args) => void broughtIn.push(args),
     });
     const reply = await post({});
@@ -155,7 +155,11 @@ describe('an engine that refuses', () => {
 describe('all choices of a response', () => {
   it('are taken in on the revision that the first one got', async () => {
     const { post, submitted } = await serve({
-      script: () => [accepted, token, { type: 'finished', reason: 'length', stopToken: null }],
+      script: () => [
+        accepted,
+        token,
+        { type: 'finished', reason: 'length', stopToken: null, logprobs: null },
+      ],
     });
     expect((await post({ n: 3 })).status).toBe(200);
     expect(submitted.map(({ target }) => target)).toEqual([
@@ -185,7 +189,7 @@ describe('an answer without infinities', () => {
       script: () => [
         accepted,
         { type: 'token', token: 77, logprobs },
-        { type: 'finished', reason: 'length', stopToken: null },
+        { type: 'finished', reason: 'length', stopToken: null, logprobs: null },
       ],
     });
     const { choices } = (await (await post({ logprobs: 1 })).json()) as { choices: { logprobs: object }[] };
