@@ -33,7 +33,13 @@ const ALLOWED: Record<string, string[]> = {
     'operator/telemetry',
     'server/contract',
   ],
-  'operator/pool': ['operator/pods', 'operator/kube', 'operator/api', 'operator/telemetry', 'server/contract'],
+  'operator/pool': [
+    'operator/pods',
+    'operator/kube',
+    'operator/api',
+    'operator/telemetry',
+    'server/contract',
+  ],
   'operator/source': ['operator/kube', 'operator/api', 'server/contract'],
   'operator/pods': ['operator/kube', 'operator/api', 'operator/telemetry', 'server/contract'],
   'operator/api': ['operator/kube', 'server/contract'],
@@ -132,7 +138,10 @@ describe('imports', () => {
   it('reach the native code through server/engine only', () => {
     const wrong = imports.filter(
       ({ from, to, typeOnly }) =>
-        NATIVE_TYPES_ONLY.includes(areaOf(from)) && areaOf(to) === 'native' && !typeOnly && to !== 'native/types.ts',
+        NATIVE_TYPES_ONLY.includes(areaOf(from)) &&
+        areaOf(to) === 'native' &&
+        !typeOnly &&
+        to !== 'native/types.ts',
     );
     expect(wrong.map(({ from, to }) => `${from} → ${to}`)).toEqual([]);
   });
@@ -150,7 +159,9 @@ describe('imports', () => {
       'native/engine': /#include\s+["<](?:.*addon\/|napi|node_api|uv\.h|cuda)/,
     };
     const wrong = Object.entries(forbidden).flatMap(([folder, pattern]) =>
-      sourcesUnder(folder, /\.(?:h|cc)$/).filter((file) => pattern.test(readFileSync(join(ROOT, file), 'utf8'))),
+      sourcesUnder(folder, /\.(?:h|cc)$/).filter((file) =>
+        pattern.test(readFileSync(join(ROOT, file), 'utf8')),
+      ),
     );
     expect(wrong).toEqual([]);
   });
