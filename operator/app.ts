@@ -2,7 +2,6 @@ import type { AddressInfo } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import { Agent } from 'undici';
 import { RevisionPublisher } from './adapter/publisher.ts';
-import { reconcile } from './adapter/reconcile.ts';
 import { assemble } from './assemble.ts';
 import type { OperatorConfig } from './config.ts';
 import { registerGauges } from './gauges.ts';
@@ -12,18 +11,16 @@ import type { Log } from './kube/log.ts';
 import { Rest } from './kube/rest.ts';
 import { readAdminToken } from './pods/admin-token.ts';
 import { Fleet } from './pods/fleet.ts';
-import { reconcilePool } from './pool/reconcile.ts';
 import { TokenAuth } from './push/auth.ts';
 import { PUSH_ADDRESS } from './push/forward.ts';
 import { buildPushApp } from './push/server.ts';
+import { run } from './run.ts';
 import { secretsOf } from './source/secrets.ts';
 import { Spool } from './source/spool.ts';
 import { buildHealthApp } from './telemetry/health.ts';
 import { OperatorMetrics } from './telemetry/metrics.ts';
 import { openQueues, Watches } from './watches.ts';
 
-/** How long pods may take to report before the first plan is made without them. */
-const HEARD_MS = 5_000;
 const POD_CONNECTIONS_MAX = 8;
 
 export interface Operator {
@@ -73,39 +70,12 @@ export async function startOperator(
     annotations[PUSH_ADDRESS] = `http://${bracketed(config.advertiseHost)}:${new URL(listening.push).port}`;
   }
 
-  const caching = new AbortController();
-  const acting = new AbortController();
-  const electing = new AbortController();
-  const cached = watches.run(caching.signal);
-  const elected = elector.run(electing.signal);
-  const acted = act().catch((error) => {
-    if (!acting.signal.aborted) die(error, 'the operator cannot go on');
-  });
-
-  async function act(): Promise<void> {
-    await watches.whenSynced();
-    const { adapters, pools, pods } = watches;
-    const counts = { adapters: adapters.list().length, pools: pools.list().length, pods: pods.list().length };
-    log.info(counts, 'caches filled');
-    await elector.whenLeading();
-    await fleet.whenHeard(HEARD_MS);
-    await Promise.all([
-      queues.adapters.run((key, signal) => reconcile(parts.adapterDeps, key, signal), acting.signal),
-      queues.pools.run((key, signal) => reconcilePool(parts.poolDeps, key, signal), acting.signal),
-    ]);
-  }
-
-  async function close(): Promise<void> {
-    acting.abort(new Error('the operator stops'));
+  const stop = run({ ...parts, log, queues, watches, fleet, elector }, die);
+  const close = async () => {
     await push.close();
-    electing.abort(new Error('the operator stops'));
-    await parts.flush();
-    await elected;
-    caching.abort(new Error('the operator stops'));
-    await Promise.all([cached, acted, fleet.close(), health.close()]);
-    await Promise.all([dispatcher.destroy(), rest.close()]);
-  }
-
+    await stop();
+    await Promise.all([health.close(), dispatcher.destroy(), rest.close()]);
+  };
   return { listening, close };
 }
 
