@@ -55,6 +55,7 @@ export async function push(
       const activateMs = endedAt - publishedAt;
       const timings = { authMs: target.authMs, receiveMs, stageMs, activateMs, totalMs: endedAt - startedAt };
       const pods = result.pods.map((pod) => ({ ...pod, ms: tenths(pod.ms) }));
+      void reply.code(isEverywhere(result, asked.wait) ? 200 : 202);
       return { ...result, pods, timings: rounded(timings) };
     } finally {
       endTurn();
@@ -94,6 +95,11 @@ async function publish(
   const signal = AbortSignal.timeout(Math.max(1, Math.ceil(timeoutMs - stageMs)));
   const what = { namespace, name, digest, step, bytes, rank, targetModules, config };
   return await deps.publisher.publish({ ...what, pushedBy, ifMatch, staged, wait, signal });
+}
+
+/** 200 promises that every later request to any desired pod gets this revision or a newer one; less is 202. */
+function isEverywhere({ pods }: PublishResult, wait: Asked['wait']): boolean {
+  return pods.every(({ state }) => state === 'active' || (state === 'staged' && wait === 'staged'));
 }
 
 function goneSignal(reply: FastifyReply): AbortSignal {

@@ -23,7 +23,7 @@ describe('pods that misbehave', () => {
     expect([
       status,
       body.pods.map(({ name, state }: { name: string; state: string }) => `${name} ${state}`),
-    ]).toEqual([200, ['pod-a active', 'pod-b active', 'pod-c failed', 'pod-d failed']]);
+    ]).toEqual([202, ['pod-a active', 'pod-b active', 'pod-c failed', 'pod-d failed']]);
     expect(performance.now() - startedAt).toBeLessThan(1_500);
     expect(rig.publisher.publications[0]?.staged.map(({ error }) => error?.code ?? null)).toEqual([
       null,
@@ -37,7 +37,7 @@ describe('pods that misbehave', () => {
     rig.publisher.pods.push(new FakePod('pod-c', { kind: 'silent' }));
     const startedAt = performance.now();
     const { status } = await put(rig, bigAdapter());
-    expect(status).toBe(200);
+    expect(status).toBe(202);
     expect(performance.now() - startedAt).toBeLessThan(1_500);
     expect(rig.publisher.publications[0]?.staged.map(({ ok }) => ok)).toEqual([true, true, false]);
   });
@@ -59,7 +59,7 @@ describe('pods that misbehave', () => {
       new FakePod('pod-d', { kind: 'refuses', error: new LorikeetError('no_capacity', 'no slot') }),
       new FakePod('pod-e', { kind: 'garbles' }),
     );
-    expect((await put(rig, bigAdapter())).status).toBe(200);
+    expect((await put(rig, bigAdapter())).status).toBe(202);
     expect(rig.publisher.publications[0]?.staged.map(({ error }) => error?.code ?? 'ok')).toEqual([
       'ok',
       'ok',
