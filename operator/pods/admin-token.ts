@@ -1,4 +1,6 @@
 import type { ServerPool } from '../api/server-pool.ts';
+import { isApiError } from '../kube/api-error.ts';
+import { TokenNotFound } from './errors.ts';
 
 const TIMEOUT_MS = 5_000;
 const KEY = 'token';
@@ -13,10 +15,17 @@ type ReadSecret = (
 export function readAdminToken(readSecret: ReadSecret): (pool: ServerPool) => Promise<string> {
   return async ({ metadata, spec }) => {
     const { name, key = KEY } = spec.admin.auth.tokenSecretRef;
-    const secret = await readSecret(metadata.namespace ?? '', name, AbortSignal.timeout(TIMEOUT_MS));
-    if (secret === null) throw new Error(`there is no Secret ${name}`);
+    const secret = await readSecret(metadata.namespace ?? '', name, AbortSignal.timeout(TIMEOUT_MS)).catch(
+      (error: unknown) => {
+        if (!isApiError(error, 403)) throw error;
+        throw new TokenNotFound(
+          `the operator may not read Secret ${name}: no role of this namespace names it`,
+        );
+      },
+    );
+    if (secret === null) throw new TokenNotFound(`there is no Secret ${name}`);
     const token = secret[key]?.trim();
-    if (!token) throw new Error(`Secret ${name} has nothing under ${key}`);
+    if (!token) throw new TokenNotFound(`Secret ${name} has nothing under ${key}`);
     return token;
   };
 }

@@ -6,6 +6,14 @@ export class PodUnreachable extends Error {
   }
 }
 
+/** The Secret that the pool names for the admin token, or its key, does not exist. */
+export class TokenNotFound extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'TokenNotFound';
+  }
+}
+
 /** Of AbortSignal.timeout and of undici. */
 const TIMEOUTS: ReadonlySet<string> = new Set([
   'TimeoutError',
@@ -14,13 +22,19 @@ const TIMEOUTS: ReadonlySet<string> = new Set([
   'ConnectTimeoutError',
 ]);
 
+/** The chain of causes, outermost first. */
+export function causesOf(error: unknown): unknown[] {
+  const chain = [error];
+  for (let current = error; current instanceof Error && current.cause !== undefined && chain.length < 8; ) {
+    current = current.cause;
+    chain.push(current);
+  }
+  return chain;
+}
+
 /** The innermost message of a chain of causes: for a refused connection the outer ones say nothing. */
 export function rootMessage(error: unknown): string {
-  let current = error;
-  for (let depth = 0; depth < 8; depth += 1) {
-    if (!(current instanceof Error) || current.cause === undefined) break;
-    current = current.cause;
-  }
+  const current = causesOf(error).at(-1);
   if (!(current instanceof Error)) return String(current);
   if (TIMEOUTS.has(current.name)) return 'no answer in time';
   return current.message || current.name;

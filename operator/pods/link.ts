@@ -2,7 +2,7 @@ import type { PodState } from '../../server/contract/adapter-api.ts';
 import { backoffMs, type Clock, pause } from '../kube/clock.ts';
 import type { Log } from '../kube/log.ts';
 import type { PodClient } from './client.ts';
-import { rootMessage } from './errors.ts';
+import { causesOf, rootMessage, TokenNotFound } from './errors.ts';
 import { changedAdapters, type FleetChange, type Pod } from './pod.ts';
 
 const RETRY = { baseMs: 200, maxMs: 5_000 };
@@ -40,6 +40,7 @@ export class PodLink implements Pod {
   state: PodState | null = null;
   reachable = false;
   error: string | null = null;
+  lacksToken = false;
   /** When its present process was first seen: bounds how long it waits to be seeded. Monotonic. */
   sinceMs: number;
   readonly #options: LinkOptions;
@@ -78,7 +79,7 @@ export class PodLink implements Pod {
         // A watch that has lived was cut, which is no news; one that ends at once is a failure, however it began.
         if (reported && clock.monotonicMs() - startMs > WATCH_MS_MIN) continue;
         failures += 1;
-        if (!reported) this.#lost(rootMessage(error));
+        if (!reported) this.#lost(error);
         await pause(clock, backoffMs(failures, { ...RETRY, random }), life.signal);
       }
     }
@@ -133,6 +134,7 @@ export class PodLink implements Pod {
     this.state = state;
     this.reachable = true;
     this.error = null;
+    this.lacksToken = false;
     this.#logArrival(previous, returned);
     const adapters = returned ? 'all' : changedAdapters(previous, state);
     this.#wake();
@@ -148,11 +150,13 @@ export class PodLink implements Pod {
     else if (returned) log.info({ ...about, adapters }, 'pod is reachable again');
   }
 
-  #lost(reason: string): void {
+  #lost(error: unknown): void {
+    const reason = rootMessage(error);
     const was = this.reachable;
     const news = this.error !== reason;
     this.reachable = false;
     this.error = reason;
+    this.lacksToken = causesOf(error).some((cause) => cause instanceof TokenNotFound);
     if (was) this.#options.log.warn({ pool: this.poolKey, pod: this.name, reason }, 'pod is unreachable');
     this.#wake();
     if (was || news) this.#options.onChange({ poolKey: this.poolKey, adapters: 'all' });

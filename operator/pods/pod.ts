@@ -17,6 +17,8 @@ export interface Pod {
   reachable: boolean;
   /** Why it is not reachable; null where it is, or has only just begun to be followed. */
   error: string | null;
+  /** The reason is that the operator has no admin token for it. */
+  lacksToken?: boolean;
   terminating: boolean;
 }
 

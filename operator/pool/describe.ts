@@ -25,6 +25,8 @@ export function poolVerdict(pool: ServerPool, pods: readonly Pod[], placement: P
   }
   const silent = desired.filter((pod) => !pod.reachable || pod.state === null);
   if (silent.length > 0) {
+    const [locked] = silent.filter((pod) => pod.lacksToken);
+    if (locked) return { status: 'False', reason: 'TokenNotFound', message: `${locked.error}` };
     const names = podNames(silent.map(({ name }) => name));
     const message = `${names}: ${silent[0]?.error ?? 'no report yet'}`;
     return { status: 'False', reason: 'PodsNotReady', message };

@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { capacityVerdict, usageOf } from '../../../operator/pool/describe.ts';
+import { placementOf } from '../../../operator/pods/placement.ts';
+import { capacityVerdict, poolVerdict, usageOf } from '../../../operator/pool/describe.ts';
+import { serverPool } from '../adapter/objects.ts';
 import { fakePod } from '../adapter/pods.ts';
 
 describe('the capacity of a pool', () => {
@@ -34,5 +36,34 @@ describe('the capacity of a pool', () => {
       fakePod({ state: null }),
     ];
     expect(usageOf(pods)).toEqual({ slots: { total: 16, used: 6 }, hostBytes: { total: 2_000, used: 20 } });
+  });
+});
+
+describe('a pool is ready', () => {
+  const pool = serverPool(1);
+  const silent = { reachable: false, error: 'connect ECONNREFUSED' };
+  const locked = {
+    ...fakePod({ name: 'c', ...silent, error: 'there is no Secret admin' }),
+    lacksToken: true,
+  };
+  it.each([
+    ['without pods', [], 'False', 'NoPodsMatch'],
+    ['with pods that answer', [fakePod()], 'True', 'PodsReady'],
+    ['with a silent pod', [fakePod(), fakePod({ name: 'b', ...silent })], 'False', 'PodsNotReady'],
+    [
+      'with a pod that has just joined',
+      [fakePod(), fakePod({ name: 'b', state: null })],
+      'False',
+      'PodsNotReady',
+    ],
+    [
+      'with another base model',
+      [fakePod(), fakePod({ baseModel: { name: 'owl' } })],
+      'False',
+      'BaseModelMismatch',
+    ],
+    ['without a token', [fakePod({ name: 'b', ...silent }), locked], 'False', 'TokenNotFound'],
+  ])('%s → %s %s', (_name, pods, status, reason) => {
+    expect(poolVerdict(pool, pods, placementOf(pool, pods))).toMatchObject({ status, reason });
   });
 });
