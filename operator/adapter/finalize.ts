@@ -5,6 +5,7 @@ import type { Pod } from '../pods/pod.ts';
 import { podNames, podsText } from '../pods/words.ts';
 import { type AdapterDeps, fenceOf } from './deps.ts';
 import { type Draft, mark, openDraft } from './draft.ts';
+import { forget } from './forget.ts';
 import { ownerOfName } from './names.ts';
 import { adapterIn, planRemoval } from './plan.ts';
 
@@ -36,8 +37,7 @@ export async function finalize(
     deps.log.info({ adapter: draft.key }, 'removed');
   }
   await deps.objects.removeFinalizer(adapter);
-  const record = deps.records.forget(draft.key);
-  if (record?.desired) deps.spool.unpin(record.desired.digest, record.uid);
+  forget(deps, draft.key);
   return { kind: 'done' };
 }
 

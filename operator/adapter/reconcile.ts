@@ -4,6 +4,7 @@ import type { AdapterDeps } from './deps.ts';
 import { type Draft, lookAgain, mark, openDraft, type Stage } from './draft.ts';
 import { failureOf } from './failures.ts';
 import { finalize } from './finalize.ts';
+import { forget } from './forget.ts';
 import { targetOf } from './records.ts';
 import { activate } from './stages/activate.ts';
 import { fetch } from './stages/fetch.ts';
@@ -18,6 +19,7 @@ const FAILURE_RETRY_MS = 5_000;
 /** Looks at one adapter as it is now and brings the world one step nearer to its spec. Level-based: call it any time. */
 export async function reconcile(deps: AdapterDeps, key: string, signal: AbortSignal): Promise<Outcome> {
   const adapter = deps.adapters.get(key);
+  if (adapter === undefined) forget(deps, key);
   if (adapter === undefined || deps.leader.leading === null) return { kind: 'done' };
   if (adapter.metadata.deletionTimestamp !== undefined) return await finalize(deps, adapter, signal);
   if (!adapter.metadata.finalizers?.includes(ADAPTER_FINALIZER)) {

@@ -1,4 +1,5 @@
 import { type RevisionRecord, shortDigest } from '../../api/lora-adapter.ts';
+import { PodUnreachable } from '../../pods/errors.ts';
 import type { Pod } from '../../pods/pod.ts';
 import { msText, podsText } from '../../pods/words.ts';
 import { noteFailure, noteSuccess } from '../attempts.ts';
@@ -51,6 +52,7 @@ export async function activateOn(
   for (const { pod, error } of outcome.results) {
     if (error === null) noteSuccess(draft, pod);
     else noteFailure(draft, deps, pod, { digest: target.digest, error });
+    if (error instanceof PodUnreachable && outcome.timing !== null) pod.client.breaker.suspect();
   }
   const confirmed = outcome.results.flatMap(({ pod, error }) => (error === null ? [pod] : []));
   const reported = Promise.all(

@@ -20,6 +20,7 @@ export const resolve: Stage = {
     if (draft.adapter.spec.source.push) return resolvePushed(draft, deps);
     if (!draft.record.recovered) {
       restoreFromStatus(draft.record, draft.adapter.status);
+      if (draft.record.desired) deps.spool.pin(draft.record.desired.digest, draft.record.uid);
       if (isSettledByStatus(draft.adapter)) draft.record.settledFor = intentOf(draft.adapter);
       draft.record.recovered = true;
     }
