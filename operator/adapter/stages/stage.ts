@@ -6,6 +6,7 @@ import { forgetGonePods, noteFailure, noteSuccess } from '../attempts.ts';
 import { bytesOf } from '../bytes.ts';
 import { type AdapterDeps, fenceOf } from '../deps.ts';
 import { type Draft, NEXT, rowsOf, STOP, type Stage } from '../draft.ts';
+import { callAll } from '../laggards.ts';
 import { revisionIn } from '../plan.ts';
 import { targetOf } from '../records.ts';
 import { ready } from './ready.ts';
@@ -31,8 +32,10 @@ export const stage: Stage = {
     using _progress = reportIfSlow(draft, deps);
     const bytes = await bytesOf(draft, deps, target.digest, signal);
     draft.record.lost = null;
-    const staged = await Promise.all(
-      pods.map((pod) => stagePod(draft, deps, pod, { target, bytes, signal })),
+    const staged = await callAll(
+      pods,
+      (pod, life) => stagePod(draft, deps, pod, { target, bytes, signal, life }),
+      { clock: deps.clock, signal },
     );
     const ms = deps.clock.monotonicMs() - startMs;
     deps.metrics.phase('stage', ms);
@@ -59,14 +62,19 @@ function reportIfSlow(draft: Draft, deps: AdapterDeps): Disposable {
 interface Delivery {
   target: RevisionRecord;
   bytes: SpooledRevision;
+  /** Of the reconcile. */
   signal: AbortSignal;
+  /** Of this call: ends with the reconcile, or when the pod lags behind the others. */
+  life: AbortSignal;
 }
 
 async function stagePod(draft: Draft, deps: AdapterDeps, pod: Pod, delivery: Delivery): Promise<boolean> {
-  const { target, bytes, signal } = delivery;
+  const { target, bytes, signal, life } = delivery;
   const { digest } = target;
   try {
     const fence = fenceOf(deps, draft.record);
+    // A pod that gave no answer last time is asked something short first.
+    if (draft.record.attempts.get(pod.uid)?.code === 'Unreachable') await pod.client.state(life);
     await pod.client.stage(draft.servedName, digest, bytes.stream(), {
       size: bytes.size,
       config: bytes.config,
@@ -74,7 +82,7 @@ async function stagePod(draft: Draft, deps: AdapterDeps, pod: Pod, delivery: Del
       fence,
       // What a pushed revision may do without was decided when it was pushed.
       allow: draft.adapter.spec.source.push ? ['zero_effect'] : [],
-      signal,
+      signal: life,
     });
     noteSuccess(draft, pod);
     deps.metrics.loaded(pod.uid, draft.record.uid);
