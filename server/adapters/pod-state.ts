@@ -35,7 +35,13 @@ export function describePod(facts: PodFacts): PodState {
   return {
     bootId: facts.bootId,
     baseModel: facts.baseModel,
-    limits: { ...facts.limits, slots: info.slots, pages: info.pages, dtypes: [...FACTOR_DTYPES] },
+    limits: {
+      ...facts.limits,
+      slots: info.slots,
+      pages: info.pages,
+      modules: Object.keys(facts.baseModel.geometry.modules),
+      dtypes: [...FACTOR_DTYPES],
+    },
     used: { slots: snapshot.slots.length, pages: snapshot.pagesUsed, hostBytes: facts.hostBytesUsed },
     adapters: facts.adapters.map((adapter) => describeAdapter(adapter, slots)),
     epoch: snapshot.epoch,

@@ -38,9 +38,18 @@ export function stageReply(
       dtypes: bound.dtypes,
       pages,
       warnings: zeroEffect ? [...bound.warnings, 'the adapter changes nothing'] : bound.warnings,
-      timings,
+      timings: {
+        receiveMs: tenths(timings.receiveMs),
+        checkMs: tenths(timings.checkMs),
+        packMs: tenths(timings.packMs),
+      },
     },
   };
+}
+
+/** What follows is noise. */
+function tenths(ms: number): number {
+  return Math.round(ms * 10) / 10;
 }
 
 export function hasNoEffect(report: EngineReport, { modules }: BoundAdapter): boolean {

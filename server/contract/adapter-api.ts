@@ -88,6 +88,8 @@ export const PodState = z.object({
     hostBytes: z.number().int(),
     maxRank: z.number().int(),
     maxAdapterBytes: z.number().int(),
+    /** Modules that adapters may adapt, and dtypes of their tensors. */
+    modules: z.array(z.string()),
     dtypes: z.array(z.string()),
   }),
   used: z.object({ slots: z.number().int(), pages: z.number().int(), hostBytes: z.number().int() }),

@@ -50,6 +50,7 @@ export function fakePod(options: FakePod = {}): Pod {
       hostBytes: 1_000,
       maxRank: 64,
       maxAdapterBytes: 500,
+      modules: Object.keys(PARROT_GEOMETRY.modules),
       dtypes: ['F32'],
       ...options.limits,
     },
