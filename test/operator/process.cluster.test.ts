@@ -13,6 +13,8 @@ import { kubePod, NAMESPACE, pushedAdapter, serverPool } from './adapter/objects
 const ROOT = resolve(import.meta.dirname, '../..');
 const NODE = join(ROOT, 'node_modules/.bin/node');
 const PATIENCE = { timeoutMs: 20_000 };
+/** A lease that could not be given back runs out after fifteen seconds. */
+const SUCCESSION = { timeoutMs: 40_000 };
 const GRACE_MS = 10_000;
 
 /** Starts an etcd, an API server and operators as processes: about ten seconds. */
@@ -139,7 +141,7 @@ describe('the operator as a process', () => {
       (await push(second.push, 2, 2)).status === 200 ? true : undefined,
     );
     expect((await first.process.stop(GRACE_MS)).code).toBe(0);
-    await eventually('second leads', PATIENCE, async () =>
+    await eventually('second leads', SUCCESSION, async () =>
       (await push(second.push, 3, 3)).status === 200 ? true : undefined,
     );
     expect(pods.map((pod) => pod.currentOf('policy'))).toEqual(Array(2).fill(digestOf(goodAdapter(3))));
