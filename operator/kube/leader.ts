@@ -245,19 +245,27 @@ export class Elector {
     const stillHeld = !this.#deadlinePassed();
     this.#leadership = null;
     if (!stillHeld) return;
-    const { rest, namespace, name, log } = this.#options;
-    const { metadata, spec } = (this.#observed as Observed).lease;
-    const released = { ...spec, holderIdentity: '', leaseDurationSeconds: 1, leaseTransitions: term };
     try {
-      await rest.request({
-        method: 'PUT',
-        path: pathOf(LEASES, { namespace, name }),
-        body: { apiVersion: apiVersionOf(LEASES), kind: LEASES.kind, metadata, spec: released },
-        timeoutMs: RELEASE_MS,
-        urgent: true,
-      });
+      await this.#giveBack((this.#observed as Observed).lease, term);
     } catch (error) {
-      log.warn({ err: error }, 'the lease could not be given back; it runs out by itself');
+      this.#options.log.warn({ err: error }, 'the lease could not be given back; it runs out by itself');
+    }
+  }
+
+  async #giveBack({ metadata, spec }: Lease, term: number): Promise<void> {
+    const { rest, namespace, name, identity } = this.#options;
+    const path = pathOf(LEASES, { namespace, name });
+    const released = { ...spec, holderIdentity: '', leaseDurationSeconds: 1, leaseTransitions: term };
+    const body = { apiVersion: apiVersionOf(LEASES), kind: LEASES.kind, metadata, spec: released };
+    try {
+      await rest.request({ method: 'PUT', path, body, timeoutMs: RELEASE_MS, urgent: true });
+    } catch (error) {
+      if (!isApiError(error, 409)) throw error;
+      // A renewal that was cut short on our side arrived all the same.
+      const lease = await rest.request<Lease>({ method: 'GET', path, timeoutMs: RELEASE_MS, urgent: true });
+      const isOurs = lease.spec?.holderIdentity === identity && lease.spec.leaseTransitions === term;
+      if (isOurs && lease.metadata.resourceVersion !== metadata.resourceVersion)
+        await this.#giveBack(lease, term);
     }
   }
 }

@@ -89,7 +89,7 @@ export const PodState = z.object({
     maxRank: z.number().int(),
     maxAdapterBytes: z.number().int(),
     /** Modules that adapters may adapt, and dtypes of their tensors. */
-    modules: z.array(z.string()),
+    modules: z.array(z.string()).default([]),
     dtypes: z.array(z.string()),
   }),
   used: z.object({ slots: z.number().int(), pages: z.number().int(), hostBytes: z.number().int() }),

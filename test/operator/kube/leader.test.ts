@@ -270,6 +270,23 @@ describe('Elector', () => {
     expect(a.lost).toBe(0);
   });
 
+  it('gives the lease back though a renewal arrived that it did not hear of', async () => {
+    const a = await startLeader('a');
+    const { metadata, spec } = api.lease as NonNullable<typeof api.lease>;
+    api.put({ metadata, spec: { ...spec, renewTime: 'later' } });
+    a.stop.abort();
+    await a.running;
+    expect(api.lease?.spec.holderIdentity).toBe('');
+  });
+
+  it('leaves the lease of another alone when it is told to stop', async () => {
+    const a = await startLeader('a');
+    takenAway['another one holds the lease']?.();
+    a.stop.abort();
+    await a.running;
+    expect(api.lease?.spec.holderIdentity).toBe('z');
+  });
+
   it('rejects whoever waits to lead when it ends before', async () => {
     await startLeader('a');
     const b = start('b');
