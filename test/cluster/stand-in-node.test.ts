@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type ControlPlane, startControlPlane } from './control-plane.ts';
@@ -109,6 +109,16 @@ it('makes a Deployment available, each pod on an address of its own', async () =
   expect(new Set(names)).toEqual(new Set(items.map(({ metadata }) => metadata.name)));
   expect(new Set(items.map(({ status }) => status.podIP)).size).toBe(2);
   await plane.kubectl(['delete', 'deployment/web', '--cascade=foreground']);
+});
+
+it('runs what the image brings though a mount covers its folder on this machine', async () => {
+  const volumeMounts = [{ name: 'cover', mountPath: dirname(process.execPath) }];
+  const readinessProbe = { httpGet: { path: '/ready', port: 8080 }, periodSeconds: 1 };
+  await apply(
+    podOf('covered', { volumeMounts, readinessProbe }, { volumes: [{ name: 'cover', emptyDir: {} }] }),
+  );
+  await readyPod('covered');
+  await plane.kubectl(['delete', 'pod', 'covered', '--grace-period=0', '--force']);
 });
 
 it('reports a failing readiness probe, and restarts a container whose liveness probe fails', async () => {

@@ -31,6 +31,7 @@ export async function startServer(args: string[]): Promise<ServerProcess> {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const exited = new Promise<number | null>((done) => child.once('exit', done));
+  process.once('exit', () => child.kill('SIGKILL'));
   let log = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     log = (log + text).slice(-100_000);

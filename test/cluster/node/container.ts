@@ -146,11 +146,11 @@ export class Container {
     const environment = { ...(await this.#environmentOfImage(image)), ...given };
     // Mounts first: a variable's value has its mounts rewritten already.
     const rewrite = (text: string) => expand(rewriteMounts(text, mounts), given);
-    const commandLine = [
-      ...(container.command ?? image.entrypoint),
-      ...(container.args ?? (container.command ? [] : (image.cmd ?? []))),
+    // What the image brings is of this machine: a mount at /tmp must not hide a checkout there.
+    const [command = '', ...args] = [
+      ...(container.command?.map(rewrite) ?? image.entrypoint),
+      ...(container.args?.map(rewrite) ?? (container.command ? [] : (image.cmd ?? []))),
     ];
-    const [command = '', ...args] = commandLine.map(rewrite);
     const cwd =
       container.workingDir === undefined ? image.cwd : (mounts.get(container.workingDir) ?? image.cwd);
     this.#place = { container, podIP: surroundings.podIP, cwd, environment, rewrite };
