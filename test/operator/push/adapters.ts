@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import type { Geometry } from '../../../server/contract/adapter-api.ts';
 import { revisionDigest } from '../../../server/contract/digest.ts';
 import {
   type AdapterFiles,
@@ -9,30 +8,18 @@ import {
   packSafetensors,
   type Tensors,
 } from '../../support/adapter-files.ts';
-
-export const geometry: Geometry = {
-  layers: 4,
-  modules: {
-    q_proj: { in: 256, out: 256 },
-    k_proj: { in: 256, out: 64 },
-    v_proj: { in: 256, out: 64 },
-    o_proj: { in: 256, out: 256 },
-    gate_proj: { in: 256, out: 640 },
-    up_proj: { in: 256, out: 640 },
-    down_proj: { in: 640, out: 256 },
-  },
-};
+import { PARROT_GEOMETRY } from '../../support/parrot-geometry.ts';
 
 const made = new Map<string, AdapterFiles>();
 
 /** Rank 64 on all seven modules, 4.5 MB: far more than sockets and windows hold. On q_proj and v_proj, 0.9 MB. */
-export function bigAdapter(modules = Object.keys(geometry.modules)): AdapterFiles {
+export function bigAdapter(modules = Object.keys(PARROT_GEOMETRY.modules)): AdapterFiles {
   const known = made.get(modules.join());
   if (known) return known;
   const tensors: Tensors = new Map();
-  for (let layer = 0; layer < geometry.layers; layer += 1) {
+  for (let layer = 0; layer < PARROT_GEOMETRY.layers; layer += 1) {
     for (const module of modules) {
-      const { in: width, out } = geometry.modules[module] as { in: number; out: number };
+      const { in: width, out } = PARROT_GEOMETRY.modules[module] as { in: number; out: number };
       tensors.set(factorName(layer, module, 'A'), f32([64, width], Math.sin));
       tensors.set(factorName(layer, module, 'B'), f32([out, 64], Math.cos));
     }

@@ -1,7 +1,7 @@
 import type { Publication, PublishResult, PushContext } from '../../../operator/adapter/publication.ts';
 import type { Publisher } from '../../../operator/push/publisher.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
-import { geometry } from './adapters.ts';
+import { PARROT_GEOMETRY } from '../../support/parrot-geometry.ts';
 import { FakePod } from './fake-pod.ts';
 
 /** Keeps desired revisions the way the real one promises to. */
@@ -29,7 +29,7 @@ export class FakePublisher implements Publisher {
       adapter,
       servedName: 'sql-served',
       pods: this.pods,
-      geometry,
+      geometry: PARROT_GEOMETRY,
       maxRank,
       maxBytes,
       desired,

@@ -9,26 +9,13 @@ import {
   type SourcedAdapter,
   type SourceError,
 } from '../../../operator/source/types.ts';
-import type { Geometry } from '../../../server/contract/adapter-api.ts';
 import { revisionDigest } from '../../../server/contract/digest.ts';
 import { type ObjectStore, startObjectStore } from '../../cluster/object-store.ts';
 import { f32, factorName, goodAdapter, packSafetensors, type Tensors } from '../../support/adapter-files.ts';
+import { PARROT_GEOMETRY } from '../../support/parrot-geometry.ts';
 import { FaultProxy } from './fault-proxy.ts';
 
 const CANARY = 'canary-secret-5b1f';
-
-const geometry: Geometry = {
-  layers: 4,
-  modules: {
-    q_proj: { in: 256, out: 256 },
-    k_proj: { in: 256, out: 64 },
-    v_proj: { in: 256, out: 64 },
-    o_proj: { in: 256, out: 256 },
-    gate_proj: { in: 256, out: 640 },
-    up_proj: { in: 256, out: 640 },
-    down_proj: { in: 640, out: 256 },
-  },
-};
 
 let store: ObjectStore;
 let proxy: FaultProxy;
@@ -62,7 +49,7 @@ function source(options: Partial<SourceOptions> = {}) {
       namespace === 'team-a' && name === 'bucket-key'
         ? { accessKeyId: store.accessKeyId, secretAccessKey: store.secretAccessKey }
         : null,
-    limitsOf: () => ({ maxBytes: 8 * 2 ** 20, fit: { geometry, maxRank: 64 } }),
+    limitsOf: () => ({ maxBytes: 8 * 2 ** 20, fit: { geometry: PARROT_GEOMETRY, maxRank: 64 } }),
     ranges: RANGES,
     ...options,
   }).objectStore;
@@ -326,7 +313,9 @@ describe('an adapter that does not fit', () => {
       ...goodAdapter(7, { r: 64, target_modules: ['q_proj'] }),
       tensors: packSafetensors(wide()),
     };
-    const from = source({ limitsOf: () => ({ maxBytes: 8 * 2 ** 20, fit: { geometry, maxRank: 16 } }) });
+    const from = source({
+      limitsOf: () => ({ maxBytes: 8 * 2 ** 20, fit: { geometry: PARROT_GEOMETRY, maxRank: 16 } }),
+    });
     const error = await failure(fetched(adapter(await put(files)), from));
     expect([error.reason, error.retryable]).toEqual(['RankTooLarge', false]);
     expect(proxy.bytes).toBeLessThan(70_000);
@@ -347,7 +336,7 @@ describe('an adapter that does not fit', () => {
   ])('is refused for good when it is %s', async (_, tensors, limits, reason) => {
     const path = await put({ tensors, config: goodAdapter().config });
     const from = source({
-      limitsOf: () => ({ maxBytes: 8 * 2 ** 20, fit: { geometry, maxRank: 64 }, ...limits }),
+      limitsOf: () => ({ maxBytes: 8 * 2 ** 20, fit: { geometry: PARROT_GEOMETRY, maxRank: 64 }, ...limits }),
     });
     const error = await failure(fetched(adapter(path), from));
     expect([error.reason, error.retryable]).toEqual([reason, false]);
