@@ -6,6 +6,7 @@ import { ensureAddon } from './setup/addon.mjs';
 import { ensureControlPlane, ensureGoTools, findClusterTools } from './setup/cluster-tools.mjs';
 import { ensureNodeModules } from './setup/node-modules.mjs';
 import { beQuiet, SetupError } from './setup/run.mjs';
+import { ensureCurl } from './setup/toolchain.mjs';
 
 const USAGE = `usage: node test/support/setup.mjs TARGET [--quiet]
   server   packages and the native addon
@@ -16,7 +17,7 @@ const USAGE = `usage: node test/support/setup.mjs TARGET [--quiet]
 const TARGETS = {
   server: [ensureNodeModules, ensureAddon],
   tools: [ensureNodeModules, ensureControlPlane, ensureGoTools],
-  cluster: [ensureNodeModules, ensureAddon, ensureControlPlane, ensureGoTools],
+  cluster: [ensureNodeModules, ensureAddon, ensureControlPlane, ensureGoTools, ensureCurl],
   where: [async () => process.stdout.write(`${JSON.stringify(await findClusterTools())}\n`)],
 };
 

@@ -10,15 +10,22 @@ export function isOnPath(command) {
   return (process.env.PATH ?? '').split(delimiter).some((folder) => existsSync(join(folder, command)));
 }
 
-/** What compiles the addon. As root on Debian the missing packages are installed, elsewhere they are named. */
+/** What compiles the addon. */
 export async function ensureCompiler() {
-  const missing = missingPackages();
+  await ensurePackages(missingPackages(), 'the addon needs a C++20 compiler, cmake and ninja or make');
+}
+
+/** What the demo pushes with. */
+export async function ensureCurl() {
+  await ensurePackages(isOnPath('curl') ? [] : ['curl'], 'the demo needs curl');
+}
+
+/** As root on Debian the missing packages are installed, elsewhere they are named. */
+async function ensurePackages(missing, need) {
   if (missing.length === 0) return;
   const command = `apt-get install -y --no-install-recommends ${missing.join(' ')}`;
   if (process.getuid?.() !== 0 || !isOnPath('apt-get')) {
-    throw new SetupError(
-      `the addon needs a C++20 compiler, cmake and ninja or make. On Debian: sudo ${command}`,
-    );
+    throw new SetupError(`${need}. On Debian: sudo ${command}`);
   }
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
   await withProgress(command, '1 min', async () => {
