@@ -202,11 +202,19 @@ class Demo {
   async printPlaces(): Promise<void> {
     const servers = await this.world.servers();
     const [operator] = await this.world.operators();
-    this.#tell.say('');
-    this.#tell.say(`export KUBECONFIG=${this.world.plane.kubeconfig}`);
+    const { plane, store } = this.world;
+    this.#tell.chapter('It goes on running');
+    this.#tell.say(`export KUBECONFIG=${plane.kubeconfig}`);
     for (const { name, ip } of servers) this.#tell.say(`serving API of ${name}: ${servingUrl(ip)}/v1/models`);
-    this.#tell.say(`push endpoint: http://${operator?.ip}:${PUSH_PORT}`);
-    this.#tell.say(`S3: ${this.world.store.endpoint}`);
+    this.#tell.say(
+      `push endpoint: http://${operator?.ip}:${PUSH_PORT}/v1/namespaces/${NAMESPACE}/adapters/live/revisions`,
+    );
+    this.#tell.say(
+      `a trainer's token: kubectl create token trainer -n ${NAMESPACE} --audience lorikeet-push`,
+    );
+    this.#tell.say(
+      `S3: ${store.endpoint}, access key ${store.accessKeyId}, secret key ${store.secretAccessKey}`,
+    );
     this.#tell.say('Ctrl-C ends it and leaves nothing behind.');
   }
 
