@@ -21,7 +21,7 @@ export interface RunningProcess {
   readonly exit: Exit | null;
   readonly exited: Promise<Exit>;
   kill(signal: NodeJS.Signals): void;
-  /** SIGTERM, then SIGKILL once the grace is over; resolves when the process is gone. */
+  /** SIGTERM, then SIGKILL once the grace is over, at once where there is none; resolves when the process is gone. */
   stop(graceMs: number): Promise<Exit>;
   /** The end of what it wrote. */
   logTail(): string;
@@ -91,7 +91,7 @@ class Child implements RunningProcess {
   }
 
   async stop(graceMs: number): Promise<Exit> {
-    this.kill('SIGTERM');
+    this.kill(graceMs > 0 ? 'SIGTERM' : 'SIGKILL');
     const timer = setTimeout(() => this.kill('SIGKILL'), graceMs);
     const exit = await this.exited;
     clearTimeout(timer);
