@@ -3,6 +3,7 @@ import { ConfigError, helpText, parseConfig } from './config.ts';
 import { LorikeetError } from './contract/errors.ts';
 import { ModelError } from './model/errors.ts';
 import { createLog } from './telemetry/log.ts';
+import { MissingFile } from './text/files.ts';
 
 const EXIT_FAILED = 1;
 const EXIT_MISUSED = 2;
@@ -42,7 +43,8 @@ async function stopServer(server: Server, deadlineMs: number): Promise<void> {
 
 function describe(error: unknown): string {
   if (error instanceof ConfigError) return `${error.message}\nRun with --help for all flags.`;
-  if (error instanceof ModelError || error instanceof LorikeetError) return error.message;
+  if (error instanceof ModelError || error instanceof MissingFile || error instanceof LorikeetError)
+    return error.message;
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }
 

@@ -1,6 +1,5 @@
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { Template } from '@huggingface/jinja';
+import { readTextIfThere } from './files.ts';
 
 export interface ChatMessage {
   role: string;
@@ -28,9 +27,9 @@ export class ChatTemplate {
 
   /** Null where the model comes without a template. */
   static async load(modelDir: string): Promise<ChatTemplate | null> {
-    const config = JSON.parse(await readFile(join(modelDir, 'tokenizer_config.json'), 'utf8'));
+    const config = JSON.parse((await readTextIfThere(modelDir, 'tokenizer_config.json')) ?? '{}');
     const source =
-      (await readIfThere(join(modelDir, 'chat_template.jinja'))) ?? templateOf(config.chat_template);
+      (await readTextIfThere(modelDir, 'chat_template.jinja')) ?? templateOf(config.chat_template);
     return source === null ? null : new ChatTemplate(source, specialTokensOf(config));
   }
 
@@ -47,15 +46,6 @@ export class ChatTemplate {
     } catch (cause) {
       throw new ChatTemplateError(cause instanceof Error ? cause.message : String(cause), { cause });
     }
-  }
-}
-
-async function readIfThere(path: string): Promise<string | null> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw error;
   }
 }
 

@@ -1,7 +1,6 @@
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { Detokenizer } from './detokenizer.ts';
+import { MissingFile, readTextIfThere } from './files.ts';
 import { type ByteTable, byteTable } from './token-bytes.ts';
 
 /** A noncharacter: stands inside special tokens of untrusted text so that they are not found, see `defuse`. */
@@ -34,10 +33,11 @@ export class Tokenizer {
 
   static async load(modelDir: string): Promise<Tokenizer> {
     const [tokenizer, config] = await Promise.all([
-      readFile(join(modelDir, 'tokenizer.json'), 'utf8'),
-      readFile(join(modelDir, 'tokenizer_config.json'), 'utf8'),
+      readTextIfThere(modelDir, 'tokenizer.json'),
+      readTextIfThere(modelDir, 'tokenizer_config.json'),
     ]);
-    return new Tokenizer({ tokenizer: JSON.parse(tokenizer), config: JSON.parse(config) });
+    if (tokenizer === null) throw new MissingFile(modelDir, 'tokenizer.json');
+    return new Tokenizer({ tokenizer: JSON.parse(tokenizer), config: JSON.parse(config ?? '{}') });
   }
 
   /** Special tokens in `text` become their ids. `addSpecial` puts a BOS in front where the model wants one. */
