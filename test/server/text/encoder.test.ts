@@ -45,7 +45,7 @@ describe('encoder', () => {
 
   it('says that its model cannot be read', async () => {
     encoder = new Encoder(tokenizer, '/does/not/exist');
-    await expect(encoder.encode(job(LONG))).rejects.toThrow('ENOENT');
+    await expect(encoder.encode(job(LONG))).rejects.toThrow('Expected tokenizer.json in /does/not/exist');
   });
 
   it('takes so many and no more', async () => {
