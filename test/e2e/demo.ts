@@ -251,3 +251,5 @@ try {
 } finally {
   await demo.stop();
 }
+// What a cut-short story still waits for must not keep the process.
+process.exit();
