@@ -20,18 +20,21 @@ async function main(): Promise<void> {
   process.on('unhandledRejection', (error) => die(error, 'unhandled rejection'));
   process.on('uncaughtException', (error) => die(error, 'uncaught exception'));
 
-  const operator = await startOperator(config, log, die);
-  process.stdout.write(`${JSON.stringify({ listening: operator.listening })}\n`);
-
+  let operator: Operator | null = null;
   let stopping = false;
   const stop = (signal: string) => {
     if (stopping) return;
     stopping = true;
     log.info({ signal }, 'stopping');
+    // Before it acts there is nothing to give back. As the first process of a container it must end all the same.
+    if (operator === null) process.exit(0);
     stopOperator(operator, die).catch((error) => die(error, 'the operator could not stop cleanly'));
   };
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);
+
+  operator = await startOperator(config, log, die);
+  process.stdout.write(`${JSON.stringify({ listening: operator.listening })}\n`);
 }
 
 async function stopOperator(

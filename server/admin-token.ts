@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { rmSync } from 'node:fs';
+import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ConfigError } from './config.ts';
@@ -11,11 +12,12 @@ export interface AdminToken {
   value: string;
   path: string;
   made: boolean;
-  /** Removes what was made. */
-  remove(): Promise<void>;
 }
 
-/** The token of `file`, or one made for the life of this process, in a folder that only this user can enter. */
+/**
+ * The token of `file`, or one made for the life of this process, in a folder that only this user can enter and that
+ * goes when the process exits.
+ */
 export async function adminToken(file: string | null): Promise<AdminToken> {
   if (file !== null) {
     const value = (await readToken(file)).trim();
@@ -24,13 +26,14 @@ export async function adminToken(file: string | null): Promise<AdminToken> {
         `Expected letters, digits and ._~+/-= in --admin-token-file ${file}, as bearer tokens are made of, but found ${value === '' ? 'an empty file' : 'other characters'}`,
       );
     }
-    return { value, path: file, made: false, remove: async () => undefined };
+    return { value, path: file, made: false };
   }
   const folder = await mkdtemp(join(process.env.XDG_RUNTIME_DIR ?? tmpdir(), 'lorikeet-'));
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
   const path = join(folder, 'admin-token');
   const value = randomBytes(32).toString('base64url');
   await writeFile(path, `${value}\n`, { mode: 0o600 });
-  return { value, path, made: true, remove: () => rm(folder, { recursive: true, force: true }) };
+  return { value, path, made: true };
 }
 
 async function readToken(file: string): Promise<string> {

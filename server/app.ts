@@ -6,7 +6,7 @@ import type { Logger } from 'pino';
 import { buildAdminApp } from './adapters/admin-app.ts';
 import { putDirectory } from './adapters/load-directory.ts';
 import { Registry } from './adapters/registry.ts';
-import { type AdminToken, adminToken } from './admin-token.ts';
+import { adminToken } from './admin-token.ts';
 import type { ServerConfig } from './config.ts';
 import { Door } from './engine/door.ts';
 import { timedEngine } from './engine/timed-engine.ts';
@@ -31,15 +31,6 @@ export interface Server {
 /** Opens the model, loads the adapters of the command line, and listens. */
 export async function startServer(config: ServerConfig, log: Logger): Promise<Server> {
   const token = await adminToken(config.adminTokenFile);
-  try {
-    return await openServer(config, token, log);
-  } catch (error) {
-    await token.remove();
-    throw error;
-  }
-}
-
-async function openServer(config: ServerConfig, token: AdminToken, log: Logger): Promise<Server> {
   const loaded = await loadModel(config.model);
   const tokenizer = await Tokenizer.load(config.model);
   const template = await ChatTemplate.load(config.model);
@@ -93,7 +84,6 @@ async function openServer(config: ServerConfig, token: AdminToken, log: Logger):
       await encoder.close();
       admin.server.closeAllConnections();
       await admin.close();
-      await token.remove();
     },
   };
 }

@@ -22,18 +22,22 @@ async function main(): Promise<void> {
   process.on('unhandledRejection', (error) => die(error, 'unhandled rejection'));
   process.on('uncaughtException', (error) => die(error, 'uncaught exception'));
 
-  const server = await startServer(config, log);
-  process.stdout.write(`${JSON.stringify({ listening: server.listening })}\n`);
-
+  let server: Server | null = null;
   let stopping = false;
   const stop = (signal: string) => {
     if (stopping) return;
     stopping = true;
     log.info({ signal, deadlineMs: config.shutdownTimeoutMs }, 'shutting down');
+    // While the model loads nobody is served. As the first process of a container it must end all the same.
+    if (server === null) process.exit(0);
     stopServer(server, config.shutdownTimeoutMs).catch((error) => die(error, 'shutdown failed'));
   };
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);
+
+  log.info({ model: config.model }, 'opening the model');
+  server = await startServer(config, log);
+  process.stdout.write(`${JSON.stringify({ listening: server.listening })}\n`);
 }
 
 async function stopServer(server: Server, deadlineMs: number): Promise<void> {

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 
 const ROOT = resolve(import.meta.dirname, '../..');
@@ -116,6 +117,20 @@ describe.each(['SIGTERM', 'SIGINT'] as const)('%s', (signal) => {
     expect(await server.exit).toBe(0);
     expect(performance.now() - lastByteMs).toBeLessThan(5000);
     await expect(fetch(`${serving}/ready`)).rejects.toThrow();
+  });
+});
+
+describe('a signal while the model loads', () => {
+  it('ends the process with 0, and leaves no token behind', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'lorikeet-test-'));
+    const server = start(['--model', PARROT, '--port', '0', '--admin-port', '0'], {
+      XDG_RUNTIME_DIR: folder,
+    });
+    while (!server.stderr().includes('opening the model')) await delay(5);
+    server.child.kill('SIGTERM');
+    expect(await server.exit).toBe(0);
+    expect(readdirSync(folder)).toEqual([]);
+    rmSync(folder, { recursive: true });
   });
 });
 
