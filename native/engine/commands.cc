@@ -129,7 +129,8 @@ void Engine::apply(Submit& command) {
 void Engine::apply(Cancel& command) { end(command.id, Finished{"cancelled"}); }
 
 // Staging goes stage() -> inspect -> reserve -> pack -> ready. A revision with bad numbers is refused before
-// it takes a slot, so it evicts nobody.
+// it takes a slot, so it evicts nobody. Reserving and making ready happen on the packer's thread, also during a
+// step: they touch slots without leases only, and a step reads leased ones only.
 void Engine::apply(Stage& command) {
   StageRequest& request = command.request;
   if (closed_) return command.reply(EngineError("closing", "The engine is closing"));
@@ -221,9 +222,6 @@ void Engine::apply(Release& command) {
 void Engine::apply(Close& command) {
   closed_ = std::move(command.done);
   fail_all("closing", "The engine is closing");
-  packer_.reset();
-  const EngineError closing("closing", "The engine is closing");
-  while (!staging_.empty()) end_staging(std::string(staging_.begin()->first), closing);
 }
 
 }  // namespace lorikeet

@@ -15,8 +15,15 @@ Engine::Engine(const EngineOptions& options, EventSink sink)
       scheduler_({options.max_batch, options.max_batch_tokens, options.max_waiting}, kv_),
       forward_(weights_, *options.ops, kv_, slots_, threads_),
       sampler_(options.model.config.vocab) {
-  const Packer::Done done = {[this](Inspected inspected) { inbox_.put(std::move(inspected)); },
-                             [this](Packed packed) { inbox_.put(std::move(packed)); }};
+  // Not through the inbox: a step may take long, and it does not read what is being staged.
+  const Packer::Done done = {[this](Inspected inspected) {
+                               const std::lock_guard lock(state_);
+                               apply(inspected);
+                             },
+                             [this](Packed packed) {
+                               const std::lock_guard lock(state_);
+                               apply(packed);
+                             }};
   packer_ = std::make_unique<Packer>(weights_.config, done);
   thread_ = std::thread([this] { run(); });
 }
@@ -60,6 +67,12 @@ bool Engine::take_commands() {
   }
   flush();
   if (!closed_) return true;
+  packer_.reset();  // without the lock, which its last job may be waiting for
+  {
+    const std::lock_guard lock(state_);
+    const EngineError closing("closing", "The engine is closing");
+    while (!staging_.empty()) end_staging(std::string(staging_.begin()->first), closing);
+  }
   closed_();
   return false;
 }

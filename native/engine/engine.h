@@ -1,6 +1,6 @@
 // The engine: one thread that owns scheduler, KV blocks, slot pool and sampler. Callers of any thread put
-// commands into its inbox; it answers through replies and the event sink, both called on the engine thread
-// between two steps.
+// commands into its inbox; it answers through replies and the event sink, called between two steps. Only staging
+// goes on beside a step, on the packer's thread.
 #pragma once
 
 #include <atomic>
@@ -100,7 +100,7 @@ class Engine {
   Inbox inbox_;
   Threads threads_;
 
-  // Guards what the engine thread changes between two steps, against snapshot().
+  // Guards what the engine thread changes between two steps, against snapshot() and against staging.
   mutable std::mutex state_;
   KvBlocks kv_;
   SlotPool slots_;
@@ -110,15 +110,15 @@ class Engine {
   int64_t epoch_ = 0;
   int64_t prompt_tokens_ = 0;
   int64_t generated_tokens_ = 0;
+  std::unordered_map<std::string, Staging> staging_;  // by revision
+  std::function<void()> closed_;
 
   // Of the engine thread alone.
   Forward forward_;
   Sampler sampler_;
   std::vector<LogitRow> logit_rows_;
   std::vector<Event> events_;
-  std::unordered_map<std::string, Staging> staging_;  // by revision
   std::string poisoned_by_;  // message of the failure that ended all service; empty while healthy
-  std::function<void()> closed_;
 
   std::unique_ptr<Packer> packer_;
   std::thread thread_;

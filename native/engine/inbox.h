@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "messages.h"
-#include "packer.h"
 
 namespace lorikeet {
 
@@ -39,7 +38,7 @@ struct Close {
   std::function<void()> done;
 };
 
-using Command = std::variant<Submit, Cancel, Stage, Inspected, Packed, Activate, Deactivate, Release, Close>;
+using Command = std::variant<Submit, Cancel, Stage, Activate, Deactivate, Release, Close>;
 
 class Inbox {
  public:

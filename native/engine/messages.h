@@ -133,7 +133,7 @@ struct Switched {
 
 template <typename T>
 using Outcome = std::variant<T, EngineError>;
-// Called exactly once, on the engine thread.
+// Called exactly once, on a thread of the engine.
 template <typename T>
 using Reply = std::function<void(Outcome<T>)>;
 

@@ -8,8 +8,9 @@
 //
 //   free -> staging -> ready -> (retired while leases > 0) -> free
 //
-// and its pages are written only while it is staging, when no sequence can read them. Engine thread only,
-// except for the page memory itself, which the packer writes through PackTarget.
+// and its pages are written only while it is staging, when no sequence can read them. Changes are made under the
+// engine's lock; a step reads the slots that its sequences lease without it, for nothing changes in those meanwhile.
+// The page memory of a staging slot is the packer's, through PackTarget.
 #pragma once
 
 #include <array>

@@ -4,6 +4,9 @@ import { randomAdapter, TestEngine } from './support.ts';
 
 const PROMPT = Array.from({ length: 40 }, (_, i) => i + 6);
 
+const STYLE = { kind: 'adapter', name: 'style' } as const;
+const ABSENT = ['not_resident', 'adapter_not_found'];
+
 const scenarios: Record<string, () => Promise<void>> = { churn, 'exit-while-busy': exitWhileBusy };
 await scenarios[process.argv[2] ?? 'churn']?.();
 
@@ -22,11 +25,17 @@ async function churn(): Promise<void> {
       // The buffer is reachable from the engine alone while it is packed.
       const staged = served.engine.stage(revision, ...stageArguments(served, round));
       global.gc?.();
+      // Leases come and go, and somebody looks, while the revision is staged.
+      for (let i = 0; i < 4; i++) {
+        const request = served.start({ prompt: PROMPT.slice(0, 3 + i), maxTokens: 3, target: STYLE });
+        running.push(request.result.catch((error: { code: string }) => ok(ABSENT.includes(error.code))));
+        served.engine.snapshot();
+      }
       const outcome = await staged.catch((error: { code: string }) => error);
       if ('code' in outcome) equal(outcome.code, 'no_capacity');
       else await served.engine.activate('style', revision);
       for (let i = 0; i < 3; i++) {
-        const target = i === 0 ? ({ kind: 'base' } as const) : ({ kind: 'adapter', name: 'style' } as const);
+        const target = i === 0 ? ({ kind: 'base' } as const) : STYLE;
         const request = served.start({
           prompt: PROMPT,
           target,
@@ -35,7 +44,7 @@ async function churn(): Promise<void> {
           logprobs: 2,
           promptLogprobs: 1,
         });
-        running.push(request.result.catch((error: { code: string }) => equal(error.code, 'not_resident')));
+        running.push(request.result.catch((error: { code: string }) => ok(ABSENT.includes(error.code))));
         if (i === 2) served.engine.cancel(request.id);
       }
       if (round % 4 === 3) await served.engine.release(revision);
