@@ -24,7 +24,7 @@ describe('pods that misbehave', () => {
       status,
       body.pods.map(({ name, state }: { name: string; state: string }) => `${name} ${state}`),
     ]).toEqual([202, ['pod-a active', 'pod-b active', 'pod-c failed', 'pod-d failed']]);
-    expect(performance.now() - startedAt).toBeLessThan(1_500);
+    expect(performance.now() - startedAt).toBeLessThan(6_000);
     expect(rig.publisher.publications[0]?.staged.map(({ error }) => error?.code ?? null)).toEqual([
       null,
       null,
@@ -38,7 +38,7 @@ describe('pods that misbehave', () => {
     const startedAt = performance.now();
     const { status } = await put(rig, bigAdapter());
     expect(status).toBe(202);
-    expect(performance.now() - startedAt).toBeLessThan(1_500);
+    expect(performance.now() - startedAt).toBeLessThan(6_000);
     expect(rig.publisher.publications[0]?.staged.map(({ ok }) => ok)).toEqual([true, true, false]);
   });
 
@@ -88,7 +88,7 @@ describe('pods that misbehave', () => {
     expect([status, body.error.code, body.error.actual]).toEqual([
       502,
       'pod_failed',
-      [{ name: 'pod-a', error: 'The pod took no byte for 300 ms' }],
+      [{ name: 'pod-a', error: 'The pod took no byte for 1200 ms' }],
     ]);
   });
 });

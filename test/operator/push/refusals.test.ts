@@ -305,7 +305,7 @@ describe('a slow client', () => {
     const more = setInterval(() => dripping.send(files.tensors.subarray(4096, 4097)), 50);
     expect((await dripping.reply())?.status).toBe(408);
     clearInterval(more);
-    expect(performance.now() - startedAt).toBeLessThan(3_000);
+    expect(performance.now() - startedAt).toBeLessThan(4_000);
   });
 
   it('has the more time the more it brings', async () => {
