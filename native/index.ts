@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Engine, EngineEvent, EngineOptions, NativeAddon } from './types.ts';
+import type { BackendInfo, Engine, EngineEvent, EngineOptions, NativeAddon } from './types.ts';
 
 let loaded: NativeAddon | undefined;
 
@@ -11,9 +11,14 @@ export function createEngine(options: EngineOptions, onEvents: (events: EngineEv
   return addon().createEngine(options, onEvents);
 }
 
-/** Which kernel backends this build and this processor have. */
-export function backends(): { name: string; available: boolean; reason: string }[] {
+/** What `EngineOptions.backend` may name; `auto` is the first that is available. */
+export function backends(): BackendInfo[] {
   return addon().backends();
+}
+
+/** ENGINE_ERRORS and LORA_MODULES as the C++ side has them. */
+export function names(): { errors: string[]; modules: string[] } {
+  return addon().names();
 }
 
 function addon(): NativeAddon {

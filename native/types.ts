@@ -2,7 +2,6 @@
 // bytes: it gets these validated descriptors and spans, and checks every bound again.
 
 export type Dtype = 'F32' | 'F16' | 'BF16';
-export type BackendChoice = 'auto' | 'reference' | 'cpu';
 
 /** A tensor inside `ModelDescriptor.files[file]`: `bytes` bytes from `offset`, row-major. */
 export interface FileTensor {
@@ -60,7 +59,8 @@ export interface ModelDescriptor {
 
 export interface EngineOptions {
   model: ModelDescriptor;
-  backend: BackendChoice;
+  /** `auto`, or one that `backends()` lists. */
+  backend: string;
   /** Revisions that can be resident at once. */
   slots: number;
   maxRank: number;
@@ -76,7 +76,8 @@ export interface EngineOptions {
 }
 
 export interface EngineInfo {
-  backend: 'reference' | 'avx2' | 'avx512';
+  /** What computes: `reference`, or the instruction set or device, as `avx2`. */
+  backend: string;
   slots: number;
   /** Pages of 16 ranks of one module group of one layer. */
   pages: number;
@@ -176,7 +177,7 @@ export type EngineEvent =
    * Codes: `adapter_not_found`, `not_resident` (the revision that the target means is in no slot), `queue_full`,
    * `non_finite` (the logits are; no other request is hurt), `engine_failed`, `closing`.
    */
-  | { id: number; type: 'failed'; code: string; message: string }
+  | { id: number; type: 'failed'; code: EngineErrorCode; message: string }
   /** The last lease of a revision that was asked to go is gone; its slot is free. */
   | { id: 0; type: 'freed'; revision: string };
 
@@ -205,10 +206,23 @@ export interface EngineSnapshot {
 }
 
 /**
- * Errors thrown or rejected by the engine are `Error`s with a stable `code`:
- * `invalid_argument` (with the field's name), `no_capacity`, `non_finite` (with the index into `modules` and which
- * factor as `module` and `factor`), `revision_not_found`, `closing`, `engine_failed`, `unsupported_backend`.
+ * Errors thrown or rejected by the engine are `Error`s with one of these as `code`; `invalid_argument` comes with the
+ * field's name as `field`, `non_finite` with the index into `modules` and which factor as `module` and `factor`.
  */
+export const ENGINE_ERRORS = [
+  'invalid_argument',
+  'unsupported_backend',
+  'no_capacity',
+  'non_finite',
+  'revision_not_found',
+  'adapter_not_found',
+  'not_resident',
+  'queue_full',
+  'engine_failed',
+  'closing',
+] as const;
+export type EngineErrorCode = (typeof ENGINE_ERRORS)[number];
+
 export interface Engine {
   readonly info: EngineInfo;
   /**
@@ -234,5 +248,15 @@ export interface Engine {
 export interface NativeAddon {
   /** `onEvents` gets the events of one or more engine steps, in order. */
   createEngine(options: EngineOptions, onEvents: (events: EngineEvent[]) => void): Engine;
-  backends(): { name: string; available: boolean; reason: string }[];
+  /** What `EngineOptions.backend` may name; `auto` is the first that is available. */
+  backends(): BackendInfo[];
+  /** ENGINE_ERRORS and LORA_MODULES as the C++ side has them. */
+  names(): { errors: string[]; modules: string[] };
+}
+
+export interface BackendInfo {
+  name: string;
+  available: boolean;
+  /** Why not; empty where it is. */
+  reason: string;
 }

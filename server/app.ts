@@ -7,7 +7,7 @@ import { buildAdminApp } from './adapters/admin-app.ts';
 import { putDirectory } from './adapters/load-directory.ts';
 import { Registry } from './adapters/registry.ts';
 import { adminToken } from './admin-token.ts';
-import type { ServerConfig } from './config.ts';
+import { ConfigError, type ServerConfig } from './config.ts';
 import { Door } from './engine/door.ts';
 import { timedEngine } from './engine/timed-engine.ts';
 
@@ -91,7 +91,13 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
 function openDoor(config: ServerConfig, loaded: LoadedModel): Door {
   const { backend, slots, maxRank, kvBytes, maxBatch, maxBatchTokens, maxWaiting, threads } = config;
   const bounds = { slots, maxRank, kvBytes, maxBatch, maxBatchTokens, maxWaiting, threads };
-  return Door.open({ model: loaded.descriptor, backend, ...bounds });
+  try {
+    return Door.open({ model: loaded.descriptor, backend, ...bounds });
+  } catch (error) {
+    if ((error as { code?: unknown }).code === 'unsupported_backend')
+      throw new ConfigError((error as Error).message);
+    throw error;
+  }
 }
 
 function describeBase(config: ServerConfig, loaded: LoadedModel, door: Door): BaseModel {

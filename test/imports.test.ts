@@ -156,7 +156,8 @@ describe('imports', () => {
   it('keep C++ in the order addon → engine → kernels, and Node out of engine and kernels', () => {
     const forbidden: Record<string, RegExp> = {
       'native/kernels': /#include\s+["<](?:.*engine\/|.*addon\/|napi|node_api|uv\.h|cuda)/,
-      'native/engine': /#include\s+["<](?:.*addon\/|napi|node_api|uv\.h|cuda)/,
+      'native/executor': /#include\s+["<](?:.*engine\/|.*addon\/|napi|node_api|uv\.h)/,
+      'native/engine': /#include\s+["<](?:.*addon\/|executor\/(?:cpu|cuda)|napi|node_api|uv\.h|cuda)/,
     };
     const wrong = Object.entries(forbidden).flatMap(([folder, pattern]) =>
       sourcesUnder(folder, /\.(?:h|cc)$/).filter((file) =>

@@ -2,6 +2,7 @@
 #include <napi.h>
 
 #include "engine_handle.h"
+#include "executor/backends.h"
 
 namespace lorikeet {
 namespace {
@@ -16,28 +17,38 @@ Napi::Value create_engine(const Napi::CallbackInfo& info) {
   return data->engine.New({info[0], info[1]});
 }
 
-Napi::Value backends(const Napi::CallbackInfo& info) {
+Napi::Value list_backends(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const Napi::Array list = Napi::Array::New(env);
-  const auto add = [&](const char* name, Backend backend) {
-    const bool available = ops_of(backend) != nullptr;
+  for (const Backend& backend : backends()) {
+    const std::string missing = backend.missing();
     const Napi::Object entry = Napi::Object::New(env);
-    entry.Set("name", name);
-    entry.Set("available", available);
-    entry.Set("reason", available ? "" : "not in this processor or build");
+    entry.Set("name", backend.name);
+    entry.Set("available", missing.empty());
+    entry.Set("reason", missing);
     list.Set(list.Length(), entry);
-  };
-  add("reference", Backend::kReference);
-  add("avx2", Backend::kAvx2);
-  add("avx512", Backend::kAvx512);
+  }
   return list;
+}
+
+// The C++ side of the names that native/types.ts lists.
+Napi::Value names(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const Napi::Array errors = Napi::Array::New(env), modules = Napi::Array::New(env);
+  for (const char* name : kErrorNames) errors.Set(errors.Length(), name);
+  for (const ModuleInfo& module : kModuleTable) modules.Set(modules.Length(), module.name);
+  const Napi::Object object = Napi::Object::New(env);
+  object.Set("errors", errors);
+  object.Set("modules", modules);
+  return object;
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* data = new AddonData{Napi::Persistent(EngineHandle::define(env))};
   env.SetInstanceData(data);  // deleted with the environment
   exports.Set("createEngine", Napi::Function::New(env, create_engine, "createEngine"));
-  exports.Set("backends", Napi::Function::New(env, backends, "backends"));
+  exports.Set("backends", Napi::Function::New(env, list_backends, "backends"));
+  exports.Set("names", Napi::Function::New(env, names, "names"));
   return exports;
 }
 

@@ -1,6 +1,5 @@
 #include "arguments.h"
 
-#include <array>
 #include <cmath>
 #include <limits>
 #include <string_view>
@@ -172,14 +171,6 @@ ModelDescriptor model_descriptor(const Fields& fields) {
   return d;
 }
 
-const Ops* ops_for(const Fields& fields) {
-  const std::string backend = fields.text("backend");
-  if (backend == "reference") return ops_of(Backend::kReference);
-  if (backend == "auto" || backend == "cpu") return ops_of(fastest_backend());
-  throw EngineError("unsupported_backend",
-                    "Expected auto, reference or cpu for backend but received " + backend.substr(0, 64));
-}
-
 Target target(const Fields& fields) {
   const std::string kind = fields.text("kind");
   if (kind == "base") return {Target::Kind::kBase, ""};
@@ -189,13 +180,13 @@ Target target(const Fields& fields) {
 }
 
 Module module(const Fields& fields) {
-  constexpr std::array<std::string_view, kModules> kNames = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
-                                                             "gate_proj", "up_proj", "down_proj"};
   const std::string name = fields.text("module");
-  for (size_t i = 0; i < kNames.size(); ++i) {
-    if (name == kNames[i]) return static_cast<Module>(i);
+  std::string names;
+  for (size_t i = 0; i < kModules; ++i) {
+    if (name == kModuleTable[i].name) return static_cast<Module>(i);
+    names += (i == 0 ? "" : ", ") + std::string(kModuleTable[i].name);
   }
-  refuse(fields.name_of("module"), "one of the seven projections", fields.get("module"));
+  refuse(fields.name_of("module"), "one of " + names, fields.get("module"));
 }
 
 SamplingParams sampling_params(const Fields& fields) {
@@ -229,18 +220,20 @@ std::string read_name(const Napi::Value& value, const char* field) {
 
 int64_t read_id(const Napi::Value& value) { return integer(value, "id", 1, kSafeInteger); }
 
-EngineOptions read_engine_options(const Napi::Value& value) {
+OpenOptions read_open_options(const Napi::Value& value) {
   const Fields fields(value, "");
-  EngineOptions options;
-  options.ops = ops_for(fields);
-  options.slots = fields.integer("slots", 1, 1 << 16);
-  options.max_rank = fields.integer("maxRank", 1, 1024);
-  options.kv_bytes = fields.integer("kvBytes", 1);
-  options.max_batch = fields.integer("maxBatch", 1, 1 << 14);
-  options.max_batch_tokens = fields.integer("maxBatchTokens", 1, 1 << 20);
-  options.max_waiting = fields.integer("maxWaiting", 0, 1 << 20);
-  options.threads = static_cast<int>(fields.integer("threads", 1, 256));
-  options.model = model_descriptor(fields.fields("model"));
+  OpenOptions options;
+  options.backend = fields.text("backend");
+  ExecutorOptions& executor = options.executor;
+  executor.slots = fields.integer("slots", 1, 1 << 16);
+  executor.max_rank = fields.integer("maxRank", 1, 1024);
+  executor.kv_bytes = fields.integer("kvBytes", 1);
+  executor.max_batch_tokens = fields.integer("maxBatchTokens", 1, 1 << 20);
+  executor.threads = static_cast<int>(fields.integer("threads", 1, 256));
+  executor.model = model_descriptor(fields.fields("model"));
+  options.engine = {executor.model.config,     executor.slots,
+                    executor.max_rank,         fields.integer("maxBatch", 1, 1 << 14),
+                    executor.max_batch_tokens, fields.integer("maxWaiting", 0, 1 << 20)};
   return options;
 }
 
@@ -289,7 +282,7 @@ StageRequest read_stage_request(const Napi::CallbackInfo& info) {
 
 Napi::Value error_object(Napi::Env env, const EngineError& error) {
   const Napi::Object object = Napi::Error::New(env, error.what()).Value();
-  object.Set("code", error.code());
+  object.Set("code", name_of(error.code()));
   if (!error.field.empty()) object.Set("field", error.field);
   if (error.module) object.Set("module", *error.module);
   if (error.factor != 0) object.Set("factor", std::string(1, error.factor));

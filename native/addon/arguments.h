@@ -5,10 +5,17 @@
 #include <napi.h>
 
 #include "engine/messages.h"
+#include "executor/executor.h"
 
 namespace lorikeet {
 
-EngineOptions read_engine_options(const Napi::Value& value);
+struct OpenOptions {
+  std::string backend;
+  ExecutorOptions executor;
+  EngineOptions engine;
+};
+
+OpenOptions read_open_options(const Napi::Value& value);
 GenerateRequest read_generate_request(const Napi::Value& value);
 // The span points into the array: the caller keeps it referenced.
 StageRequest read_stage_request(const Napi::CallbackInfo& info);

@@ -2,6 +2,7 @@
 
 #include "arguments.h"
 #include "event_objects.h"
+#include "executor/backends.h"
 
 namespace lorikeet {
 namespace {
@@ -23,7 +24,7 @@ auto guarded(Napi::Env env, Body body) {
   } catch (const Napi::Error&) {
     throw;
   } catch (const std::exception& error) {
-    throw Napi::Error(env, error_object(env, EngineError("engine_failed", error.what())));
+    throw Napi::Error(env, error_object(env, EngineError(ErrorCode::kEngineFailed, error.what())));
   }
 }
 
@@ -43,7 +44,7 @@ EngineHandle::EngineHandle(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   const Napi::Env env = info.Env();
   guarded(env, [&] {
     if (!info[1].IsFunction()) throw EngineError::invalid("onEvents", "Expected a function for onEvents");
-    const EngineOptions options = read_engine_options(info[0]);
+    const OpenOptions options = read_open_options(info[0]);
     outbox_ = Outbox::create(info[1].As<Napi::Function>());
     outbox_->receive_with({[this](Napi::Env e, Settlement& settlement) { settle(e, settlement); },
                            [this](Napi::Env e, Napi::Function on_events, std::vector<Event>& events) {
@@ -52,7 +53,8 @@ EngineHandle::EngineHandle(const Napi::CallbackInfo& info) : ObjectWrap(info) {
                            [this](Napi::Env e) { finish_close(e); }});
     try {
       engine_ = std::make_unique<Engine>(
-          options, [outbox = outbox_](std::vector<Event> events) { outbox->add(std::move(events)); });
+          options.engine, open_executor(options.backend, options.executor),
+          [outbox = outbox_](std::vector<Event> events) { outbox->add(std::move(events)); });
     } catch (...) {
       outbox_->close(false);
       throw;
@@ -82,7 +84,7 @@ void EngineHandle::stop(bool environment_ends) {
 }
 
 void EngineHandle::require_open() const {
-  if (closing_) throw EngineError("closing", "The engine is closed");
+  if (closing_) throw EngineError(ErrorCode::kClosing, "The engine is closed");
 }
 
 // Settles when the engine answers call `id`; what `start` throws rejects at once.

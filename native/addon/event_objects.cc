@@ -64,7 +64,7 @@ struct FillEvent {
   }
   void operator()(const Failed& failed) const {
     object.Set("type", "failed");
-    object.Set("code", failed.code);
+    object.Set("code", name_of(failed.code));
     object.Set("message", failed.message);
   }
   void operator()(const Freed& freed) const {

@@ -7,7 +7,7 @@ namespace lorikeet {
 namespace {
 
 EngineError unknown_revision(const std::string& revision) {
-  return EngineError("revision_not_found", "No resident revision " + revision + " is ready");
+  return EngineError(ErrorCode::kRevisionNotFound, "No resident revision " + revision + " is ready");
 }
 
 std::string number(int64_t value) { return std::to_string(value); }
@@ -15,7 +15,7 @@ std::string number(int64_t value) { return std::to_string(value); }
 }  // namespace
 
 void Engine::submit(GenerateRequest request) {
-  const ModelConfig& config = weights_.config;
+  const ModelConfig& config = options_.config;
   const auto in_vocab = [&](int32_t token) { return token >= 0 && token < config.vocab; };
   if (request.prompt.empty() || !std::all_of(request.prompt.begin(), request.prompt.end(), in_vocab)) {
     throw EngineError::invalid(
@@ -27,7 +27,7 @@ void Engine::submit(GenerateRequest request) {
                                                   " for logitBias but received " + number(token));
     }
   }
-  const int64_t limit = std::min(config.context, kv_.total() * kBlockTokens);
+  const int64_t limit = std::min(config.context, executor_->limits().kv_blocks * kBlockTokens);
   const auto prompt = static_cast<int64_t>(request.prompt.size());
   if (prompt > limit || request.max_tokens > limit - prompt) {
     throw EngineError::invalid("maxTokens", "Expected at most " + number(limit) +
@@ -37,7 +37,8 @@ void Engine::submit(GenerateRequest request) {
   const int64_t id = request.id;
   if (!inbox_.try_put(Submit{std::move(request)},
                       static_cast<size_t>(options_.max_waiting + options_.max_batch))) {
-    sink_({{id, Failed{"queue_full", "The engine has not yet taken in the requests before this one"}}});
+    sink_({{id,
+            Failed{ErrorCode::kQueueFull, "The engine has not yet taken in the requests before this one"}}});
   }
 }
 
@@ -60,7 +61,7 @@ void Engine::release(std::string revision, Reply<int64_t> reply) {
 
 // Every bound of the body and of the model, before the packer reads or writes anything.
 void Engine::check(const StageRequest& request) const {
-  const ModelConfig& config = weights_.config;
+  const ModelConfig& config = options_.config;
   if (request.modules.empty()) throw EngineError::invalid("modules", "Expected at least one module");
   std::vector<bool> seen(static_cast<size_t>(config.layers * kModules));
   for (size_t i = 0; i < request.modules.size(); ++i) {
@@ -79,149 +80,95 @@ void Engine::check(const StageRequest& request) const {
     const int64_t b_bytes = m.rank * module_out(config, m.module) * dtype_bytes(m.b_dtype);
     require("a.offset", m.a_offset, 0, size - a_bytes);
     require("b.offset", m.b_offset, 0, size - b_bytes);
-    const auto place = static_cast<size_t>(m.layer * kModules + static_cast<int64_t>(m.module));
+    const size_t place = place_of(m.layer, m.module);
     if (seen[place]) throw EngineError::invalid(at + "module", "Expected each module of a layer once");
     seen[place] = true;
   }
 }
 
-// The slot that serves a target, -1 for the base. Throws what the request fails with.
-int Engine::resolve(const Target& target) const {
+int Engine::State::resolve(const Target& target) const {
   if (target.kind == Target::Kind::kBase) return -1;
   std::string revision = target.name;
   if (target.kind == Target::Kind::kAdapter) {
-    const auto current = current_.find(target.name);
-    if (current == current_.end()) {
-      throw EngineError("adapter_not_found", "No adapter " + target.name + " is active");
+    const auto active = current.find(target.name);
+    if (active == current.end()) {
+      throw EngineError(ErrorCode::kAdapterNotFound, "No adapter " + target.name + " is active");
     }
-    revision = current->second;
+    revision = active->second;
   }
-  const std::optional<int> slot = slots_.find(revision);
-  if (!slot || slots_.state(*slot) != SlotPool::State::kReady) {
-    throw EngineError("not_resident", "Revision " + revision + " is in no slot");
-  }
+  const std::optional<int> slot = slots.find_ready(revision);
+  if (!slot) throw EngineError(ErrorCode::kNotResident, "Revision " + revision + " is in no slot");
   return *slot;
 }
 
-void Engine::apply(Submit& command) {
+void Engine::apply(State& state, Submit& command) {
   GenerateRequest& request = command.request;
-  const int64_t id = request.id;
-  if (!poisoned_by_.empty()) return emit(id, Failed{"engine_failed", poisoned_by_});
-  if (closed_) return emit(id, Failed{"closing", "The engine is closing"});
-  if (scheduler_.is_full()) return emit(id, Failed{"queue_full", "All seats of the waiting queue are taken"});
+  const auto fail = [&, id = request.id](ErrorCode code, std::string message) {
+    state.emit(id, Failed{code, std::move(message)});
+  };
+  if (!state.poisoned_by.empty()) return fail(ErrorCode::kEngineFailed, state.poisoned_by);
+  if (state.closed) return fail(ErrorCode::kClosing, "The engine is closing");
+  if (state.scheduler.is_full()) {
+    return fail(ErrorCode::kQueueFull, "All seats of the waiting queue are taken");
+  }
   auto sequence = std::make_unique<Sequence>();
   try {
-    sequence->slot = resolve(request.target);
+    sequence->slot = state.resolve(request.target);
   } catch (const EngineError& error) {
-    return emit(id, Failed{error.code(), error.what()});
+    return fail(error.code(), error.what());
   }
   std::optional<std::string> revision;
   if (sequence->slot >= 0) {
-    slots_.lease(sequence->slot);
-    revision = slots_.revision(sequence->slot);
+    state.slots.lease(sequence->slot);
+    revision = state.slots.revision(sequence->slot);
   }
-  emit(id, Accepted{std::move(revision), steps_ + 1});
+  state.emit(request.id, Accepted{std::move(revision), state.steps + 1});
   sequence->tokens = request.prompt;
   sequence->request = std::move(request);
-  scheduler_.add(std::move(sequence));
+  state.scheduler.add(std::move(sequence));
 }
 
-void Engine::apply(Cancel& command) { end(command.id, Finished{"cancelled"}); }
+void Engine::apply(State& state, Cancel& command) { state.end(command.id, Finished{"cancelled"}); }
 
-// Staging goes stage() -> inspect -> reserve -> pack -> ready. A revision with bad numbers is refused before
-// it takes a slot, so it evicts nobody. Reserving and making ready happen on the packer's thread, also during a
-// step: they touch slots without leases only, and a step reads leased ones only.
-void Engine::apply(Stage& command) {
-  StageRequest& request = command.request;
-  if (closed_) return command.reply(EngineError("closing", "The engine is closing"));
-  if (!poisoned_by_.empty()) return command.reply(EngineError("engine_failed", poisoned_by_));
-  if (const std::optional<int> slot = slots_.find(request.revision);
-      slot && !staging_.contains(request.revision)) {
-    slots_.revive(*slot);
-    return command.reply(StageReport{*slot, slots_.pages_of(*slot), slots_.zero_effect(*slot), {}, 0});
+void Engine::apply(State& state, Stage& command) {
+  if (state.closed) return command.reply(EngineError(ErrorCode::kClosing, "The engine is closing"));
+  if (!state.poisoned_by.empty()) {
+    return command.reply(EngineError(ErrorCode::kEngineFailed, state.poisoned_by));
   }
-  std::vector<Reply<StageReport>>& replies = staging_[request.revision].replies;
-  replies.push_back(std::move(command.reply));
-  if (replies.size() == 1) packer_->add_inspection(std::move(request));
+  std::optional<StageRequest> to_inspect =
+      state.staging.begin(std::move(command.request), std::move(command.reply));
+  if (to_inspect) packer_->add(std::move(*to_inspect));
 }
 
-void Engine::apply(Inspected& inspected) {
-  if (closed_) return;
-  StageRequest& request = inspected.request;
-  const std::string revision = request.revision;
-  Staging& staging = staging_.at(revision);
-  if (inspected.error || staging.released) return end_staging(revision, inspected.error);
-  try {
-    SlotPool::Reservation reserved = slots_.reserve(revision, request.modules);
-    staging.report = {reserved.slot, reserved.pages, inspected.zero_effect, std::move(reserved.evicted), 0};
-    packer_->add_packing(std::move(request), std::move(reserved.targets));
-  } catch (const EngineError& error) {
-    end_staging(revision, error);
-  }
-}
-
-void Engine::apply(Packed& packed) {
-  if (closed_) return;
-  Staging& staging = staging_.at(packed.revision);
-  staging.report.pack_ms = packed.pack_ms;
-  const int slot = static_cast<int>(staging.report.slot);
-  if (staging.released) {
-    slots_.abandon(slot);
-  } else {
-    slots_.make_ready(slot, staging.report.zero_effect);
-  }
-  end_staging(packed.revision, std::nullopt);
-}
-
-void Engine::end_staging(const std::string& revision, const std::optional<EngineError>& error) {
-  const Staging staging = std::move(staging_.extract(revision).mapped());
-  std::optional<EngineError> failure = error;
-  if (staging.released && !failure) {
-    failure = EngineError("revision_not_found", "Revision " + revision + " was released while it was staged");
-  }
-  for (const Reply<StageReport>& reply : staging.replies) {
-    if (failure) {
-      reply(*failure);
-    } else {
-      reply(staging.report);
-    }
-  }
-}
-
-void Engine::apply(Activate& command) {
-  const std::optional<int> slot = slots_.find(command.revision);
-  if (!slot || slots_.state(*slot) != SlotPool::State::kReady) {
-    return command.reply(unknown_revision(command.revision));
-  }
-  slots_.touch(*slot);
-  std::string& current = current_[command.adapter];
+void Engine::apply(State& state, Activate& command) {
+  const std::optional<int> slot = state.slots.find_ready(command.revision);
+  if (!slot) return command.reply(unknown_revision(command.revision));
+  state.slots.touch(*slot);
+  std::string& current = state.current[command.adapter];
   if (current != command.revision) {
     current = command.revision;
-    ++epoch_;
+    ++state.epoch;
   }
-  command.reply(Switched{steps_ + 1, epoch_});
+  command.reply(Switched{state.steps + 1, state.epoch});
 }
 
-void Engine::apply(Deactivate& command) {
-  if (current_.erase(command.adapter) > 0) ++epoch_;
-  command.reply(Switched{steps_ + 1, epoch_});
+void Engine::apply(State& state, Deactivate& command) {
+  if (state.current.erase(command.adapter) > 0) ++state.epoch;
+  command.reply(Switched{state.steps + 1, state.epoch});
 }
 
-void Engine::apply(Release& command) {
-  if (const auto staging = staging_.find(command.revision); staging != staging_.end()) {
-    staging->second.released = true;
-    return command.reply(int64_t{0});
-  }
-  const std::optional<int> slot = slots_.find(command.revision);
+void Engine::apply(State& state, Release& command) {
+  if (state.staging.release(command.revision)) return command.reply(int64_t{0});
+  const std::optional<int> slot = state.slots.find(command.revision);
   if (!slot) return command.reply(int64_t{0});
-  const int64_t leases = slots_.leases(*slot);
-  slots_.release(*slot);
+  const int64_t leases = state.slots.leases(*slot);
+  state.slots.release(*slot);
   command.reply(leases);
 }
 
-void Engine::apply(Close& command) {
-  closed_ = std::move(command.done);
-  fail_all("closing", "The engine is closing");
+void Engine::apply(State& state, Close& command) {
+  state.closed = std::move(command.done);
+  state.fail_all(ErrorCode::kClosing, "The engine is closing");
 }
 
 }  // namespace lorikeet

@@ -1,25 +1,25 @@
-// The engine: one thread that owns scheduler, KV blocks, slot pool and sampler. Callers of any thread put
-// commands into its inbox; it answers through replies and the event sink, called between two steps. Only staging
-// goes on beside a step, on the packer's thread.
+// The engine: one thread that owns scheduler, KV blocks and slot pool, and asks an executor for steps.
+// Callers of any thread put commands into its inbox; it answers through replies and the event sink, called
+// between two steps. Only staging goes on beside a step, on the packer's thread.
 #pragma once
 
-#include <atomic>
 #include <functional>
-#include <mutex>
+#include <memory>
+#include <string>
 #include <thread>
 #include <unordered_map>
 #include <vector>
 
-#include "forward.h"
+#include "executor/executor.h"
+#include "guarded.h"
 #include "inbox.h"
 #include "kv_blocks.h"
 #include "messages.h"
 #include "packer.h"
-#include "sampler.h"
+#include "plan_builder.h"
 #include "scheduler.h"
 #include "slot_pool.h"
-#include "threads.h"
-#include "weights.h"
+#include "staging.h"
 
 namespace lorikeet {
 
@@ -27,7 +27,7 @@ class Engine {
  public:
   using EventSink = std::function<void(std::vector<Event>)>;
 
-  Engine(const EngineOptions& options, EventSink sink);
+  Engine(const EngineOptions& options, std::unique_ptr<Executor> executor, EventSink sink);
   // Close and wait for it first.
   ~Engine();
   Engine(const Engine&) = delete;
@@ -49,77 +49,60 @@ class Engine {
   void join();
 
  private:
-  // What one step found out about a sequence.
-  struct Sampled {
-    Sequence* sequence = nullptr;
-    std::optional<int32_t> token;
-    std::optional<TokenLogprobs> logprobs;
-    bool finite = true;
+  // What changes between two steps: for the engine thread, snapshot() and staging. A step itself reads the
+  // sequences of its chunks without the lock, for nobody changes those meanwhile.
+  struct State {
+    State(const EngineOptions& options, Executor& executor);
+
+    // The slot that serves a target, -1 for the base. Throws what the request fails with.
+    int resolve(const Target& target) const;
+    void emit(int64_t id, decltype(Event::what) what) { events.push_back({id, std::move(what)}); }
+    // Gives back all that the sequence holds.
+    void end(int64_t id, decltype(Event::what) last_event);
+    void fail_all(ErrorCode code, const std::string& message);
+    void deliver(const Chunk& chunk, const std::vector<RowResult*>& results);
+    void deliver_token(Sequence& sequence, RowResult& sampled);
+
+    KvBlocks kv;
+    SlotPool slots;
+    Scheduler scheduler;
+    Staging staging;
+    std::unordered_map<std::string, std::string> current;  // adapter → revision
+    int64_t steps = 0;
+    int64_t epoch = 0;
+    int64_t prompt_tokens = 0;
+    int64_t generated_tokens = 0;
+    std::string poisoned_by;  // message of the failure that ended all service; empty while healthy
+    std::function<void()> closed;
+    std::vector<Event> events;  // until the next flush()
   };
-  // A row whose logits are wanted: to score the prompt token after it, or to sample.
-  struct LogitRow {
-    size_t chunk = 0;
-    int64_t position = 0;
-  };
-  // A revision on its way into pages, and the callers of stage() that wait for it.
-  struct Staging {
-    std::vector<Reply<StageReport>> replies;
-    StageReport report;
-    bool released = false;
+  // Of the engine thread alone.
+  struct Stepping {
+    PlanBuilder builder;
+    StepResult result;
   };
 
   void run();
   bool take_commands();
-  void step(const std::vector<Chunk>& chunks);
-  std::vector<int32_t> logit_rows(const std::vector<Chunk>& chunks);
-  std::vector<Sampled> sample(const std::vector<Chunk>& chunks);
-  void deliver(const std::vector<Chunk>& chunks, std::vector<Sampled> sampled);
-  void deliver_token(Sampled& sampled);
-  void fail_all(const std::string& code, const std::string& message);
+  void step(std::vector<Chunk>& chunks);
   void flush();
 
-  void apply(Submit& command);
-  void apply(Cancel& command);
-  void apply(Stage& command);
-  void apply(Inspected& inspected);
-  void apply(Packed& packed);
-  void apply(Activate& command);
-  void apply(Deactivate& command);
-  void apply(Release& command);
-  void apply(Close& command);
+  void apply(State& state, Submit& command);
+  void apply(State& state, Cancel& command);
+  void apply(State& state, Stage& command);
+  void apply(State& state, Activate& command);
+  void apply(State& state, Deactivate& command);
+  void apply(State& state, Release& command);
+  void apply(State& state, Close& command);
 
-  int resolve(const Target& target) const;
-  void end(int64_t id, decltype(Event::what) last_event);
-  void emit(int64_t id, decltype(Event::what) what) { events_.push_back({id, std::move(what)}); }
   void check(const StageRequest& request) const;
-  void end_staging(const std::string& revision, const std::optional<EngineError>& error);
 
   const EngineOptions options_;
-  const Weights weights_;
-  EventSink sink_;
+  const std::unique_ptr<Executor> executor_;
+  const EventSink sink_;
   Inbox inbox_;
-  Threads threads_;
-
-  // Guards what the engine thread changes between two steps, against snapshot() and against staging.
-  mutable std::mutex state_;
-  KvBlocks kv_;
-  SlotPool slots_;
-  Scheduler scheduler_;
-  std::unordered_map<std::string, std::string> current_;  // adapter → revision
-  int64_t steps_ = 0;
-  int64_t epoch_ = 0;
-  int64_t prompt_tokens_ = 0;
-  int64_t generated_tokens_ = 0;
-  std::unordered_map<std::string, Staging> staging_;  // by revision
-  std::function<void()> closed_;
-
-  // Of the engine thread alone.
-  Forward forward_;
-  Sampler sampler_;
-  std::vector<LogitRow> logit_rows_;
-  std::vector<Event> events_;
-  std::string poisoned_by_;  // message of the failure that ended all service; empty while healthy
-
+  Guarded<State> state_;
+  Stepping stepping_;
   std::unique_ptr<Packer> packer_;
   std::thread thread_;
 };

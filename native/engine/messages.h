@@ -11,21 +11,18 @@
 #include <variant>
 #include <vector>
 
-#include "error.h"
-#include "model.h"
+#include "executor/error.h"
+#include "executor/plan.h"
 
 namespace lorikeet {
 
 struct EngineOptions {
-  ModelDescriptor model;
-  const Ops* ops = nullptr;
+  ModelConfig config;
   int64_t slots = 0;
   int64_t max_rank = 0;
-  int64_t kv_bytes = 0;
   int64_t max_batch = 0;
   int64_t max_batch_tokens = 0;
   int64_t max_waiting = 0;
-  int threads = 1;
 };
 
 struct EngineInfo {
@@ -41,22 +38,6 @@ struct Target {
   std::string name;  // of the adapter, or the revision's digest
 };
 
-struct SamplingParams {
-  double temperature = 0;
-  double top_p = 1;
-  int64_t top_k = 0;
-  double min_p = 0;
-  uint64_t seed = 0;
-  double presence_penalty = 0;
-  double frequency_penalty = 0;
-  double repetition_penalty = 1;
-  std::vector<std::pair<int32_t, float>> logit_bias;
-
-  bool changes_logits() const {
-    return presence_penalty != 0 || frequency_penalty != 0 || repetition_penalty != 1 || !logit_bias.empty();
-  }
-};
-
 struct GenerateRequest {
   int64_t id = 0;
   std::vector<int32_t> prompt;
@@ -67,11 +48,6 @@ struct GenerateRequest {
   int64_t logprobs = -1;
   int64_t prompt_logprobs = -1;
   float lora_scale = 1;
-};
-
-struct TokenLogprobs {
-  double logprob = 0;
-  std::vector<std::pair<int32_t, double>> top;
 };
 
 struct Accepted {
@@ -91,7 +67,7 @@ struct Finished {
   std::optional<TokenLogprobs> logprobs{};  // of the stop token, where they were asked for
 };
 struct Failed {
-  std::string code;
+  ErrorCode code = ErrorCode::kEngineFailed;
   std::string message;
 };
 struct Freed {
@@ -101,15 +77,6 @@ struct Freed {
 struct Event {
   int64_t id = 0;
   std::variant<Accepted, PromptScored, TokenGenerated, Finished, Failed, Freed> what;
-};
-
-struct StageModule {
-  int64_t layer = 0;
-  Module module = Module::kQ;
-  int64_t rank = 0;
-  float scale = 0;
-  int64_t a_offset = 0, b_offset = 0;
-  Dtype a_dtype = Dtype::kF32, b_dtype = Dtype::kF32;
 };
 
 struct StageRequest {

@@ -4,7 +4,7 @@
 #include <chrono>
 #include <cstring>
 
-#include "dtypes.h"
+#include "kernels/dtypes.h"
 
 namespace lorikeet {
 namespace {
@@ -36,9 +36,9 @@ Contents contents(const std::byte* data, int64_t n, Dtype dtype) {
 }
 
 EngineError non_finite(size_t module, char factor) {
-  EngineError error("non_finite", std::string("Expected finite numbers in lora_") +
-                                      (factor == 'a' ? "A" : "B") + " of modules[" + std::to_string(module) +
-                                      "]");
+  EngineError error(ErrorCode::kNonFinite, std::string("Expected finite numbers in lora_") +
+                                               (factor == 'a' ? "A" : "B") + " of modules[" +
+                                               std::to_string(module) + "]");
   error.module = static_cast<int>(module);
   error.factor = factor;
   return error;
@@ -63,31 +63,8 @@ Inspected inspect(const ModelConfig& config, StageRequest request) {
   return result;
 }
 
-Packed pack(const ModelConfig& config, const StageRequest& request, const std::vector<PackTarget>& targets) {
-  const auto start = std::chrono::steady_clock::now();
-  for (const PackTarget& target : targets) {
-    const StageModule& m = request.modules[static_cast<size_t>(target.module)];
-    const int64_t in = module_in(config, m.module);
-    const int64_t out = module_out(config, m.module);
-
-    // A: ranks rank0 .. of the page, [ranks, in]
-    const std::byte* a = request.body.data() + m.a_offset;
-    widen(target.a, a + target.rank0 * in * dtype_bytes(m.a_dtype), m.a_dtype, target.ranks * in);
-
-    // B: columns rank0 .. of every row, zero beyond the ranks, [out, kPageRanks]
-    const std::byte* b = request.body.data() + m.b_offset;
-    for (int64_t o = 0; o < out; ++o) {
-      float* to = target.b + o * kPageRanks;
-      widen(to, b + (o * m.rank + target.rank0) * dtype_bytes(m.b_dtype), m.b_dtype, target.ranks);
-      std::fill(to + target.ranks, to + kPageRanks, 0.0f);
-    }
-  }
-  const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
-  return {request.revision, took.count()};
-}
-
-Packer::Packer(const ModelConfig& config, Done done)
-    : config_(config), done_(std::move(done)), thread_([this] { run(); }) {}
+Packer::Packer(const ModelConfig& config, Executor& executor, Done done)
+    : config_(config), executor_(executor), done_(std::move(done)), thread_([this] { run(); }) {}
 
 Packer::~Packer() {
   {
@@ -98,22 +75,10 @@ Packer::~Packer() {
   thread_.join();
 }
 
-void Packer::add_inspection(StageRequest request) {
-  add([this, request = std::move(request)]() mutable {
-    done_.inspected(inspect(config_, std::move(request)));
-  });
-}
-
-void Packer::add_packing(StageRequest request, std::vector<PackTarget> targets) {
-  add([this, request = std::move(request), targets = std::move(targets)] {
-    done_.packed(pack(config_, request, targets));
-  });
-}
-
-void Packer::add(Job job) {
+void Packer::add(StageRequest request) {
   {
     const std::lock_guard lock(mutex_);
-    jobs_.push_back(std::move(job));
+    requests_.push_back(std::move(request));
   }
   wake_.notify_one();
 }
@@ -121,14 +86,23 @@ void Packer::add(Job job) {
 void Packer::run() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    wake_.wait(lock, [this] { return stop_ || !jobs_.empty(); });
+    wake_.wait(lock, [this] { return stop_ || !requests_.empty(); });
     if (stop_) return;
-    const Job job = std::move(jobs_.front());
-    jobs_.pop_front();
+    StageRequest request = std::move(requests_.front());
+    requests_.pop_front();
     lock.unlock();
-    job();
+    stage(std::move(request));
     lock.lock();
   }
+}
+
+void Packer::stage(StageRequest request) {
+  const std::optional<PackJob> job = done_.inspected(inspect(config_, std::move(request)));
+  if (!job) return;
+  const auto start = std::chrono::steady_clock::now();
+  executor_.stage({job->slot, job->request.modules, job->pages}, job->request.body);
+  const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
+  done_.packed({job->request.revision, took.count()});
 }
 
 }  // namespace lorikeet

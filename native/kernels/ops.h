@@ -13,12 +13,12 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
+
+#include "kernels/dtypes.h"
+#include "kernels/layout.h"
 
 namespace lorikeet {
-
-enum class Dtype : uint8_t { kF32, kF16, kBF16 };
-
-constexpr int64_t dtype_bytes(Dtype dtype) { return dtype == Dtype::kF32 ? 4 : 2; }
 
 // Row-major [rows, cols], as stored in a safetensors file.
 struct Matrix {
@@ -27,11 +27,6 @@ struct Matrix {
   int64_t rows = 0;
   int64_t cols = 0;
 };
-
-// Ranks of one page of the slot pool.
-constexpr int64_t kPageRanks = 16;
-// Tokens of one block of the KV cache.
-constexpr int64_t kBlockTokens = 16;
 
 struct Ops {
   const char* name;  // "reference", "avx2", "avx512"
@@ -59,12 +54,12 @@ struct Ops {
 
   // Causal attention of one query row over a paged cache, grouped-query, for heads [begin, end).
   // q, out [heads, head_dim]. k_cache, v_cache [blocks, kv_heads, kBlockTokens, head_dim] of one layer;
-  // blocks [ceil(context / kBlockTokens)]: the sequence's block table. scores [context]: scratch of this call.
-  // context >= 1; kv_heads divides heads.
-  // Semantics: for each head: out = softmax(q . K^T * scale) . V over positions 0 .. context - 1.
+  // blocks [ceil(context / kBlockTokens)]: the sequence's block table. scores [context]: scratch of this
+  // call. context >= 1; kv_heads divides heads. Semantics: for each head: out = softmax(q . K^T * scale) . V
+  // over positions 0 .. context - 1.
   void (*attention)(float* out, const float* q, const float* k_cache, const float* v_cache,
-                    const int32_t* blocks, int64_t context, int64_t heads, int64_t kv_heads,
-                    int64_t head_dim, float scale, int64_t begin, int64_t end, float* scores);
+                    const int32_t* blocks, int64_t context, int64_t heads, int64_t kv_heads, int64_t head_dim,
+                    float scale, int64_t begin, int64_t end, float* scores);
 
   // Semantics: y[i] = gate[i] / (1 + exp(-gate[i])) * up[i]                 y may be gate
   void (*silu_mul)(float* y, const float* gate, const float* up, int64_t n);
@@ -86,12 +81,14 @@ struct Ops {
                       int64_t ranks, int64_t rows, int64_t begin, int64_t end);
 };
 
-enum class Backend : uint8_t { kReference, kAvx2, kAvx512 };
+// An instruction set that kernels are written for.
+struct Isa {
+  const char* name;
+  const Ops* ops;
+  bool (*is_available)();  // on this processor
+};
 
-// The table of a backend, or nullptr where this processor or build lacks it.
-const Ops* ops_of(Backend backend);
-
-// The fastest backend of this processor: avx512, avx2, else reference.
-Backend fastest_backend();
+// All of this build, the plainest first: reference, then faster and faster ones.
+std::span<const Isa> instruction_sets();
 
 }  // namespace lorikeet

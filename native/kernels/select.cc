@@ -1,3 +1,5 @@
+#include <array>
+
 #include "kernels/backends.h"
 
 #ifdef LORIKEET_X86
@@ -27,27 +29,16 @@ bool cpu_has_avx512() {
 
 #endif
 
+constexpr std::array kInstructionSets = {
+    Isa{"reference", &kReferenceOps, [] { return true; }},
+#ifdef LORIKEET_X86
+    Isa{"avx2", &kAvx2Ops, cpu_has_avx2},
+    Isa{"avx512", &kAvx512Ops, cpu_has_avx512},
+#endif
+};
+
 }  // namespace
 
-const Ops* ops_of(Backend backend) {
-  switch (backend) {
-    case Backend::kReference:
-      return &kReferenceOps;
-#ifdef LORIKEET_X86
-    case Backend::kAvx2:
-      return cpu_has_avx2() ? &kAvx2Ops : nullptr;
-    case Backend::kAvx512:
-      return cpu_has_avx512() ? &kAvx512Ops : nullptr;
-#endif
-    default:
-      return nullptr;
-  }
-}
-
-Backend fastest_backend() {
-  if (ops_of(Backend::kAvx512)) return Backend::kAvx512;
-  if (ops_of(Backend::kAvx2)) return Backend::kAvx2;
-  return Backend::kReference;
-}
+std::span<const Isa> instruction_sets() { return kInstructionSets; }
 
 }  // namespace lorikeet

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { BackendChoice, EngineOptions, LoraModule, LoraModuleName } from '../../native/types.ts';
+import type { EngineOptions, LoraModule, LoraModuleName } from '../../native/types.ts';
 import {
   type Adapter,
   BASE,
@@ -12,7 +12,7 @@ import {
 
 const ADAPTERS = ['sql', 'pirate', 'json', 'rank-64-bf16', 'some-layers', 'rank-24'];
 const CASES = goldenCases('parrot').filter(({ adapter }) => adapter === 'base' || ADAPTERS.includes(adapter));
-const BACKENDS: BackendChoice[] = ['reference', 'cpu'];
+const BACKENDS = ['reference', 'cpu'];
 
 /** Keys and values of 4 layers, 2 heads, 16 tokens, 32 floats. */
 const BLOCK_BYTES = 2 * 4 * 2 * 16 * 32 * 4;

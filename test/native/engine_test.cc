@@ -1,7 +1,7 @@
-// What JavaScript cannot see or provoke: a step that throws, the contents of freed pages. Over a tiny model.
+// What JavaScript cannot see or provoke: a step that throws, the contents of
+// freed pages. Over a tiny model.
 #include <unistd.h>
 
-#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -11,31 +11,44 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "executor/cpu/cpu_executor.h"
 
 namespace {
 
 using namespace lorikeet;
 
-std::atomic<int> adds_until_failure{-1};  // negative: never
+// The reference executor, until a step fails.
+class FailingExecutor : public Executor {
+ public:
+  FailingExecutor(const ExecutorOptions &options, int steps)
+      : inner_(cpu::open_reference(options)), steps_until_failure_(steps) {}
 
-void failing_add(float* y, const float* x, int64_t n) {
-  if (adds_until_failure >= 0 && adds_until_failure-- == 0) throw std::runtime_error("the device is gone");
-  ops_of(Backend::kReference)->add(y, x, n);
-}
+  const ExecutorLimits &limits() const override { return inner_->limits(); }
+  void step(const StepPlan &plan, StepResult &result) override {
+    if (steps_until_failure_-- == 0) throw std::runtime_error("the device is gone");
+    inner_->step(plan, result);
+  }
+  void stage(const StagePlan &plan, std::span<const std::byte> body) override { inner_->stage(plan, body); }
+  void poison(int slot) override { inner_->poison(slot); }
 
-void require(bool holds, const char* what) {
+ private:
+  std::unique_ptr<Executor> inner_;
+  int steps_until_failure_;
+};
+
+void require(bool holds, const char *what) {
   if (holds) return;
   std::printf("failed: %s\n", what);
   std::exit(1);
 }
 
-// One layer, hidden 8, 2 heads of 4, 1 KV head, ffn 12, 16 tokens; all weights are read from one block of
-// floats.
-ModelDescriptor tiny_model(const std::string& path) {
+// One layer, hidden 8, 2 heads of 4, 1 KV head, ffn 12, 16 tokens; all weights
+// are read from one block of floats.
+ModelDescriptor tiny_model(const std::string &path) {
   std::ofstream file(path, std::ios::binary);
   for (int i = 0; i < 1024; ++i) {
     const float value = 0.1f * static_cast<float>(i * 37 % 19 - 9);
-    file.write(reinterpret_cast<const char*>(&value), sizeof value);
+    file.write(reinterpret_cast<const char *>(&value), sizeof value);
   }
   const auto tensor = [](std::vector<int64_t> shape) {
     int64_t bytes = sizeof(float);
@@ -76,12 +89,12 @@ class Log {
  public:
   void add(std::vector<Event> events) {
     const std::lock_guard lock(mutex_);
-    for (Event& event : events) {
-      if (const auto* failure = std::get_if<Failed>(&event.what)) failures_.push_back(failure->code);
+    for (Event &event : events) {
+      if (const auto *failure = std::get_if<Failed>(&event.what)) failures_.push_back(failure->code);
     }
     changed_.notify_all();
   }
-  std::vector<std::string> wait_for_failures(size_t count) {
+  std::vector<ErrorCode> wait_for_failures(size_t count) {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return failures_.size() >= count; });
     return failures_;
@@ -90,29 +103,27 @@ class Log {
  private:
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<std::string> failures_;
+  std::vector<ErrorCode> failures_;
 };
 
-void a_failed_step_ends_service(const std::string& path) {
-  Ops ops = *ops_of(Backend::kReference);
-  ops.add = failing_add;
-  EngineOptions options{tiny_model(path), &ops, 2, 8, 1 << 16, 1, 16, 8, 1};
+void a_failed_step_ends_service(const std::string &path) {
+  const ExecutorOptions device{tiny_model(path), 2, 8, 1 << 16, 16, 1};
   Log log;
-  Engine engine(options, [&](std::vector<Event> events) { log.add(std::move(events)); });
+  Engine engine({device.model.config, 2, 8, 1, 16, 8}, std::make_unique<FailingExecutor>(device, 10),
+                [&](std::vector<Event> events) { log.add(std::move(events)); });
 
-  adds_until_failure = 20;
   engine.submit(request(1));  // runs when the step fails
   engine.submit(request(2));  // waits
-  require(log.wait_for_failures(2) == std::vector<std::string>(2, "engine_failed"),
+  require(log.wait_for_failures(2) == std::vector<ErrorCode>(2, ErrorCode::kEngineFailed),
           "running and waiting fail");
   engine.submit(request(3));
-  require(log.wait_for_failures(3).back() == "engine_failed", "later requests fail");
+  require(log.wait_for_failures(3).back() == ErrorCode::kEngineFailed, "later requests fail");
 
   const std::vector<float> factors(128, 0.5f);
   const StageRequest revision{
       "sha256:a", std::as_bytes(std::span(factors)), {StageModule{0, Module::kQ, 2, 1.0f, 0, 64}}};
   const auto staged = wait_for<StageReport>([&](auto reply) { engine.stage(revision, reply); });
-  require(std::get<EngineError>(staged).code() == "engine_failed", "staging fails");
+  require(std::get<EngineError>(staged).code() == ErrorCode::kEngineFailed, "staging fails");
 
   const Snapshot snapshot = engine.snapshot();
   require(snapshot.running == 0 && snapshot.waiting == 0 && snapshot.kv_blocks_used == 0, "nothing is held");
@@ -124,21 +135,26 @@ void a_failed_step_ends_service(const std::string& path) {
   engine.join();
 }
 
-void freed_pages_are_poisoned(const std::string& path) {
-  SlotPool pool(tiny_model(path).config, 1, 32);
+void freed_pages_are_poisoned(const std::string &path) {
+  const ModelConfig config = tiny_model(path).config;
+  cpu::AdapterPages memory(config, 1, 32);
+  SlotPool pool({1, config.layers, {2, 2, 2, 2}}, [&](int slot) { memory.poison(slot); });
   const std::vector<StageModule> modules = {{0, Module::kV, 18, 1.0f, 0, 0}};
+  const std::vector<float> factors(18 * 8, 1.0f);
   const SlotPool::Reservation reserved = pool.reserve("sha256:a", modules);
-  require(reserved.pages == 2 && reserved.targets.size() == 2, "18 ranks take two pages");
-  for (const PackTarget& target : reserved.targets) std::fill_n(target.a, target.ranks * 8, 1.0f);
+  require(reserved.page_count == 2, "18 ranks take two pages");
+  memory.write({reserved.slot, modules, reserved.pages}, std::as_bytes(std::span(factors)));
+  const cpu::Factor pages[] = {memory.factor(reserved.slot, 0, Module::kV, 0),
+                               memory.factor(reserved.slot, 0, Module::kV, 1)};
   pool.make_ready(reserved.slot, false);
   pool.lease(reserved.slot);
   pool.release(reserved.slot);
-  require(reserved.targets[0].a[0] == 1.0f, "a leased page keeps its contents");
+  require(pages[0].a[0] == 1.0f, "a leased page keeps its contents");
 
   require(pool.end_lease(reserved.slot), "the last lease frees");
-  for (const PackTarget& target : reserved.targets) {
-    for (int64_t rank = 0; rank < target.ranks; ++rank) {
-      require(std::isnan(target.a[rank * 8]), "each row of a freed page begins with a NaN");
+  for (const cpu::Factor &page : pages) {
+    for (int64_t rank = 0; rank < page.ranks; ++rank) {
+      require(std::isnan(page.a[rank * 8]), "each row of a freed page begins with a NaN");
     }
   }
   require(pool.pages_used() == 0 && !pool.find("sha256:a"), "nothing is left");

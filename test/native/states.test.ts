@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { backends, createEngine } from '../../native/index.ts';
-import type { EngineOptions, GenerateRequest } from '../../native/types.ts';
+import { backends, createEngine, names } from '../../native/index.ts';
+import { ENGINE_ERRORS, type EngineOptions, type GenerateRequest, LORA_MODULES } from '../../native/types.ts';
 import { fixtureAdapter, fixtureModel, GREEDY, TestEngine } from './support.ts';
 
 const parrot = await fixtureModel('parrot');
@@ -93,6 +93,10 @@ describe('createEngine', () => {
       expect.objectContaining({ code: 'unsupported_backend' }),
     );
     expect(backends().find(({ name }) => name === 'reference')).toMatchObject({ available: true });
+  });
+
+  it('has the same names for errors and modules on both sides of the addon', () => {
+    expect(names()).toEqual({ errors: [...ENGINE_ERRORS], modules: [...LORA_MODULES] });
   });
 });
 

@@ -165,7 +165,11 @@ describe('the command line', () => {
   it.each<[string[], number, RegExp]>([
     [['--nonsense'], 2, /nonsense/],
     [[], 2, /--model is required/],
-    [['--model', PARROT, '--backend', 'cuda'], 2, /cuda is not built/],
+    [
+      ['--model', PARROT, '--backend', 'cuda'],
+      2,
+      /one of auto, cpu, reference for backend but received cuda/,
+    ],
     [['--model', PARROT, '--admin-host', '0.0.0.0'], 2, /--admin-token-file is required/],
     [
       ['--model', PARROT, '--admin-token-file', '/does/not/exist'],

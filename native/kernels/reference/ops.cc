@@ -28,12 +28,9 @@ float widen_f16(uint16_t bits) {
 
 float element(const Matrix& m, int64_t index) {
   switch (m.dtype) {
-    case Dtype::kF16:
-      return widen_f16(static_cast<const uint16_t*>(m.data)[index]);
-    case Dtype::kBF16:
-      return widen_bf16(static_cast<const uint16_t*>(m.data)[index]);
-    default:
-      return static_cast<const float*>(m.data)[index];
+    case Dtype::kF16: return widen_f16(static_cast<const uint16_t*>(m.data)[index]);
+    case Dtype::kBF16: return widen_bf16(static_cast<const uint16_t*>(m.data)[index]);
+    default: return static_cast<const float*>(m.data)[index];
   }
 }
 

@@ -1,5 +1,6 @@
-// Holds every backend to ops.h: near the reference, and bit for bit the same whatever the
-// batch, the split and the alignment. Prints one line per failed case; exits with 1 if there is one.
+// Holds every backend to ops.h: near the reference, and bit for bit the same
+// whatever the batch, the split and the alignment. Prints one line per failed
+// case; exits with 1 if there is one.
 #include <bit>
 #include <cmath>
 #include <cstdio>
@@ -13,12 +14,12 @@ namespace {
 constexpr float kUntouched = -7.0625e8f;
 
 struct Tally {
-  const char* backend;
-  const Ops* ops;
+  const char *backend;
+  const Ops *ops;
   int64_t passed = 0;
   int64_t failed = 0;
 
-  void record(const std::string& name, const std::string& difference) {
+  void record(const std::string &name, const std::string &difference) {
     ++(difference.empty() ? passed : failed);
     if (!difference.empty()) std::printf("FAILED %s %s%s\n", backend, name.c_str(), difference.c_str());
   }
@@ -33,19 +34,19 @@ bool near(float value, float reference, Tolerance tolerance) {
   return std::fabs(value - reference) <= tolerance.absolute + std::fabs(reference) * tolerance.relative;
 }
 
-Part whole(const Case& c) {
+Part whole(const Case &c) {
   Part part{{}, 0, c.outs};
   for (int64_t i = 0; i < c.rows; ++i) part.rows.push_back(i);
   return part;
 }
 
-Floats output(const Case& c, const Ops& ops, const Part& part) {
+Floats output(const Case &c, const Ops &ops, const Part &part) {
   Floats y(static_cast<int64_t>(part.rows.size()) * c.stride, kUntouched);
   c.run(ops, part, y.data());
   return y;
 }
 
-std::string difference(const char* rule, int64_t row, int64_t at, float value, float expected) {
+std::string difference(const char *rule, int64_t row, int64_t at, float value, float expected) {
   char line[200];
   std::snprintf(line, sizeof line, ": %s: row %lld index %lld: %.9g expected, %.9g computed", rule,
                 static_cast<long long>(row), static_cast<long long>(at), expected, value);
@@ -54,7 +55,7 @@ std::string difference(const char* rule, int64_t row, int64_t at, float value, f
 
 // Each check returns the first difference, or "".
 
-std::string compare_with_reference(const Case& c, const Floats& y, const Ops& reference) {
+std::string compare_with_reference(const Case &c, const Floats &y, const Ops &reference) {
   const Floats expected = output(c, reference, whole(c));
   for (int64_t i = 0; i < y.size(); ++i) {
     if (!near(y[i], expected[i], c.tolerance)) {
@@ -64,9 +65,9 @@ std::string compare_with_reference(const Case& c, const Floats& y, const Ops& re
   return "";
 }
 
-// Computes a part anew and compares it bit by bit with the same part of the whole output y;
-// elsewhere the part's own output must be untouched.
-std::string compare_part(const char* rule, const Case& c, const Ops& ops, const Part& part, const Floats& y) {
+// Computes a part anew and compares it bit by bit with the same part of the
+// whole output y; elsewhere the part's own output must be untouched.
+std::string compare_part(const char *rule, const Case &c, const Ops &ops, const Part &part, const Floats &y) {
   const Floats alone = output(c, ops, part);
   for (int64_t i = 0; i < alone.size(); ++i) {
     const int64_t row = part.rows[static_cast<size_t>(i / c.stride)], at = i % c.stride;
@@ -77,7 +78,7 @@ std::string compare_part(const char* rule, const Case& c, const Ops& ops, const 
   return "";
 }
 
-std::string compare_rows(const Case& c, const Ops& ops, const Floats& y) {
+std::string compare_rows(const Case &c, const Ops &ops, const Floats &y) {
   if (std::string first = compare_part("written outside", c, ops, whole(c), y); !first.empty()) return first;
   for (int64_t row = 0; row < c.rows; row += 1 + c.rows / 17) {
     const std::string first = compare_part("a row alone differs", c, ops, {{row}, 0, c.outs}, y);
@@ -88,7 +89,7 @@ std::string compare_rows(const Case& c, const Ops& ops, const Floats& y) {
   return compare_part("other neighbours change a row", c, ops, turned, y);
 }
 
-std::string compare_splits(const Case& c, const Ops& ops, const Floats& y) {
+std::string compare_splits(const Case &c, const Ops &ops, const Floats &y) {
   for (int64_t cut = 0; c.splits && cut <= c.outs; cut += 1 + c.outs / 9) {
     for (auto [begin, end] : {std::pair{int64_t{0}, cut}, {cut, c.outs}}) {
       Part part = whole(c);
@@ -101,7 +102,7 @@ std::string compare_splits(const Case& c, const Ops& ops, const Floats& y) {
   return "";
 }
 
-void check(const Case& c, const Ops& reference, Tally& tally) {
+void check(const Case &c, const Ops &reference, Tally &tally) {
   const Floats y = output(c, *tally.ops, whole(c));
   std::string first = compare_with_reference(c, y, reference);
   if (first.empty()) first = compare_rows(c, *tally.ops, y);
@@ -118,26 +119,24 @@ int main() {
 
   std::vector<Tally> tallies;
   int64_t passed = 0, failed = 0, skipped = 0;
-  for (auto [backend, name] : {std::pair{Backend::kReference, "reference"},
-                               {Backend::kAvx2, "avx2"},
-                               {Backend::kAvx512, "avx512"}}) {
-    if (const Ops* ops = ops_of(backend)) {
-      tallies.push_back({name, ops});
+  for (const Isa &isa : instruction_sets()) {
+    if (isa.is_available()) {
+      tallies.push_back({isa.name, isa.ops});
     } else {
       ++skipped;
-      std::printf("%s: skipped: this processor or this build lacks it\n", name);
+      std::printf("%s: skipped: this processor lacks it\n", isa.name);
     }
   }
 
-  const Ops& reference = *ops_of(Backend::kReference);
-  for (Tally& tally : tallies) {
-    check_known_answers(*tally.ops, [&](const auto& name, const auto& wrong) { tally.record(name, wrong); });
+  const Ops &reference = *instruction_sets().front().ops;
+  for (Tally &tally : tallies) {
+    check_known_answers(*tally.ops, [&](const auto &name, const auto &wrong) { tally.record(name, wrong); });
   }
-  for_each_case([&](const Case& c) {
-    for (Tally& tally : tallies) check(c, reference, tally);
+  for_each_case([&](const Case &c) {
+    for (Tally &tally : tallies) check(c, reference, tally);
   });
 
-  for (const Tally& tally : tallies) {
+  for (const Tally &tally : tallies) {
     std::printf("%s: %lld passed, %lld failed\n", tally.backend, static_cast<long long>(tally.passed),
                 static_cast<long long>(tally.failed));
     passed += tally.passed;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { GenerateRequest } from '../../../native/types.ts';
+import type { EngineErrorCode, GenerateRequest } from '../../../native/types.ts';
 import { Door, type RequestEvent } from '../../../server/engine/door.ts';
 import { type Scripted, type ScriptedEngine, scriptedEngine } from '../../support/scripted-engine.ts';
 
@@ -24,7 +24,7 @@ const REQUEST: Omit<GenerateRequest, 'id'> = {
 const accepted: Scripted = { type: 'accepted', revision: null, step: 1 };
 const token = (id: number): Scripted => ({ type: 'token', token: id, logprobs: null });
 const finished: Scripted = { type: 'finished', reason: 'length', stopToken: null, logprobs: null };
-const failed = (code: string): Scripted => ({ type: 'failed', code, message: code });
+const failed = (code: EngineErrorCode): Scripted => ({ type: 'failed', code, message: code });
 
 function open(script: (request: GenerateRequest) => Scripted[]): { door: Door; scripted: ScriptedEngine } {
   let scripted: ScriptedEngine | undefined;

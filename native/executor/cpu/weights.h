@@ -3,10 +3,11 @@
 
 #include <vector>
 
+#include "../model.h"
+#include "kernels/ops.h"
 #include "mapped_memory.h"
-#include "model.h"
 
-namespace lorikeet {
+namespace lorikeet::cpu {
 
 struct Layer {
   std::vector<float> input_norm, post_attention_norm;  // [hidden]
@@ -29,4 +30,4 @@ struct Weights {
 // Checks every offset and shape against the files' real sizes.
 Weights open_weights(const ModelDescriptor& descriptor);
 
-}  // namespace lorikeet
+}  // namespace lorikeet::cpu

@@ -3,19 +3,19 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
-namespace lorikeet {
+namespace lorikeet::cpu {
 
-Forward::Forward(const Weights& weights, const Ops& ops, KvBlocks& kv, const SlotPool& slots,
+Forward::Forward(const Weights& weights, const Ops& ops, KvCache& kv, const AdapterPages& pages,
                  Threads& threads)
-    : weights_(weights), config_(weights.config), ops_(ops), kv_(kv), slots_(slots), threads_(threads) {}
+    : weights_(weights), config_(weights.config), ops_(ops), kv_(kv), pages_(pages), threads_(threads) {}
 
-void Forward::run(const std::vector<Chunk>& chunks, const std::vector<int32_t>& logit_rows) {
-  lay_out(chunks);
-  sort_by_slot(chunks);
+void Forward::run(const StepPlan& plan) {
+  lay_out(plan);
 
   // embed
-  ops_.embed(x_.data(), weights_.embed, tokens_.data(), rows_);
+  ops_.embed(x_.data(), weights_.embed, plan.tokens.data(), rows_);
 
   for (int64_t layer = 0; layer < config_.layers; ++layer) {
     attention_block(layer);
@@ -23,12 +23,12 @@ void Forward::run(const std::vector<Chunk>& chunks, const std::vector<int32_t>& 
   }
 
   // final norm, of the rows that need logits
-  const auto wanted = static_cast<int64_t>(logit_rows.size());
+  const auto wanted = static_cast<int64_t>(plan.logit_rows.size());
   wanted_.resize(static_cast<size_t>(wanted * config_.hidden));
   for (int64_t i = 0; i < wanted; ++i) {
     ops_.rms_norm(wanted_.data() + i * config_.hidden,
-                  x_.data() + logit_rows[static_cast<size_t>(i)] * config_.hidden, weights_.norm.data(),
-                  config_.rms_eps, 1, config_.hidden);
+                  x_.data() + plan.logit_rows[static_cast<size_t>(i)].row * config_.hidden,
+                  weights_.norm.data(), config_.rms_eps, 1, config_.hidden);
   }
 }
 
@@ -74,8 +74,8 @@ void Forward::attention_block(int64_t layer) {
   // rope
   const float* cos = weights_.rope_cos.data();
   const float* sin = weights_.rope_sin.data();
-  ops_.rope(q, stride, positions_.data(), cos, sin, rows_, config_.heads, head_dim);
-  ops_.rope(k, stride, positions_.data(), cos, sin, rows_, config_.kv_heads, head_dim);
+  ops_.rope(q, stride, plan_->positions.data(), cos, sin, rows_, config_.heads, head_dim);
+  ops_.rope(k, stride, plan_->positions.data(), cos, sin, rows_, config_.kv_heads, head_dim);
 
   // attention
   store_kv(layer);
@@ -125,16 +125,16 @@ void Forward::linear(float* y, int64_t y_stride, const float* x, const Matrix& w
 // y += scale * B A x for the rows of each slot that adapts this projection.
 void Forward::lora(float* y, int64_t y_stride, const float* x, int64_t layer, Module module) {
   const int64_t in = module_in(config_, module), out = module_out(config_, module);
-  for (const Segment& segment : segments_) {
-    const int64_t rank = slots_.rank(segment.slot, layer, module);
+  for (const Segment& segment : plan_->segments) {
+    const int64_t rank = pages_.rank(segment.slot, layer, module);
     if (rank == 0) continue;
-    const int32_t* rows = row_index_.data() + segment.begin;
-    const float scale = slots_.scale(segment.slot, layer, module);
+    const int32_t* rows = row_index_.data() + segment.row;
+    const float scale = pages_.scale(segment.slot, layer, module);
     for (int64_t i = 0; i < segment.rows; ++i) {
-      scales_[static_cast<size_t>(i)] = scale * request_scales_[static_cast<size_t>(segment.begin + i)];
+      scales_[static_cast<size_t>(i)] = scale * plan_->scales[static_cast<size_t>(segment.row + i)];
     }
     for (int64_t page = 0; page * kPageRanks < rank; ++page) {
-      const Factor factor = slots_.factor(segment.slot, layer, module, page);
+      const Factor factor = pages_.factor(segment.slot, layer, module, page);
       threads_.split(segment.rows, in * factor.ranks, [&](int64_t begin, int64_t end, int) {
         ops_.lora_shrink(h_.data() + begin * kPageRanks, x, rows + begin, scales_.data() + begin, factor.a,
                          factor.ranks, end - begin, in);
@@ -153,9 +153,8 @@ void Forward::store_kv(int64_t layer) {
   float* keys = kv_.keys(layer);
   float* values = kv_.values(layer);
   for (int64_t i = 0; i < rows_; ++i) {
-    const int64_t position = positions_[static_cast<size_t>(i)];
-    const int64_t block =
-        sequences_[static_cast<size_t>(i)]->blocks[static_cast<size_t>(position / kBlockTokens)];
+    const int64_t position = plan_->positions[static_cast<size_t>(i)];
+    const int64_t block = blocks_[static_cast<size_t>(i)][static_cast<size_t>(position / kBlockTokens)];
     const float* k = qkv_.data() + i * stride + config_.q_dim();
     for (int64_t head = 0; head < config_.kv_heads; ++head) {
       const int64_t at =
@@ -177,27 +176,24 @@ void Forward::attend(int64_t layer) {
       const int64_t first = std::max<int64_t>(begin - row * heads, 0);
       const int64_t last = std::min(end - row * heads, heads);
       ops_.attention(attended_.data() + row * config_.q_dim(), qkv_.data() + row * stride, kv_.keys(layer),
-                     kv_.values(layer), sequences_[static_cast<size_t>(row)]->blocks.data(),
-                     positions_[static_cast<size_t>(row)] + 1, heads, config_.kv_heads, head_dim, scale,
+                     kv_.values(layer), blocks_[static_cast<size_t>(row)],
+                     plan_->positions[static_cast<size_t>(row)] + 1, heads, config_.kv_heads, head_dim, scale,
                      first, last, scores);
     }
   });
 }
 
-void Forward::lay_out(const std::vector<Chunk>& chunks) {
-  tokens_.clear();
-  positions_.clear();
-  sequences_.clear();
+void Forward::lay_out(const StepPlan& plan) {
+  plan_ = &plan;
+  rows_ = plan.rows();
   context_max_ = 0;
-  for (const Chunk& chunk : chunks) {
-    for (int64_t position = chunk.begin; position < chunk.begin + chunk.count; ++position) {
-      tokens_.push_back(chunk.sequence->tokens[static_cast<size_t>(position)]);
-      positions_.push_back(static_cast<int32_t>(position));
-      sequences_.push_back(chunk.sequence);
-    }
-    context_max_ = std::max(context_max_, chunk.begin + chunk.count);
+  blocks_.clear();
+  for (const SequenceRows& sequence : plan.sequences) {
+    blocks_.resize(static_cast<size_t>(sequence.row + sequence.rows), sequence.blocks.data());
+    context_max_ = std::max(context_max_, sequence.position + sequence.rows);
   }
-  rows_ = static_cast<int64_t>(tokens_.size());
+  row_index_.resize(static_cast<size_t>(rows_));
+  std::iota(row_index_.begin(), row_index_.end(), 0);
   const auto size = [&](std::vector<float>& buffer, int64_t cols) {
     if (buffer.size() < static_cast<size_t>(rows_ * cols)) buffer.resize(static_cast<size_t>(rows_ * cols));
   };
@@ -211,35 +207,4 @@ void Forward::lay_out(const std::vector<Chunk>& chunks) {
   scores_.resize(std::max(scores_.size(), static_cast<size_t>(threads_.count() * context_max_)));
 }
 
-// Segments of equal slots, in the slots' order; rows without an adapter, or with scale 0, are in none.
-void Forward::sort_by_slot(const std::vector<Chunk>& chunks) {
-  struct Span {
-    int slot;
-    float scale;
-    int64_t begin, rows;
-  };
-  std::vector<Span> spans;
-  int64_t row = 0;
-  for (const Chunk& chunk : chunks) {
-    const Sequence& sequence = *chunk.sequence;
-    if (sequence.slot >= 0 && sequence.request.lora_scale != 0) {
-      spans.push_back({sequence.slot, sequence.request.lora_scale, row, chunk.count});
-    }
-    row += chunk.count;
-  }
-  std::stable_sort(spans.begin(), spans.end(), [](const Span& a, const Span& b) { return a.slot < b.slot; });
-
-  segments_.clear();
-  row_index_.clear();
-  request_scales_.clear();
-  for (const Span& span : spans) {
-    if (segments_.empty() || segments_.back().slot != span.slot) {
-      segments_.push_back({span.slot, static_cast<int64_t>(row_index_.size()), 0});
-    }
-    segments_.back().rows += span.rows;
-    for (int64_t i = 0; i < span.rows; ++i) row_index_.push_back(static_cast<int32_t>(span.begin + i));
-    request_scales_.resize(row_index_.size(), span.scale);
-  }
-}
-
-}  // namespace lorikeet
+}  // namespace lorikeet::cpu

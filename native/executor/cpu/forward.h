@@ -4,37 +4,29 @@
 #include <span>
 #include <vector>
 
-#include "kv_blocks.h"
-#include "scheduler.h"
-#include "slot_pool.h"
+#include "../plan.h"
+#include "adapter_pages.h"
+#include "kernels/ops.h"
+#include "kv_cache.h"
 #include "threads.h"
 #include "weights.h"
 
-namespace lorikeet {
+namespace lorikeet::cpu {
 
 class Forward {
  public:
-  Forward(const Weights& weights, const Ops& ops, KvBlocks& kv, const SlotPool& slots, Threads& threads);
+  Forward(const Weights& weights, const Ops& ops, KvCache& kv, const AdapterPages& pages, Threads& threads);
 
-  // Computes the chunks' tokens and writes their keys and values. `logit_rows` are the rows (in the order of
-  // the chunks' tokens) whose logits are wanted afterwards.
-  void run(const std::vector<Chunk>& chunks, const std::vector<int32_t>& logit_rows);
+  // Computes the rows' tokens and writes their keys and values.
+  void run(const StepPlan& plan);
 
-  // Logits of logit_rows[begin .. end), at most kLogitRows of them: [end - begin, vocab]. Valid until the
-  // next call.
+  // Logits of plan.logit_rows[begin .. end), at most kLogitRows of them: [end - begin, vocab]. Valid until
+  // the next call.
   std::span<const float> logits(int64_t begin, int64_t end);
   static constexpr int64_t kLogitRows = 32;
 
  private:
-  // Rows of the batch that share a slot: row_index_[begin .. begin + rows).
-  struct Segment {
-    int slot = 0;
-    int64_t begin = 0;
-    int64_t rows = 0;
-  };
-
-  void lay_out(const std::vector<Chunk>& chunks);
-  void sort_by_slot(const std::vector<Chunk>& chunks);
+  void lay_out(const StepPlan& plan);
   void attention_block(int64_t layer);
   void ffn_block(int64_t layer);
   void store_kv(int64_t layer);
@@ -47,19 +39,16 @@ class Forward {
   const Weights& weights_;
   const ModelConfig& config_;
   const Ops& ops_;
-  KvBlocks& kv_;
-  const SlotPool& slots_;
+  KvCache& kv_;
+  const AdapterPages& pages_;
   Threads& threads_;
 
-  // The batch: one entry per row.
+  const StepPlan* plan_ = nullptr;
   int64_t rows_ = 0;
-  std::vector<int32_t> tokens_, positions_;
-  std::vector<const Sequence*> sequences_;
   int64_t context_max_ = 0;
-
-  std::vector<Segment> segments_;
-  std::vector<int32_t> row_index_;
-  std::vector<float> request_scales_, scales_;  // beside row_index_
+  std::vector<const int32_t*> blocks_;  // [rows]: the sequences' block tables
+  std::vector<int32_t> row_index_;      // 0, 1, 2, ...
+  std::vector<float> scales_;           // [rows]
 
   std::vector<float> x_;          // [rows, hidden]
   std::vector<float> xb_;         // [rows, hidden], normed
@@ -73,4 +62,4 @@ class Forward {
   std::vector<float> logits_;     // [kLogitRows, vocab]
 };
 
-}  // namespace lorikeet
+}  // namespace lorikeet::cpu

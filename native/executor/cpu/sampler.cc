@@ -5,7 +5,7 @@
 #include <cmath>
 #include <numeric>
 
-namespace lorikeet {
+namespace lorikeet::cpu {
 namespace {
 
 int32_t argmax(std::span<const float> logits) {
@@ -14,6 +14,12 @@ int32_t argmax(std::span<const float> logits) {
     if (logits[i] > logits[best]) best = i;
   }
   return static_cast<int32_t>(best);
+}
+
+bool all_finite(std::span<const float> logits) {
+  uint32_t worst = 0;
+  for (const float logit : logits) worst = std::max(worst, std::bit_cast<uint32_t>(logit) & 0x7f800000u);
+  return worst != 0x7f800000u;
 }
 
 uint64_t mix(uint64_t z) {  // the finaliser of SplitMix64
@@ -29,17 +35,21 @@ double uniform_at(uint64_t seed, uint64_t position) {
   return static_cast<double>(mix(mix(seed + kGamma) + (position + 1) * kGamma) >> 11) * 0x1p-53;
 }
 
-bool all_finite(std::span<const float> logits) {
-  uint32_t worst = 0;
-  for (const float logit : logits) worst = std::max(worst, std::bit_cast<uint32_t>(logit) & 0x7f800000u);
-  return worst != 0x7f800000u;
-}
-
 Sampler::Sampler(int64_t vocab)
     : changed_(static_cast<size_t>(vocab)),
       counts_(static_cast<size_t>(vocab)),
       weights_(static_cast<size_t>(vocab)) {
   candidates_.reserve(static_cast<size_t>(vocab));
+}
+
+RowResult Sampler::choose(std::span<const float> logits, const LogitRow& wanted) {
+  RowResult result;
+  result.finite = all_finite(logits);
+  if (!result.finite) return result;
+  result.token = wanted.scored >= 0 ? wanted.scored
+                                    : sample(logits, *wanted.sampling, wanted.tokens, wanted.prompt_length);
+  if (wanted.top >= 0) result.logprobs = score(logits, result.token, wanted.top);
+  return result;
 }
 
 TokenLogprobs Sampler::score(std::span<const float> logits, int32_t token, int64_t top) {
@@ -154,4 +164,4 @@ double Sampler::cut(const SamplingParams& params, double total) {
   }
 }
 
-}  // namespace lorikeet
+}  // namespace lorikeet::cpu

@@ -1,13 +1,15 @@
-// Exact widening of stored values to float32.
+// The types of stored numbers, and their exact widening to float32.
 #pragma once
 
 #include <bit>
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/ops.h"
-
 namespace lorikeet {
+
+enum class Dtype : uint8_t { kF32, kF16, kBF16 };
+
+constexpr int64_t dtype_bytes(Dtype dtype) { return dtype == Dtype::kF32 ? 4 : 2; }
 
 inline float widen_bf16(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 

@@ -4,10 +4,10 @@
 #include <cmath>
 #include <cstring>
 
-#include "dtypes.h"
-#include "error.h"
+#include "../error.h"
+#include "kernels/dtypes.h"
 
-namespace lorikeet {
+namespace lorikeet::cpu {
 namespace {
 
 using Shape = std::vector<int64_t>;
@@ -148,4 +148,4 @@ class Opener {
 
 Weights open_weights(const ModelDescriptor& descriptor) { return Opener(descriptor).open(); }
 
-}  // namespace lorikeet
+}  // namespace lorikeet::cpu

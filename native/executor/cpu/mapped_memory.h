@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-namespace lorikeet {
+namespace lorikeet::cpu {
 
 class MappedMemory {
  public:
@@ -31,4 +31,4 @@ class MappedMemory {
   size_t bytes_ = 0;
 };
 
-}  // namespace lorikeet
+}  // namespace lorikeet::cpu

@@ -1,6 +1,6 @@
 #include "threads.h"
 
-namespace lorikeet {
+namespace lorikeet::cpu {
 
 Threads::Threads(int count) {
   for (int worker = 1; worker < count; ++worker) workers_.emplace_back([this, worker] { work(worker); });
@@ -50,4 +50,4 @@ void Threads::work(int worker) {
   }
 }
 
-}  // namespace lorikeet
+}  // namespace lorikeet::cpu

@@ -8,9 +8,9 @@
 #include <cerrno>
 #include <cstring>
 
-#include "error.h"
+#include "../error.h"
 
-namespace lorikeet {
+namespace lorikeet::cpu {
 
 MappedMemory MappedMemory::file(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -48,4 +48,4 @@ MappedMemory::~MappedMemory() {
   if (data_ != nullptr) ::munmap(data_, bytes_);
 }
 
-}  // namespace lorikeet
+}  // namespace lorikeet::cpu

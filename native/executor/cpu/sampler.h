@@ -5,14 +5,18 @@
 #include <span>
 #include <vector>
 
-#include "messages.h"
+#include "../plan.h"
 
-namespace lorikeet {
+namespace lorikeet::cpu {
 
 class Sampler {
  public:
   explicit Sampler(int64_t vocab);
 
+  // The row's token and log-probabilities from its logits, [vocab].
+  RowResult choose(std::span<const float> logits, const LogitRow& wanted);
+
+ private:
   // Log-softmax of the raw logits: of `token`, and the `top` most likely ones.
   TokenLogprobs score(std::span<const float> logits, int32_t token, int64_t top);
 
@@ -20,8 +24,6 @@ class Sampler {
   // the position only, so a preempted sequence continues as it would have.
   int32_t sample(std::span<const float> logits, const SamplingParams& params, std::span<const int32_t> tokens,
                  int64_t prompt_length);
-
- private:
   void apply_penalties(const SamplingParams& params, std::span<const int32_t> tokens, int64_t prompt_length);
   int32_t draw(const SamplingParams& params, double uniform);
   double cut(const SamplingParams& params, double total);
@@ -32,9 +34,7 @@ class Sampler {
   std::vector<int32_t> candidates_;  // token ids
 };
 
-bool all_finite(std::span<const float> logits);
-
 // In [0, 1), from a counter-based generator.
 double uniform_at(uint64_t seed, uint64_t position);
 
-}  // namespace lorikeet
+}  // namespace lorikeet::cpu

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/ops.h"
+#include "kernels/dtypes.h"
 
 namespace lorikeet {
 
@@ -47,28 +47,5 @@ struct ModelDescriptor {
   FileTensor embed, norm, head;
   std::vector<LayerTensors> layers;
 };
-
-// The seven adaptable projections, in the order of LORA_MODULES.
-constexpr int kModules = 7;
-enum class Module : uint8_t { kQ, kK, kV, kO, kGate, kUp, kDown };
-
-inline int64_t module_in(const ModelConfig& c, Module module) {
-  switch (module) {
-    case Module::kO: return c.q_dim();
-    case Module::kDown: return c.ffn;
-    default: return c.hidden;
-  }
-}
-
-inline int64_t module_out(const ModelConfig& c, Module module) {
-  switch (module) {
-    case Module::kQ: return c.q_dim();
-    case Module::kK:
-    case Module::kV: return c.kv_dim();
-    case Module::kGate:
-    case Module::kUp: return c.ffn;
-    default: return c.hidden;
-  }
-}
 
 }  // namespace lorikeet

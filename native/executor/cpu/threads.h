@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-namespace lorikeet {
+namespace lorikeet::cpu {
 
 class Threads {
  public:
@@ -55,4 +55,4 @@ class Threads {
   std::vector<std::thread> workers_;
 };
 
-}  // namespace lorikeet
+}  // namespace lorikeet::cpu

@@ -1,0 +1,78 @@
+#include "staging.h"
+
+namespace lorikeet {
+
+std::optional<StageRequest> Staging::begin(StageRequest request, Reply<StageReport> reply) {
+  if (const std::optional<int> slot = slots_.find(request.revision);
+      slot && !pending_.contains(request.revision)) {
+    slots_.revive(*slot);
+    reply(StageReport{*slot, slots_.pages_of(*slot), slots_.zero_effect(*slot), {}, 0});
+    return std::nullopt;
+  }
+  std::vector<Reply<StageReport>>& replies = pending_[request.revision].replies;
+  replies.push_back(std::move(reply));
+  if (replies.size() > 1) return std::nullopt;
+  return request;
+}
+
+std::optional<PackJob> Staging::inspected(Inspected inspected) {
+  StageRequest& request = inspected.request;
+  const std::string revision = request.revision;
+  const auto pending = pending_.find(revision);
+  if (pending == pending_.end()) return std::nullopt;  // closed meanwhile
+  if (inspected.error || pending->second.released) {
+    end(revision, inspected.error);
+    return std::nullopt;
+  }
+  try {
+    SlotPool::Reservation reserved = slots_.reserve(revision, request.modules);
+    pending->second.report = {reserved.slot, reserved.page_count, inspected.zero_effect,
+                              std::move(reserved.evicted), 0};
+    return PackJob{std::move(request), reserved.slot, std::move(reserved.pages)};
+  } catch (const EngineError& error) {
+    end(revision, error);
+    return std::nullopt;
+  }
+}
+
+void Staging::packed(const Packed& packed) {
+  const auto found = pending_.find(packed.revision);
+  if (found == pending_.end()) return;  // closed meanwhile
+  Pending& pending = found->second;
+  pending.report.pack_ms = packed.pack_ms;
+  const int slot = static_cast<int>(pending.report.slot);
+  if (pending.released) {
+    slots_.abandon(slot);
+  } else {
+    slots_.make_ready(slot, pending.report.zero_effect);
+  }
+  end(packed.revision, std::nullopt);
+}
+
+bool Staging::release(const std::string& revision) {
+  const auto found = pending_.find(revision);
+  if (found == pending_.end()) return false;
+  found->second.released = true;
+  return true;
+}
+
+void Staging::close(const EngineError& error) {
+  while (!pending_.empty()) end(std::string(pending_.begin()->first), error);
+}
+
+void Staging::end(const std::string& revision, std::optional<EngineError> error) {
+  const Pending pending = std::move(pending_.extract(revision).mapped());
+  if (pending.released && !error) {
+    error = EngineError(ErrorCode::kRevisionNotFound,
+                        "Revision " + revision + " was released while it was staged");
+  }
+  for (const Reply<StageReport>& reply : pending.replies) {
+    if (error) {
+      reply(*error);
+    } else {
+      reply(pending.report);
+    }
+  }
+}
+
+}  // namespace lorikeet
