@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { BackendInfo, Engine, EngineEvent, EngineOptions, NativeAddon } from './types.ts';
+import type { AddonNames, BackendInfo, Engine, EngineEvent, EngineOptions, NativeAddon } from './types.ts';
 
 let loaded: NativeAddon | undefined;
 
@@ -16,8 +16,8 @@ export function backends(): BackendInfo[] {
   return addon().backends();
 }
 
-/** ENGINE_ERRORS and LORA_MODULES as the C++ side has them. */
-export function names(): { errors: string[]; modules: string[] } {
+/** Names as the C++ side has them. */
+export function names(): AddonNames {
   return addon().names();
 }
 

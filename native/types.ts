@@ -61,6 +61,11 @@ export interface EngineOptions {
   model: ModelDescriptor;
   /** `auto`, or one that `backends()` lists. */
   backend: string;
+  /**
+   * What products read and what is stored; sums and the residual are float32. `auto`: bfloat16 where the model's
+   * matrices are stored so, else float32. The reference backend is float32 always.
+   */
+  dtype: 'auto' | 'float32' | 'bfloat16';
   /** Revisions that can be resident at once. */
   slots: number;
   maxRank: number;
@@ -73,11 +78,17 @@ export interface EngineOptions {
   /** Sequences that may wait; one more is refused with `queue_full`. */
   maxWaiting: number;
   threads: number;
+  /** Says on stderr how far the weights are loaded: a line of JSON a second, as `createEngine` blocks meanwhile. */
+  progress?: boolean;
 }
 
 export interface EngineInfo {
   /** What computes: `reference`, or the instruction set or device, as `avx2`. */
   backend: string;
+  /** Of keys, values and adapters' pages, and of what products read where the processor has instructions for it. */
+  dtype: 'float32' | 'bfloat16';
+  /** Bytes taken, or reserved to be taken as they are written. */
+  memoryBytes: { weights: number; kv: number; pages: number; activations: number };
   slots: number;
   /** Pages of 16 ranks of one module group of one layer. */
   pages: number;
@@ -85,6 +96,7 @@ export interface EngineInfo {
   blockTokens: number;
 }
 
+/** Those of a layer, then those that are in none. */
 export const LORA_MODULES = [
   'q_proj',
   'k_proj',
@@ -93,11 +105,17 @@ export const LORA_MODULES = [
   'gate_proj',
   'up_proj',
   'down_proj',
+  'embed_tokens',
+  'lm_head',
 ] as const;
 export type LoraModuleName = (typeof LORA_MODULES)[number];
 
-/** One adapted projection. `a` is [rank, in], `b` [out, rank], both row-major at their offsets in the body. */
+/**
+ * One adapted module. `a` is [rank, in], `b` [out, rank], both row-major at their offsets in the body: PEFT's
+ * lora_embedding_A is [rank, vocab], its lora_embedding_B [hidden, rank].
+ */
 export interface LoraModule {
+  /** 0 for embed_tokens and lm_head. */
   layer: number;
   module: LoraModuleName;
   rank: number;
@@ -115,6 +133,8 @@ export interface StageReport {
   /** Revisions without leases whose slots were taken for this one. */
   evicted: string[];
   packMs: number;
+  /** Tensors with values that the pages' type cannot hold exactly. */
+  rounded: number;
 }
 
 export type Target =
@@ -203,6 +223,8 @@ export interface EngineSnapshot {
   promptTokens: number;
   generatedTokens: number;
   preemptions: number;
+  /** Time of all steps so far, by what it went into. */
+  phasesMs: Record<string, number>;
 }
 
 /**
@@ -250,8 +272,14 @@ export interface NativeAddon {
   createEngine(options: EngineOptions, onEvents: (events: EngineEvent[]) => void): Engine;
   /** What `EngineOptions.backend` may name; `auto` is the first that is available. */
   backends(): BackendInfo[];
-  /** ENGINE_ERRORS and LORA_MODULES as the C++ side has them. */
-  names(): { errors: string[]; modules: string[] };
+  /** ENGINE_ERRORS and LORA_MODULES as the C++ side has them; what LORIKEET_ISA may name on this processor. */
+  names(): AddonNames;
+}
+
+export interface AddonNames {
+  errors: string[];
+  modules: string[];
+  instructionSets: string[];
 }
 
 export interface BackendInfo {

@@ -35,7 +35,7 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
   const tokenizer = await Tokenizer.load(config.model);
   const template = await ChatTemplate.load(config.model);
   const encoder = new Encoder(tokenizer, config.model);
-  const door = openDoor(config, loaded);
+  const door = openDoor(config, loaded, log);
   const model = describeBase(config, loaded, door);
   let shuttingDown = false;
 
@@ -71,10 +71,10 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
     serving: await listen(serving, config.host, config.port),
     admin: await listen(admin, config.adminHost, config.adminPort),
   };
-  const { backend } = door.engine.info;
+  const { backend, dtype, memoryBytes } = door.engine.info;
   // At warn, because without the path nobody can use the admin API.
   if (token.made) log.warn({ adminTokenFile: token.path }, 'made an admin token for this process');
-  log.info({ model: model.name, backend, ...listening }, 'serving');
+  log.info({ model: model.name, backend, dtype, memoryBytes, ...listening }, 'serving');
 
   return {
     listening,
@@ -88,11 +88,12 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
   };
 }
 
-function openDoor(config: ServerConfig, loaded: LoadedModel): Door {
-  const { backend, slots, maxRank, kvBytes, maxBatch, maxBatchTokens, maxWaiting, threads } = config;
+function openDoor(config: ServerConfig, loaded: LoadedModel, log: Logger): Door {
+  const { backend, dtype, slots, maxRank, kvBytes, maxBatch, maxBatchTokens, maxWaiting, threads } = config;
   const bounds = { slots, maxRank, kvBytes, maxBatch, maxBatchTokens, maxWaiting, threads };
   try {
-    return Door.open({ model: loaded.descriptor, backend, ...bounds });
+    const progress = log.isLevelEnabled('info');
+    return Door.open({ model: loaded.descriptor, backend, dtype, progress, ...bounds });
   } catch (error) {
     if ((error as { code?: unknown }).code === 'unsupported_backend')
       throw new ConfigError((error as Error).message);

@@ -23,6 +23,7 @@ export interface ServerConfig {
   threads: number;
   /** The engine knows which there are. */
   backend: string;
+  dtype: 'auto' | 'float32' | 'bfloat16';
   readyWhen: 'serving' | 'seeded';
   shutdownTimeoutMs: number;
   logLevel: LogLevel;
@@ -79,6 +80,11 @@ export const FLAGS = {
     value: 'NAME',
     default: 'auto',
     help: 'what computes: auto, cpu, or reference (exact, slow)',
+  },
+  dtype: {
+    value: 'auto|float32|bfloat16',
+    default: 'auto',
+    help: 'numbers that products read, and KV; auto: as the weights are stored',
   },
   'ready-when': {
     value: 'serving|seeded',
@@ -140,6 +146,7 @@ export function parseConfig(args: string[], environment: NodeJS.ProcessEnv): Ser
     maxWaiting: read.integer('max-waiting', 1, 1 << 20),
     threads: read.integer('threads', 0, 1024) || availableParallelism(),
     backend: read.required('backend'),
+    dtype: read.oneOf('dtype', ['auto', 'float32', 'bfloat16']),
     readyWhen: read.oneOf('ready-when', ['serving', 'seeded']),
     shutdownTimeoutMs: read.integer('shutdown-timeout', 0, 3600) * 1000,
     logLevel: read.oneOf('log-level', LOG_LEVELS),

@@ -3,6 +3,7 @@
 
 #include "engine_handle.h"
 #include "executor/backends.h"
+#include "executor/cpu/cpu_executor.h"
 
 namespace lorikeet {
 namespace {
@@ -37,9 +38,13 @@ Napi::Value names(const Napi::CallbackInfo& info) {
   const Napi::Array errors = Napi::Array::New(env), modules = Napi::Array::New(env);
   for (const char* name : kErrorNames) errors.Set(errors.Length(), name);
   for (const ModuleInfo& module : kModuleTable) modules.Set(modules.Length(), module.name);
+  const Napi::Array instruction_sets = Napi::Array::New(env);
+  for (const std::string& name : cpu::instruction_set_names())
+    instruction_sets.Set(instruction_sets.Length(), name);
   const Napi::Object object = Napi::Object::New(env);
   object.Set("errors", errors);
   object.Set("modules", modules);
+  object.Set("instructionSets", instruction_sets);
   return object;
 }
 

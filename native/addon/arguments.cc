@@ -1,8 +1,11 @@
 #include "arguments.h"
 
+#include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <limits>
 #include <string_view>
+#include <utility>
 
 namespace lorikeet {
 namespace {
@@ -208,6 +211,26 @@ SamplingParams sampling_params(const Fields& fields) {
   return p;
 }
 
+Compute compute(const Fields& fields) {
+  const std::string dtype = fields.text("dtype");
+  if (dtype == "auto") return Compute::kAuto;
+  if (dtype == "float32") return Compute::kFloat32;
+  if (dtype == "bfloat16") return Compute::kBfloat16;
+  refuse(fields.name_of("dtype"), "auto, float32 or bfloat16", fields.get("dtype"));
+}
+
+// A line of the server's log a second, as the event loop stands still meanwhile.
+void say_progress(int64_t done, int64_t total) {
+  using Clock = std::chrono::steady_clock;
+  static thread_local Clock::time_point said = Clock::now();
+  static thread_local int64_t done_before = 0;
+  if (std::exchange(done_before, done) > done) said = Clock::now();  // another model
+  if (Clock::now() - said < std::chrono::seconds(1)) return;
+  said = Clock::now();
+  std::fprintf(stderr, "{\"level\":\"info\",\"percent\":%d,\"msg\":\"loading weights\"}\n",
+               static_cast<int>(100 * done / total));
+}
+
 }  // namespace
 
 std::string read_name(const Napi::Value& value, const char* field) {
@@ -230,6 +253,9 @@ OpenOptions read_open_options(const Napi::Value& value) {
   executor.kv_bytes = fields.integer("kvBytes", 1);
   executor.max_batch_tokens = fields.integer("maxBatchTokens", 1, 1 << 20);
   executor.threads = static_cast<int>(fields.integer("threads", 1, 256));
+  executor.compute = compute(fields);
+  const Napi::Value progress = fields.get("progress");
+  if (progress.IsBoolean() && progress.As<Napi::Boolean>()) executor.progress = say_progress;
   executor.model = model_descriptor(fields.fields("model"));
   options.engine = {executor.model.config,     executor.slots,
                     executor.max_rank,         fields.integer("maxBatch", 1, 1 << 14),

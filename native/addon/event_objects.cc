@@ -106,12 +106,22 @@ Napi::Object snapshot_object(Napi::Env env, const Snapshot& s) {
   object.Set("promptTokens", number(env, s.prompt_tokens));
   object.Set("generatedTokens", number(env, s.generated_tokens));
   object.Set("preemptions", number(env, s.preemptions));
+  const Napi::Object phases = Napi::Object::New(env);
+  for (const PhaseTime& phase : s.phases) phases.Set(phase.name, phase.ms);
+  object.Set("phasesMs", phases);
   return object;
 }
 
 Napi::Object info_object(Napi::Env env, const EngineInfo& info) {
   const Napi::Object object = Napi::Object::New(env);
   object.Set("backend", info.backend);
+  object.Set("dtype", info.dtype == Dtype::kF32 ? "float32" : "bfloat16");
+  const Napi::Object memory = Napi::Object::New(env);
+  memory.Set("weights", number(env, info.memory.weights));
+  memory.Set("kv", number(env, info.memory.kv));
+  memory.Set("pages", number(env, info.memory.pages));
+  memory.Set("activations", number(env, info.memory.activations));
+  object.Set("memoryBytes", memory);
   object.Set("slots", number(env, info.slots));
   object.Set("pages", number(env, info.pages));
   object.Set("kvBlocks", number(env, info.kv_blocks));
@@ -126,6 +136,7 @@ Napi::Object report_object(Napi::Env env, const StageReport& report) {
   object.Set("zeroEffect", report.zero_effect);
   object.Set("evicted", strings(env, report.evicted));
   object.Set("packMs", report.pack_ms);
+  object.Set("rounded", number(env, report.rounded));
   return object;
 }
 

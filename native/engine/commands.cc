@@ -74,7 +74,7 @@ void Engine::check(const StageRequest& request) const {
                                                  number(value));
     };
     const auto size = static_cast<int64_t>(request.body.size());
-    require("layer", m.layer, 0, config.layers - 1);
+    require("layer", m.layer, 0, layers_of(group_of(m.module), config.layers) - 1);
     require("rank", m.rank, 1, options_.max_rank);
     const int64_t a_bytes = m.rank * module_in(config, m.module) * dtype_bytes(m.a_dtype);
     const int64_t b_bytes = m.rank * module_out(config, m.module) * dtype_bytes(m.b_dtype);

@@ -30,7 +30,8 @@ void Engine::join() {
 
 EngineInfo Engine::info() const {
   const ExecutorLimits& limits = executor_->limits();
-  return {limits.backend, options_.slots, state_.lock()->slots.pages(), limits.kv_blocks};
+  return {limits.backend,  limits.stored, limits.memory, options_.slots, state_.lock()->slots.pages(),
+          limits.kv_blocks};
 }
 
 void Engine::run() {
@@ -160,6 +161,7 @@ Snapshot Engine::snapshot() const {
   s.prompt_tokens = state->prompt_tokens;
   s.generated_tokens = state->generated_tokens;
   s.preemptions = state->scheduler.preemptions();
+  s.phases = executor_->phases();
   return s;
 }
 

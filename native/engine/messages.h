@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "executor/error.h"
-#include "executor/plan.h"
+#include "executor/executor.h"
 
 namespace lorikeet {
 
@@ -27,6 +27,8 @@ struct EngineOptions {
 
 struct EngineInfo {
   std::string backend;
+  Dtype dtype = Dtype::kF32;
+  MemoryBytes memory;
   int64_t slots = 0;
   int64_t pages = 0;
   int64_t kv_blocks = 0;
@@ -91,6 +93,7 @@ struct StageReport {
   bool zero_effect = false;
   std::vector<std::string> evicted;
   double pack_ms = 0;
+  int64_t rounded = 0;  // tensors
 };
 
 struct Switched {
@@ -124,6 +127,7 @@ struct Snapshot {
   int64_t prompt_tokens = 0;
   int64_t generated_tokens = 0;
   int64_t preemptions = 0;
+  std::vector<PhaseTime> phases;
 };
 
 }  // namespace lorikeet

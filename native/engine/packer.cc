@@ -14,24 +14,25 @@ struct Contents {
   bool zero = false;
 };
 
-// `exponent` masks the exponent bits, which are all set in infinities and NaN.
+// Magnitudes, which are the bits without the sign, from `limit` on are infinite or NaN.
 template <typename Bits>
-Contents contents(const std::byte* data, int64_t n, Bits exponent) {
-  Bits largest = 0, any = 0;
+Contents contents(const std::byte* data, int64_t n, Bits limit) {
+  constexpr auto kMagnitude = static_cast<Bits>(static_cast<Bits>(~Bits{0}) >> 1);
+  Bits largest = 0;
   for (int64_t i = 0; i < n; ++i) {
     Bits bits = 0;
     std::memcpy(&bits, data + i * static_cast<int64_t>(sizeof bits), sizeof bits);
-    largest = std::max<Bits>(largest, bits & exponent);
-    any = static_cast<Bits>(any | static_cast<Bits>(bits << 1));  // without the sign
+    largest = std::max<Bits>(largest, bits & kMagnitude);
   }
-  return {largest != exponent, any == 0};
+  return {largest < limit, largest == 0};
 }
 
-Contents contents(const std::byte* data, int64_t n, Dtype dtype) {
+// `stored`: the pages' type. The largest float32 numbers round to an infinite bf16.
+Contents contents(const std::byte* data, int64_t n, Dtype dtype, Dtype stored) {
   switch (dtype) {
     case Dtype::kF16: return contents<uint16_t>(data, n, 0x7c00);
     case Dtype::kBF16: return contents<uint16_t>(data, n, 0x7f80);
-    default: return contents<uint32_t>(data, n, 0x7f800000);
+    default: return contents<uint32_t>(data, n, stored == Dtype::kBF16 ? 0x7f7f8000 : 0x7f800000);
   }
 }
 
@@ -46,15 +47,15 @@ EngineError non_finite(size_t module, char factor) {
 
 }  // namespace
 
-Inspected inspect(const ModelConfig& config, StageRequest request) {
+Inspected inspect(const ModelConfig& config, Dtype stored, StageRequest request) {
   Inspected result;
   result.zero_effect = true;
   for (size_t i = 0; i < request.modules.size() && !result.error; ++i) {
     const StageModule& m = request.modules[i];
     const Contents a =
-        contents(request.body.data() + m.a_offset, m.rank * module_in(config, m.module), m.a_dtype);
+        contents(request.body.data() + m.a_offset, m.rank * module_in(config, m.module), m.a_dtype, stored);
     const Contents b =
-        contents(request.body.data() + m.b_offset, m.rank * module_out(config, m.module), m.b_dtype);
+        contents(request.body.data() + m.b_offset, m.rank * module_out(config, m.module), m.b_dtype, stored);
     if (!a.finite) result.error = non_finite(i, 'a');
     if (!b.finite && a.finite) result.error = non_finite(i, 'b');
     result.zero_effect = result.zero_effect && b.zero;
@@ -97,12 +98,13 @@ void Packer::run() {
 }
 
 void Packer::stage(StageRequest request) {
-  const std::optional<PackJob> job = done_.inspected(inspect(config_, std::move(request)));
+  const std::optional<PackJob> job =
+      done_.inspected(inspect(config_, executor_.limits().stored, std::move(request)));
   if (!job) return;
   const auto start = std::chrono::steady_clock::now();
-  executor_.stage({job->slot, job->request.modules, job->pages}, job->request.body);
+  const Staged staged = executor_.stage({job->slot, job->request.modules, job->pages}, job->request.body);
   const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
-  done_.packed({job->request.revision, took.count()});
+  done_.packed({job->request.revision, took.count(), staged.rounded});
 }
 
 }  // namespace lorikeet

@@ -15,7 +15,7 @@
 namespace lorikeet {
 
 // What the tensors of a revision hold, found without writing anything.
-Inspected inspect(const ModelConfig& config, StageRequest request);
+Inspected inspect(const ModelConfig& config, Dtype stored, StageRequest request);
 
 class Packer {
  public:

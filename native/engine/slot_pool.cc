@@ -96,9 +96,10 @@ SlotPool::Reservation SlotPool::reserve(const std::string& revision, std::span<c
   return reservation;
 }
 
-void SlotPool::make_ready(int slot, bool zero_effect) {
+void SlotPool::make_ready(int slot, bool zero_effect, int64_t rounded) {
   at(slot).state = State::kReady;
   at(slot).zero_effect = zero_effect;
+  at(slot).rounded = rounded;
   touch(slot);
 }
 

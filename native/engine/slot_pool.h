@@ -39,7 +39,7 @@ class SlotPool {
   };
   // Takes a slot and pages for the revision, evicting least recently used ones; throws no_capacity.
   Reservation reserve(const std::string& revision, std::span<const StageModule> modules);
-  void make_ready(int slot, bool zero_effect);
+  void make_ready(int slot, bool zero_effect, int64_t rounded);
   // Gives back a staging slot.
   void abandon(int slot) { free(slot); }
 
@@ -50,6 +50,7 @@ class SlotPool {
   int64_t leases(int slot) const { return at(slot).leases; }
   int64_t pages_of(int slot) const { return at(slot).page_count; }
   bool zero_effect(int slot) const { return at(slot).zero_effect; }
+  int64_t rounded(int slot) const { return at(slot).rounded; }
   // Makes the revision the last to be evicted.
   void touch(int slot) { at(slot).last_used = ++uses_; }
 
@@ -73,6 +74,7 @@ class SlotPool {
     uint64_t last_used = 0;
     int64_t page_count = 0;
     bool zero_effect = false;
+    int64_t rounded = 0;
     std::vector<std::vector<int32_t>> pages;  // [layers, kGroups]
   };
 

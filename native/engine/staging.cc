@@ -6,7 +6,8 @@ std::optional<StageRequest> Staging::begin(StageRequest request, Reply<StageRepo
   if (const std::optional<int> slot = slots_.find(request.revision);
       slot && !pending_.contains(request.revision)) {
     slots_.revive(*slot);
-    reply(StageReport{*slot, slots_.pages_of(*slot), slots_.zero_effect(*slot), {}, 0});
+    reply(
+        StageReport{*slot, slots_.pages_of(*slot), slots_.zero_effect(*slot), {}, 0, slots_.rounded(*slot)});
     return std::nullopt;
   }
   std::vector<Reply<StageReport>>& replies = pending_[request.revision].replies;
@@ -26,8 +27,8 @@ std::optional<PackJob> Staging::inspected(Inspected inspected) {
   }
   try {
     SlotPool::Reservation reserved = slots_.reserve(revision, request.modules);
-    pending->second.report = {reserved.slot, reserved.page_count, inspected.zero_effect,
-                              std::move(reserved.evicted), 0};
+    pending->second.report = {
+        reserved.slot, reserved.page_count, inspected.zero_effect, std::move(reserved.evicted), 0, 0};
     return PackJob{std::move(request), reserved.slot, std::move(reserved.pages)};
   } catch (const EngineError& error) {
     end(revision, error);
@@ -40,11 +41,12 @@ void Staging::packed(const Packed& packed) {
   if (found == pending_.end()) return;  // closed meanwhile
   Pending& pending = found->second;
   pending.report.pack_ms = packed.pack_ms;
+  pending.report.rounded = packed.rounded;
   const int slot = static_cast<int>(pending.report.slot);
   if (pending.released) {
     slots_.abandon(slot);
   } else {
-    slots_.make_ready(slot, pending.report.zero_effect);
+    slots_.make_ready(slot, pending.report.zero_effect, pending.report.rounded);
   }
   end(packed.revision, std::nullopt);
 }

@@ -33,6 +33,7 @@ struct PackJob {
 struct Packed {
   std::string revision;
   double pack_ms = 0;
+  int64_t rounded = 0;
 };
 
 class Staging {

@@ -9,11 +9,15 @@
 namespace lorikeet {
 
 // In the order of kModuleTable and of LORA_MODULES (native/types.ts).
-enum class Module : uint8_t { kQ, kK, kV, kO, kGate, kUp, kDown };
+enum class Module : uint8_t { kQ, kK, kV, kO, kGate, kUp, kDown, kEmbed, kHead };
 
 // Modules that share their input and their pages.
-enum class Group : uint8_t { kQkv, kO, kGateUp, kDown };
-constexpr int kGroups = 4;
+enum class Group : uint8_t { kQkv, kO, kGateUp, kDown, kEmbed, kHead };
+constexpr int kGroups = 6;
+
+// The embedding and the head stand beside the layers: in tables by layer their place is that of layer 0.
+constexpr bool is_in_layers(Group group) { return group != Group::kEmbed && group != Group::kHead; }
+constexpr int64_t layers_of(Group group, int64_t layers) { return is_in_layers(group) ? layers : 1; }
 
 struct ModuleInfo {
   const char* name;  // in adapters' tensor names
@@ -27,6 +31,7 @@ inline int64_t hidden(const ModelConfig& c) { return c.hidden; }
 inline int64_t q_dim(const ModelConfig& c) { return c.q_dim(); }
 inline int64_t kv_dim(const ModelConfig& c) { return c.kv_dim(); }
 inline int64_t ffn(const ModelConfig& c) { return c.ffn; }
+inline int64_t vocab(const ModelConfig& c) { return c.vocab; }
 }  // namespace sizes
 
 constexpr std::array kModuleTable = {
@@ -37,6 +42,8 @@ constexpr std::array kModuleTable = {
     ModuleInfo{"gate_proj", Group::kGateUp, sizes::hidden, sizes::ffn},
     ModuleInfo{"up_proj", Group::kGateUp, sizes::hidden, sizes::ffn},
     ModuleInfo{"down_proj", Group::kDown, sizes::ffn, sizes::hidden},
+    ModuleInfo{"embed_tokens", Group::kEmbed, sizes::vocab, sizes::hidden},
+    ModuleInfo{"lm_head", Group::kHead, sizes::hidden, sizes::vocab},
 };
 constexpr int kModules = static_cast<int>(kModuleTable.size());
 

@@ -1,90 +1,120 @@
-// The table of kernels. Every backend fills the same table; the engine calls
-// nothing else. Activations are float32, accumulation is float32.
+// The table of kernels. Every instruction set fills the same table; the executor calls nothing else.
+// Accumulation and residual are float32; what products read and what is stored is float32 or bfloat16, by
+// table.
 //
-// Rules that every backend keeps:
-//  - A row's result depends on that row alone: the order of every reduction is
-//    fixed by the shapes, never by `rows`, by neighbours or by the thread. So a
-//    batch of N equals each row alone, bit for bit.
-//  - No op allocates, throws, or reads outside what its shapes say. What lies there
-//    beyond a shape (other ranks of a page, tokens past the context) may be NaN.
+// Rules that every table keeps:
+//  - A row's result depends on that row alone: the order of every reduction is fixed by the shapes, never by
+//  `rows`,
+//    by neighbours, by [begin, end) or by the thread. So a batch of N equals each row alone, bit for bit.
+//  - No op allocates, throws, or writes outside what its shapes say. Where rows of activations or of h are
+//  read, whole
+//    groups of kRowStep rows may be read; their content beyond `rows` may be NaN.
 //  - Pointers need no alignment beyond that of their element type.
-//  - Ops that take [begin, end) write that part of the output only, so that the
-//    caller can split the work over threads. Any split gives the same bits.
 #pragma once
 
 #include <cstdint>
 #include <span>
 
-#include "kernels/dtypes.h"
 #include "kernels/layout.h"
+#include "kernels/pack.h"
 
 namespace lorikeet {
 
-// Row-major [rows, cols], as stored in a safetensors file.
-struct Matrix {
+// Rows of activations, of the table's type `x`: zero between the true columns and those of the panels they
+// meet.
+struct Rows {
   const void* data = nullptr;
-  Dtype dtype = Dtype::kF32;
+  int64_t stride = 0;  // elements from row to row
   int64_t rows = 0;
-  int64_t cols = 0;
 };
 
+// Queries of consecutive positions of one sequence, for `heads` query heads that share one kv head.
+struct Attention {
+  const float* q = nullptr;  // [rows, heads, head_dim] with q_stride floats from row to row
+  int64_t q_stride = 0;
+  int64_t rows = 0;
+  int64_t heads = 0;
+  int64_t head_dim = 0;
+  int64_t position = 0;  // of the first row; row i sees tokens 0 .. position + i
+  const int32_t* blocks = nullptr;
+  // Of this kv head in block 0; one block after the other at block_elements. Tokens that no row sees are
+  // finite.
+  const void* keys = nullptr;    // panels [1][round_up(head_dim, kColumnStep)] of 16 tokens
+  const void* values = nullptr;  // panels [head_dim / 16, rounded up][kBlockTokens]
+  int64_t block_elements = 0;
+  float scale = 0;
+  void* out = nullptr;  // as q, of type `x`
+  int64_t out_stride = 0;
+  float* scratch = nullptr;  // attention_scratch(head_dim) floats
+};
+// rows * heads of one call.
+constexpr int64_t kAttentionQueries = 64;
+constexpr int64_t attention_scratch(int64_t head_dim) {
+  return kAttentionQueries * (2 * round_up(head_dim, kColumnStep) + 2 * kBlockTokens);
+}
+
+// Bytes of a row of h, the product of a row with one page's A: 16 ranks, in a form of the table's own.
+constexpr int64_t kHiddenBytes = 64;
+
 struct Ops {
-  const char* name;  // "reference", "avx2", "avx512"
+  Dtype x;       // of the rows that products read
+  Dtype stored;  // of keys, values and adapters' pages; of weights that are not stored so already
 
-  // Semantics: y[i, :] = table[tokens[i], :]            y [rows, table.cols]
-  void (*embed)(float* y, const Matrix& table, const int32_t* tokens, int64_t rows);
+  // Semantics: y[i, :] = table[tokens[i], :]            y [rows, table.cols] with y_stride
+  void (*embed)(float* y, int64_t y_stride, const Matrix& table, const int32_t* tokens, int64_t rows);
 
-  // Semantics: y[i, :] = x[i, :] / sqrt(mean(x[i, :]^2) + eps) * weight      x, y [rows, cols]; y may be x
-  void (*rms_norm)(float* y, const float* x, const float* weight, float eps, int64_t rows, int64_t cols);
+  // Semantics: y[i, :] = x[i, :] / sqrt(mean(x[i, :]^2) + eps) * weight
+  // x [rows, cols] with x_stride; y of type `x`, y_stride elements from row to row.
+  void (*norm)(void* y, int64_t y_stride, const float* x, int64_t x_stride, const float* weight, float eps,
+               int64_t rows, int64_t cols);
 
-  // Semantics: y[i, o] = sum_k x[i, k] * w[o, k]        for o in [begin, end)
-  // x [rows, w.cols] dense; y has y_stride floats from row to row.
-  void (*linear)(float* y, int64_t y_stride, const float* x, const Matrix& w, int64_t rows, int64_t begin,
+  // The same in place, float32, for [heads, head_dim] dense.
+  void (*norm_heads)(float* x, const float* weight, float eps, int64_t heads, int64_t head_dim);
+
+  // Semantics: y[i, o - 16 begin] = sum_k x[i, k] * w[o, k]     for outputs o of panels [begin, end)
+  void (*product)(float* y, int64_t y_stride, const Rows& x, const Panels& w, int64_t begin, int64_t end);
+
+  // A LoRA's first product, with one page's A.
+  // Semantics: h[i, j] = scale * scales[i] * sum_k x[i, k] * a[j, k]     h [rows] of kHiddenBytes
+  void (*shrink)(void* h, const Rows& x, float scale, const float* scales, const Panels& a);
+
+  // The same where x is one-hot, as for the embedding: a column of A per row.
+  // Semantics: h[i, j] = scale * scales[i] * a[j, tokens[i]]     h [rows] of kHiddenBytes
+  void (*look_up)(void* h, const int32_t* tokens, int64_t rows, float scale, const float* scales,
+                  const Panels& a);
+
+  // A LoRA's second product, with one page's B, panels of kPageRanks columns.
+  // Semantics: y[i, o - 16 begin] += sum_j h[i, j] * b[o, j]     for outputs o of panels [begin, end)
+  void (*expand)(float* y, int64_t y_stride, const void* h, int64_t rows, const Panels& b, int64_t begin,
                  int64_t end);
 
-  // Semantics: y[i, :] += bias                          y [rows, cols]
-  void (*add_bias)(float* y, const float* bias, int64_t rows, int64_t cols);
+  // Semantics: y[i, o] += bias[o]                       y [rows, cols] with y_stride
+  void (*add_bias)(float* y, int64_t y_stride, const float* bias, int64_t rows, int64_t cols);
 
   // Rotary embedding in the half-split layout of Hugging Face (rotate_half), in place.
-  // x [rows, heads, head_dim] with x_stride floats from row to row; cos, sin [positions, head_dim / 2].
-  // Semantics: with p = positions[i], h = head_dim / 2, for j < h:
-  //   x[j], x[j + h] = x[j] * cos[p, j] - x[j + h] * sin[p, j],  x[j + h] * cos[p, j] + x[j] * sin[p, j]
-  void (*rope)(float* x, int64_t x_stride, const int32_t* positions, const float* cos, const float* sin,
-               int64_t rows, int64_t heads, int64_t head_dim);
+  // x [heads, head_dim] of one row; cos, sin [head_dim / 2] of its position.
+  // Semantics: with h = head_dim / 2, for j < h:
+  //   x[j], x[j + h] = x[j] * cos[j] - x[j + h] * sin[j],  x[j + h] * cos[j] + x[j] * sin[j]
+  void (*rope)(float* x, const float* cos, const float* sin, int64_t heads, int64_t head_dim);
 
-  // Causal attention of one query row over a paged cache, grouped-query, for heads [begin, end).
-  // q, out [heads, head_dim]. k_cache, v_cache [blocks, kv_heads, kBlockTokens, head_dim] of one layer;
-  // blocks [ceil(context / kBlockTokens)]: the sequence's block table. scores [context]: scratch of this
-  // call. context >= 1; kv_heads divides heads. Semantics: for each head: out = softmax(q . K^T * scale) . V
-  // over positions 0 .. context - 1.
-  void (*attention)(float* out, const float* q, const float* k_cache, const float* v_cache,
-                    const int32_t* blocks, int64_t context, int64_t heads, int64_t kv_heads, int64_t head_dim,
-                    float scale, int64_t begin, int64_t end, float* scores);
+  // Causal attention over a paged cache, grouped-query, in one pass (online softmax).
+  // Semantics: out[i, h] = softmax(q[i, h] . K^T * scale) . V over tokens 0 .. position + i
+  void (*attention)(const Attention& a);
 
-  // Semantics: y[i] = gate[i] / (1 + exp(-gate[i])) * up[i]                 y may be gate
-  void (*silu_mul)(float* y, const float* gate, const float* up, int64_t n);
+  // Semantics: y[i, o] = gate[i, o] / (1 + exp(-gate[i, o])) * up[i, o]     y of type `x`
+  // gate and up [rows, cols] with g_stride floats from row to row.
+  void (*silu_mul)(void* y, int64_t y_stride, const float* gate, const float* up, int64_t g_stride,
+                   int64_t rows, int64_t cols);
 
-  // Semantics: y[i] += x[i]
-  void (*add)(float* y, const float* x, int64_t n);
-
-  // One page's share of a LoRA's first product.
-  // Semantics: h[i, j] = scales[i] * sum_k x[i, k] * a[j, k]   for j < ranks
-  // x [rows, cols] gathered by row_index: the i-th row is x + row_index[i] * cols. a [ranks, cols].
-  // h [rows, kPageRanks]. scales [rows] is alpha / r (or its rsLoRA form) times the request's own scale.
-  void (*lora_shrink)(float* h, const float* x, const int32_t* row_index, const float* scales, const float* a,
-                      int64_t ranks, int64_t rows, int64_t cols);
-
-  // One page's share of a LoRA's second product, added to the base result.
-  // Semantics: y[row_index[i], o] += sum_{j < ranks} h[i, j] * b[o, j]   for o in [begin, end)
-  // h [rows, kPageRanks]; b [out, kPageRanks]; y has y_stride floats from row to row. No row occurs twice.
-  void (*lora_expand)(float* y, int64_t y_stride, const float* h, const int32_t* row_index, const float* b,
-                      int64_t ranks, int64_t rows, int64_t begin, int64_t end);
+  // Semantics: y[i, o] += x[i, o]                       [rows, cols] with strides
+  void (*add)(float* y, int64_t y_stride, const float* x, int64_t x_stride, int64_t rows, int64_t cols);
 };
 
 // An instruction set that kernels are written for.
 struct Isa {
   const char* name;
-  const Ops* ops;
+  const Ops* float32;
+  const Ops* bfloat16;     // nullptr for `reference`, which is exact
   bool (*is_available)();  // on this processor
 };
 

@@ -1,6 +1,6 @@
 import type { BoundAdapter } from '../contract/bind.ts';
 import { LorikeetError } from '../contract/errors.ts';
-import { modulePath } from '../contract/tensor-names.ts';
+import { modulePath, partName } from '../contract/tensor-names.ts';
 
 export function engineCode(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
@@ -31,8 +31,11 @@ export function stageRefusal(error: unknown, bound: BoundAdapter): LorikeetError
 
 function nonFinite(error: { module?: unknown; factor?: unknown }, bound: BoundAdapter): LorikeetError {
   const module = bound.modules[Number(error.module)];
-  const path = module === undefined ? 'adapter' : modulePath(module.layer, module.module);
-  const field = `${path}.lora_${String(error.factor).toUpperCase()}`;
+  const factor = error.factor === 'b' ? 'b' : 'a';
+  const field =
+    module === undefined
+      ? 'adapter'
+      : `${modulePath(module.layer, module.module)}.${partName(module.module, factor)}`;
   return new LorikeetError('non_finite', `Expected finite numbers in ${field} but found NaN or infinity`, {
     field,
     expected: 'finite numbers',

@@ -16,6 +16,8 @@ export interface Incoming {
 /** A revision that the engine has found good. */
 export interface Held extends Incoming {
   pages: number;
+  /** Tensors that were rounded on their way into pages. */
+  rounded: number;
   /** It changes nothing, and that was meant. */
   zeroEffect: boolean;
 }

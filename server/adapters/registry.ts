@@ -277,7 +277,7 @@ export class Registry {
         await this.#engine.release(incoming.digest);
         throw noEffect();
       }
-      const held = { ...incoming, pages: report.pages, zeroEffect };
+      const held = { ...incoming, pages: report.pages, rounded: report.rounded, zeroEffect };
       this.tier.add(held, reservation);
       const revision = this.#adapters.add(name, newRevision(held, step));
       const { digest, body } = held;

@@ -22,7 +22,7 @@ export function stageReply(
   held: Held,
   { revision, existed, timings }: { revision: Revision; existed: boolean; timings: StageReport['timings'] },
 ): StageReply {
-  const { digest, body, bound, pages, zeroEffect } = held;
+  const { digest, body, bound, pages, rounded, zeroEffect } = held;
   return {
     name,
     revision: digest,
@@ -37,6 +37,7 @@ export function stageReply(
       ranks: bound.ranks,
       dtypes: bound.dtypes,
       pages,
+      rounded,
       warnings: zeroEffect ? [...bound.warnings, 'the adapter changes nothing'] : bound.warnings,
       timings: {
         receiveMs: tenths(timings.receiveMs),

@@ -111,6 +111,8 @@ export const StageReport = z.object({
   ranks: z.array(z.number().int()),
   dtypes: z.array(z.string()),
   pages: z.number().int(),
+  /** Tensors with values that the pod's pages cannot hold exactly: float32 where it computes in bfloat16. */
+  rounded: z.number().int().default(0),
   warnings: z.array(z.string()),
   timings: z.object({ receiveMs: Milliseconds, checkMs: Milliseconds, packMs: Milliseconds }),
 });

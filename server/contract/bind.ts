@@ -4,13 +4,22 @@ import { LorikeetError } from './errors.ts';
 import type { KeyPattern } from './patterns.ts';
 import type { SafetensorsHeader, TensorInfo } from './safetensors.ts';
 import { brief, quoted } from './strict-json.ts';
-import { type FactorName, modulePath, readFactorName } from './tensor-names.ts';
+import { isInLayers, modulePath, partName, readTensorName, type TensorName } from './tensor-names.ts';
 
 export type FactorDtype = 'F32' | 'F16' | 'BF16';
 export const FACTOR_DTYPES: readonly FactorDtype[] = ['F32', 'F16', 'BF16'];
 
-/** The base model's adaptable projections, by their PEFT names. */
-export type ModuleName = 'q_proj' | 'k_proj' | 'v_proj' | 'o_proj' | 'gate_proj' | 'up_proj' | 'down_proj';
+/** The base model's adaptable modules, by their PEFT names. */
+export type ModuleName =
+  | 'q_proj'
+  | 'k_proj'
+  | 'v_proj'
+  | 'o_proj'
+  | 'gate_proj'
+  | 'up_proj'
+  | 'down_proj'
+  | 'embed_tokens'
+  | 'lm_head';
 
 export interface BoundFactor {
   /** In the safetensors file. */
@@ -18,8 +27,9 @@ export interface BoundFactor {
   dtype: FactorDtype;
 }
 
-/** One adapted projection: `a` is [rank, in], `b` [out, rank], row-major. */
+/** One adapted module: `a` is [rank, in], `b` [out, rank], row-major. */
 export interface BoundModule {
+  /** 0 for embed_tokens, whose `in` is the vocabulary, and lm_head, whose `out` is. */
   layer: number;
   module: ModuleName;
   rank: number;
@@ -37,6 +47,7 @@ export interface BoundAdapter {
   ranks: number[];
   /** Module names that have tensors. */
   targetModules: string[];
+  /** Layers with tensors; embed_tokens and lm_head are in none. */
   layers: number[];
   dtypes: string[];
   /** What is odd but served. */
@@ -49,15 +60,21 @@ export interface BindLimits {
 }
 
 interface Pair {
-  name: FactorName;
+  name: TensorName;
   a?: TensorInfo;
   b?: TensorInfo;
+  copy?: TensorInfo;
+}
+
+interface Width {
+  in: number;
+  out: number;
 }
 
 /**
  * Binds an adapter to a base model without reading its data: every tensor is a factor of a module that exists and
- * that the config targets, every targeted module has both factors, and shapes, ranks and dtypes agree. Each refusal
- * names the first tensor or key that is wrong.
+ * that the config targets, or a copy of the base's weight beside them; every targeted module has both factors, and
+ * shapes, ranks and dtypes agree. Each refusal names the first tensor or key that is wrong.
  */
 export function bindAdapter(
   config: AdapterConfig,
@@ -74,41 +91,43 @@ export function bindAdapter(
       },
     );
   }
-  refuseHeadAndEmbedding(config);
   const pairs = pairTensors(header.tensors, limits.geometry);
   const modules: BoundModule[] = [];
   for (let layer = 0; layer < limits.geometry.layers; layer++) {
     for (const [module, width] of Object.entries(limits.geometry.modules)) {
-      const path = modulePath(layer, module);
-      const pair = pairs.get(path);
-      requireTargeted(config, path, pair);
-      if (pair !== undefined) modules.push(bindModule(config, pair, { ...width, maxRank: limits.maxRank }));
+      if (layer > 0 && !isInLayers(module)) continue;
+      const pair = pairs.get(modulePath(layer, module));
+      requireTargeted(config, { layer, module }, pair);
+      if (pair === undefined) continue;
+      requireCopy(pair, width);
+      modules.push(bindModule(config, pair, { ...width, maxRank: limits.maxRank }));
     }
   }
-  return summary(modules, oddities(config, limits.geometry, modules));
+  return summary(modules, [...oddities(config, limits.geometry, modules), ...unread(pairs)]);
 }
 
 function pairTensors(tensors: TensorInfo[], geometry: Geometry): Map<string, Pair> {
   const pairs = new Map<string, Pair>();
   for (const tensor of tensors) {
-    const name = readFactorName(tensor.name);
+    const name = readTensorName(tensor.name);
     requireKnown(tensor, name, geometry);
     const pair = pairs.get(name.path) ?? { name };
     pairs.set(name.path, pair);
-    const side = name.factor === 'lora_A' ? 'a' : 'b';
-    if (pair[side] !== undefined) {
+    const { part, module, path } = name;
+    if (pair[part] !== undefined) {
+      const expected = `one ${partName(module, part)} of ${path}`;
       throw new LorikeetError(
         'unexpected_tensor',
-        `Expected one ${name.factor} of ${name.path} but received both ${pair[side].name} and ${tensor.name}`,
-        { field: tensor.name, expected: `one ${name.factor} of ${name.path}`, actual: tensor.name },
+        `Expected ${expected} but received both ${pair[part].name} and ${tensor.name}`,
+        { field: tensor.name, expected, actual: tensor.name },
       );
     }
-    pair[side] = tensor;
+    pair[part] = tensor;
   }
   return pairs;
 }
 
-function requireKnown(tensor: TensorInfo, { layer, module }: FactorName, geometry: Geometry): void {
+function requireKnown(tensor: TensorInfo, { layer, module }: TensorName, geometry: Geometry): void {
   if (!Object.hasOwn(geometry.modules, module)) {
     const known = Object.keys(geometry.modules);
     throw new LorikeetError(
@@ -141,45 +160,72 @@ function requireKnown(tensor: TensorInfo, { layer, module }: FactorName, geometr
   }
 }
 
-function requireTargeted(config: AdapterConfig, path: string, pair: Pair | undefined): void {
+function requireTargeted(
+  config: AdapterConfig,
+  { layer, module }: { layer: number; module: string },
+  pair: Pair | undefined,
+): void {
+  const path = modulePath(layer, module);
   const targeted = config.targets(path);
-  if (targeted && pair === undefined) {
+  const tensor = pair?.a ?? pair?.b;
+  if (targeted && tensor === undefined) {
+    const [a, b] = [partName(module, 'a'), partName(module, 'b')];
     throw new LorikeetError(
       'missing_tensor',
-      `The config targets ${path} but the file has no lora_A and lora_B of it`,
+      `The config targets ${path} but the file has no ${a} and ${b} of it`,
       {
         field: path,
-        expected: [`${path}.lora_A`, `${path}.lora_B`],
+        expected: [`${path}.${a}`, `${path}.${b}`],
         actual: 'none',
       },
     );
   }
-  if (!targeted && pair !== undefined) {
-    const tensor = pair.a ?? pair.b;
+  if (!targeted && tensor !== undefined) {
     const targets = brief(config.targetModules);
     throw new LorikeetError(
       'unexpected_tensor',
-      `Tensor ${tensor?.name} is of ${path}, which the config does not target: target_modules is ${JSON.stringify(targets)}, after exclude_modules and layers_to_transform`,
-      { field: tensor?.name ?? path, expected: targets, actual: path },
+      `Tensor ${tensor.name} is of ${path}, which the config does not target: target_modules is ${JSON.stringify(targets)}, after exclude_modules and layers_to_transform`,
+      { field: tensor.name, expected: targets, actual: path },
     );
   }
 }
 
-function bindModule(
-  config: AdapterConfig,
-  pair: Pair,
-  limits: { in: number; out: number; maxRank: number },
-): BoundModule {
+/** The base's weight may stand only beside the factors that it came with, and only in the base's own shape. */
+function requireCopy({ name, a, b, copy }: Pair, width: Width): void {
+  if (copy === undefined) return;
+  const { path, module } = name;
+  if (a === undefined && b === undefined) {
+    throw new LorikeetError(
+      'unsupported_adapter_feature',
+      `Tensor ${copy.name} belongs to base_layer (weights of the base model), which this server does not apply: the file does not adapt ${path}`,
+      { field: copy.name, expected: `LoRA of ${path} beside it`, actual: 'none' },
+    );
+  }
+  const [vocab, hidden] = module === 'lm_head' ? [width.out, width.in] : [width.in, width.out];
+  const { shape } = copy;
+  if (shape.length === 2 && shape[0] === vocab && shape[1] === hidden) return;
+  const resized = shape.length === 2 && shape[1] === hidden;
+  throw new LorikeetError(
+    'shape_mismatch',
+    `Expected shape [${vocab}, ${hidden}] for ${path}.base_layer.weight but received [${shape.join(', ')}]${resized ? ': the vocabulary was resized, and this base does not have the new one' : ''}`,
+    { field: copy.name, expected: [vocab, hidden], actual: shape },
+  );
+}
+
+function bindModule(config: AdapterConfig, pair: Pair, limits: Width & { maxRank: number }): BoundModule {
   const { path, layer, module } = pair.name;
-  const a = requireFactor(path, 'lora_A', pair.a);
-  const b = requireFactor(path, 'lora_B', pair.b);
+  const fieldA = `${path}.${partName(module, 'a')}`;
+  const fieldB = `${path}.${partName(module, 'b')}`;
+  const a = requireFactor(fieldA, pair.a);
+  const b = requireFactor(fieldB, pair.b);
   const rank = a.shape[0] as number;
   const configRank = firstMatch(config.rankPattern, path) ?? config.r;
-  requireShape(`${path}.lora_A`, a, [a.shape[1] === limits.in ? rank : configRank, limits.in]);
-  requireShape(`${path}.lora_B`, b, [limits.out, b.shape[0] === limits.out ? (b.shape[1] as number) : rank]);
-  if (b.shape[1] !== rank) throw rankMismatch(`${path}.lora_B`, `lora_A has rank ${rank}`, rank, b.shape[1]);
+  requireShape(fieldA, a, [a.shape[1] === limits.in ? rank : configRank, limits.in]);
+  requireShape(fieldB, b, [limits.out, b.shape[0] === limits.out ? (b.shape[1] as number) : rank]);
+  if (b.shape[1] !== rank)
+    throw rankMismatch(fieldB, `${partName(module, 'a')} has rank ${rank}`, rank, b.shape[1]);
   if (rank !== configRank) {
-    throw rankMismatch(`${path}.lora_A`, `the config says ${configRank}`, configRank, rank);
+    throw rankMismatch(fieldA, `the config says ${configRank}`, configRank, rank);
   }
   if (rank > limits.maxRank) {
     throw new LorikeetError(
@@ -203,12 +249,11 @@ function bindModule(
   };
 }
 
-function requireFactor(path: string, factor: string, tensor: TensorInfo | undefined): TensorInfo {
-  const field = `${path}.${factor}`;
+function requireFactor(field: string, tensor: TensorInfo | undefined): TensorInfo {
   if (tensor === undefined) {
     throw new LorikeetError('missing_tensor', `Expected lora_A and lora_B in pairs but ${field} is missing`, {
       field,
-      expected: `${field}.weight`,
+      expected: field,
       actual: 'none',
     });
   }
@@ -251,21 +296,6 @@ function firstMatch(patterns: KeyPattern[], path: string): number | undefined {
   return patterns.find((pattern) => pattern.matches(path))?.value;
 }
 
-function refuseHeadAndEmbedding(config: AdapterConfig): void {
-  for (const path of ['lm_head', 'model.embed_tokens']) {
-    if (!config.targets(path)) continue;
-    throw new LorikeetError(
-      'unsupported_adapter_feature',
-      `The config targets ${path}, which this server does not adapt`,
-      {
-        field: 'target_modules',
-        expected: 'linear layers of the decoder',
-        actual: path,
-      },
-    );
-  }
-}
-
 function oddities(config: AdapterConfig, geometry: Geometry, modules: BoundModule[]): string[] {
   const warnings: string[] = [];
   if (Array.isArray(config.targetModules)) {
@@ -285,6 +315,12 @@ function oddities(config: AdapterConfig, geometry: Geometry, modules: BoundModul
   return warnings;
 }
 
+function unread(pairs: Map<string, Pair>): string[] {
+  return [...pairs.values()]
+    .filter(({ copy }) => copy !== undefined)
+    .map(({ name }) => `${name.path}.base_layer.weight is taken for a copy of the base's and is not read`);
+}
+
 function summary(modules: BoundModule[], warnings: string[]): BoundAdapter {
   const ranks = distinct(modules.map(({ rank }) => rank)).sort((a, b) => a - b);
   return {
@@ -292,7 +328,7 @@ function summary(modules: BoundModule[], warnings: string[]): BoundAdapter {
     rank: ranks.at(-1) ?? 0,
     ranks,
     targetModules: distinct(modules.map(({ module }) => module)),
-    layers: distinct(modules.map(({ layer }) => layer)),
+    layers: distinct(modules.filter(({ module }) => isInLayers(module)).map(({ layer }) => layer)),
     dtypes: distinct(modules.flatMap(({ a, b }) => [a.dtype, b.dtype])).sort(),
     warnings,
   };

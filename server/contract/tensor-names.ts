@@ -1,9 +1,13 @@
 import { LorikeetError } from './errors.ts';
 
-export interface FactorName {
+/** `copy`: the base's own weight, which PEFT saves beside the factors of the embedding and the head. */
+export type Part = 'a' | 'b' | 'copy';
+
+export interface TensorName {
+  /** 0 for a module that is in no layer. */
   layer: number;
   module: string;
-  factor: 'lora_A' | 'lora_B';
+  part: Part;
   /** Where PEFT sees the module: `model.layers.0.self_attn.q_proj`. */
   path: string;
 }
@@ -11,9 +15,12 @@ export interface FactorName {
 // Wrappers of torch.compile, FSDP and activation checkpointing can stand anywhere in a state dict's key; those of
 // DDP and PEFT, and a doubled `model.`, only in front.
 const WRAPPERS = /(?<=^|\.)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\./g;
-const PREFIX = /^(?:module\.|base_model\.model\.)*(?:model\.)*(?=layers\.)/;
-const FACTOR =
-  /^layers\.(\d{1,6})\.(?:(self_attn|mlp)\.)?([A-Za-z0-9_]+)\.(lora_[AB])(?:\.[A-Za-z0-9_-]+)?\.weight$/;
+const PREFIX = /^(?:module\.|base_model\.model\.)*(?:model\.)*(?=layers\.|embed_tokens\.|lm_head\.)/;
+const LAYER_FACTOR =
+  /^layers\.(\d{1,6})\.(?:(self_attn|mlp)\.)?([A-Za-z0-9_]+)\.lora_([AB])(?:\.[A-Za-z0-9_-]+)?\.weight$/;
+const EMBEDDING_FACTOR = /^embed_tokens\.lora_embedding_([AB])(?:\.(?!(?:weight|bias)$)[A-Za-z0-9_-]+)?$/;
+const HEAD_FACTOR = /^lm_head\.lora_([AB])(?:\.[A-Za-z0-9_-]+)?\.weight$/;
+const COPY = /^(embed_tokens|lm_head)\.base_layer\.weight$/;
 
 const PARENTS: Record<string, string> = {
   q_proj: 'self_attn',
@@ -24,14 +31,17 @@ const PARENTS: Record<string, string> = {
   up_proj: 'mlp',
   down_proj: 'mlp',
 };
+const OUTSIDE_LAYERS = new Map([
+  ['embed_tokens', 'model.embed_tokens'],
+  ['lm_head', 'lm_head'],
+]);
 
-// What PEFT can save beside the factors of linear layers. Each changes the model, so none may be dropped silently.
+// What PEFT can save beside the factors. Each changes the model, so none may be dropped silently.
 const FEATURES: [RegExp, string][] = [
   [/\.lora_magnitude_vector(\.|$)/, 'lora_magnitude_vector (DoRA)'],
-  [/\.lora_embedding_[AB](\.|$)/, 'lora_embedding (LoRA of embed_tokens)'],
   [/\.lora_[AB](\.[^.]+)?\.bias$/, 'lora_bias'],
-  [/(^|\.)lm_head\./, 'lm_head'],
-  [/(^|\.)embed_tokens\./, 'embed_tokens'],
+  [/(^|\.)lm_head\.(?!lora_)/, 'lm_head (other than its LoRA)'],
+  [/(^|\.)embed_tokens\.(?!lora_)/, 'embed_tokens (other than its LoRA)'],
   [/\.modules_to_save\./, 'modules_to_save'],
   [/\.(trainable_tokens|token_adapter)/, 'trainable_token_indices'],
   [/\.base_layer\./, 'base_layer (weights of the base model)'],
@@ -39,30 +49,58 @@ const FEATURES: [RegExp, string][] = [
 
 /** Whole path of a module, as `target_modules` and `rank_pattern` see it. */
 export function modulePath(layer: number, module: string): string {
-  return `model.layers.${layer}.${PARENTS[module]}.${module}`;
+  return OUTSIDE_LAYERS.get(module) ?? `model.layers.${layer}.${PARENTS[module]}.${module}`;
 }
 
-/** Reads which factor of which module a tensor is; refuses every name that is none, naming it. */
-export function readFactorName(name: string): FactorName {
-  for (const [pattern, feature] of FEATURES) {
-    if (pattern.test(name)) {
-      throw new LorikeetError(
-        'unsupported_adapter_feature',
-        `Tensor ${name} belongs to ${feature}, which this server does not apply`,
-        { field: name, expected: 'lora_A and lora_B of linear layers', actual: feature },
-      );
-    }
-  }
-  const found = FACTOR.exec(name.replace(WRAPPERS, '').replace(PREFIX, ''));
-  if (found === null) throw unexpected(name);
-  const [, layerText, parent, module = '', factor] = found;
-  if (PARENTS[module] !== undefined && PARENTS[module] !== parent) throw unexpected(name);
+export function isInLayers(module: string): boolean {
+  return !OUTSIDE_LAYERS.has(module);
+}
+
+/** The name of a part inside its module: `lora_A`, `lora_embedding_B`, `base_layer.weight`. */
+export function partName(module: string, part: Part): string {
+  if (part === 'copy') return 'base_layer.weight';
+  return `${module === 'embed_tokens' ? 'lora_embedding' : 'lora'}_${part.toUpperCase()}`;
+}
+
+/** Reads which part of which module a tensor is; refuses every name that is none, naming it. */
+export function readTensorName(name: string): TensorName {
+  const unwrapped = name.replace(WRAPPERS, '');
+  const bare = unwrapped.replace(PREFIX, '');
+  const copied = COPY.exec(bare)?.[1];
+  if (copied !== undefined) return outsideLayers(copied, 'copy');
+  refuseFeatures(name, unwrapped);
+  const side = (letter = '') => letter.toLowerCase() as 'a' | 'b';
+  const embedding = EMBEDDING_FACTOR.exec(bare);
+  if (embedding !== null) return outsideLayers('embed_tokens', side(embedding[1]));
+  const head = HEAD_FACTOR.exec(bare);
+  if (head !== null) return outsideLayers('lm_head', side(head[1]));
+  const [, layerText, parent, module = '', letter] = LAYER_FACTOR.exec(bare) ?? [];
+  const fits = layerText !== undefined && isInLayers(module);
+  if (!fits || (PARENTS[module] !== undefined && PARENTS[module] !== parent)) throw unexpected(name);
   const layer = Number(layerText);
-  return { layer, module, factor: factor as FactorName['factor'], path: modulePath(layer, module) };
+  return { layer, module, part: side(letter), path: modulePath(layer, module) };
+}
+
+function outsideLayers(module: string, part: Part): TensorName {
+  return { layer: 0, module, part, path: modulePath(0, module) };
+}
+
+function refuseFeatures(name: string, unwrapped: string): void {
+  const [, feature] = FEATURES.find(([pattern]) => pattern.test(unwrapped)) ?? [];
+  if (feature === undefined) return;
+  throw new LorikeetError(
+    'unsupported_adapter_feature',
+    `Tensor ${name} belongs to ${feature}, which this server does not apply`,
+    { field: name, expected: 'lora_A and lora_B', actual: feature },
+  );
 }
 
 function unexpected(name: string): LorikeetError {
-  const expected = 'base_model.model.model.layers.<n>.<self_attn|mlp>.<module>.<lora_A|lora_B>.weight';
+  const expected = /embed_tokens/.test(name)
+    ? 'base_model.model.model.embed_tokens.<lora_embedding_A|lora_embedding_B>'
+    : /lm_head/.test(name)
+      ? 'base_model.model.lm_head.<lora_A|lora_B>.weight'
+      : 'base_model.model.model.layers.<n>.<self_attn|mlp>.<module>.<lora_A|lora_B>.weight';
   return new LorikeetError(
     'unexpected_tensor',
     `Expected a name like ${expected} but received tensor ${name}`,

@@ -48,9 +48,9 @@ export async function loadModel(dir: string, options: LoadOptions = {}): Promise
   };
 }
 
-/** Input and output width of every adaptable projection. */
+/** Input and output width of every adaptable module. */
 export function geometryOf(model: ModelConfig): Geometry {
-  const { hiddenSize: hidden, ffnSize: ffn, layers } = model;
+  const { hiddenSize: hidden, ffnSize: ffn, vocabSize: vocab, layers } = model;
   const q = model.heads * model.headDim;
   const kv = model.kvHeads * model.headDim;
   return {
@@ -63,6 +63,8 @@ export function geometryOf(model: ModelConfig): Geometry {
       gate_proj: { in: hidden, out: ffn },
       up_proj: { in: hidden, out: ffn },
       down_proj: { in: ffn, out: hidden },
+      embed_tokens: { in: vocab, out: hidden },
+      lm_head: { in: hidden, out: vocab },
     },
   };
 }

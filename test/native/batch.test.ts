@@ -12,9 +12,13 @@ import {
 
 const ADAPTERS = ['sql', 'pirate', 'json', 'rank-64-bf16', 'some-layers', 'rank-24'];
 const CASES = goldenCases('parrot').filter(({ adapter }) => adapter === 'base' || ADAPTERS.includes(adapter));
-const BACKENDS = ['reference', 'cpu'];
+const BACKENDS: Partial<EngineOptions>[] = [
+  { backend: 'reference', dtype: 'float32' },
+  { backend: 'cpu', dtype: 'float32' },
+  { backend: 'cpu', dtype: 'bfloat16' },
+];
 
-/** Keys and values of 4 layers, 2 heads, 16 tokens, 32 floats. */
+/** Keys and values of 4 layers, 2 heads, 16 tokens, 32 numbers of float32. */
 const BLOCK_BYTES = 2 * 4 * 2 * 16 * 32 * 4;
 
 async function open(options: Partial<EngineOptions>): Promise<TestEngine> {
@@ -37,7 +41,7 @@ async function askEach(served: TestEngine, cases: GoldenCase[]): Promise<Generat
 
 const withoutSteps = (answers: Generated[]) => answers.map(({ step: _, ...answer }) => answer);
 
-type Ranks = Record<LoraModuleName, number>;
+type Ranks = Partial<Record<LoraModuleName, number>>;
 
 /** The adapter with every B column from the module's rank on set to zero. */
 function zeroBeyond({ model }: TestEngine, { body, modules }: Adapter, ranks: Ranks): Adapter {
@@ -45,7 +49,7 @@ function zeroBeyond({ model }: TestEngine, { body, modules }: Adapter, ranks: Ra
   for (const { module, rank, b } of modules) {
     const out = model.geometry.modules[module]?.out ?? 0;
     for (let o = 0; o < out; o++)
-      floats.fill(0, b.offset / 4 + o * rank + ranks[module], b.offset / 4 + (o + 1) * rank);
+      floats.fill(0, b.offset / 4 + o * rank + (ranks[module] ?? rank), b.offset / 4 + (o + 1) * rank);
   }
   return { body: new Uint8Array(floats.buffer), modules };
 }
@@ -55,7 +59,7 @@ function cutTo({ model }: TestEngine, { body, modules }: Adapter, ranks: Ranks):
   const floats = new Float32Array(body.buffer);
   const kept: number[] = [];
   const cut = modules.map((from): LoraModule => {
-    const rank = ranks[from.module];
+    const rank = ranks[from.module] ?? from.rank;
     const side = model.geometry.modules[from.module] ?? { in: 0, out: 0 };
     const a = 4 * kept.length;
     for (let i = 0; i < rank * side.in; i++) kept.push(floats[from.a.offset / 4 + i] ?? 0);
@@ -68,23 +72,23 @@ function cutTo({ model }: TestEngine, { body, modules }: Adapter, ranks: Ranks):
   return { body: new Uint8Array(Float32Array.from(kept).buffer), modules: cut };
 }
 
-describe.each(BACKENDS)('a row of a batch, %s', (backend) => {
+describe.each(BACKENDS)('a row of a batch, %j', (compute) => {
   // More than 1 s on the reference backend, which is scalar code.
   it('equals the request alone, bit for bit', { timeout: 30_000 }, async () => {
-    const cases = CASES.filter((_, i) => backend === 'cpu' || i % 4 === 0);
-    await using served = await open({ backend });
+    const cases = CASES.filter((_, i) => compute.backend === 'cpu' || i % 4 === 0);
+    await using served = await open(compute);
     const alone = await askEach(served, cases);
     const mixed = await Promise.all(cases.map((golden) => ask(served, golden)));
     expect(withoutSteps(mixed)).toEqual(withoutSteps(alone));
   });
 });
 
-describe('the answer', () => {
+describe.each(['float32', 'bfloat16'] as const)('the answer in %s', (dtype) => {
   const cases = CASES.filter(({ ids }) => ids.length > 20);
 
   it('does not depend on the chunks of the prefill', async () => {
-    await using whole = await open({ maxBatchTokens: 512 });
-    await using chunked = await open({ maxBatchTokens: 7 });
+    await using whole = await open({ dtype, maxBatchTokens: 512 });
+    await using chunked = await open({ dtype, maxBatchTokens: 7 });
     const expected = await askEach(whole, cases);
     expect(withoutSteps(await Promise.all(cases.map((c) => ask(chunked, c))))).toEqual(
       withoutSteps(expected),
@@ -92,8 +96,8 @@ describe('the answer', () => {
   });
 
   it('does not depend on the number of threads', async () => {
-    await using one = await open({ threads: 1 });
-    await using three = await open({ threads: 3 });
+    await using one = await open({ dtype, threads: 1 });
+    await using three = await open({ dtype, threads: 3 });
     const expected = await Promise.all(cases.map((golden) => ask(one, golden)));
     expect(withoutSteps(await Promise.all(cases.map((c) => ask(three, c))))).toEqual(withoutSteps(expected));
   });
@@ -101,8 +105,8 @@ describe('the answer', () => {
   it('does not depend on preemption', async () => {
     // The answers of 24 tokens take three blocks each; ten blocks hold three of the eight sequences.
     const short = CASES.filter(({ ids }) => ids.length <= 28).slice(0, 8);
-    await using roomy = await open({});
-    await using tight = await open({ kvBytes: 10 * BLOCK_BYTES });
+    await using roomy = await open({ dtype });
+    await using tight = await open({ dtype, kvBytes: (10 * BLOCK_BYTES) / (dtype === 'float32' ? 1 : 2) });
     const expected = await Promise.all(short.map((golden) => ask(roomy, golden, 24)));
     const squeezed = await Promise.all(short.map((golden) => ask(tight, golden, 24)));
     expect(tight.engine.info.kvBlocks).toBe(10);
@@ -110,7 +114,9 @@ describe('the answer', () => {
     expect(withoutSteps(squeezed)).toEqual(withoutSteps(expected));
     expect(tight.engine.snapshot().kvBlocksUsed).toBe(0);
   });
+});
 
+describe('the answer', () => {
   it('does not depend on preemption amid the prompt', async () => {
     // The old sequence grows from two blocks to three while the young one, half done with its prompt, has the other
     // nine. The slow backend gives time to submit both before that.

@@ -20,23 +20,26 @@ using namespace lorikeet;
 // The reference executor, until a step fails.
 class FailingExecutor : public Executor {
  public:
-  FailingExecutor(const ExecutorOptions &options, int steps)
+  FailingExecutor(const ExecutorOptions& options, int steps)
       : inner_(cpu::open_reference(options)), steps_until_failure_(steps) {}
 
-  const ExecutorLimits &limits() const override { return inner_->limits(); }
-  void step(const StepPlan &plan, StepResult &result) override {
+  const ExecutorLimits& limits() const override { return inner_->limits(); }
+  void step(const StepPlan& plan, StepResult& result) override {
     if (steps_until_failure_-- == 0) throw std::runtime_error("the device is gone");
     inner_->step(plan, result);
   }
-  void stage(const StagePlan &plan, std::span<const std::byte> body) override { inner_->stage(plan, body); }
+  Staged stage(const StagePlan& plan, std::span<const std::byte> body) override {
+    return inner_->stage(plan, body);
+  }
   void poison(int slot) override { inner_->poison(slot); }
+  std::vector<PhaseTime> phases() const override { return inner_->phases(); }
 
  private:
   std::unique_ptr<Executor> inner_;
   int steps_until_failure_;
 };
 
-void require(bool holds, const char *what) {
+void require(bool holds, const char* what) {
   if (holds) return;
   std::printf("failed: %s\n", what);
   std::exit(1);
@@ -44,11 +47,11 @@ void require(bool holds, const char *what) {
 
 // One layer, hidden 8, 2 heads of 4, 1 KV head, ffn 12, 16 tokens; all weights
 // are read from one block of floats.
-ModelDescriptor tiny_model(const std::string &path) {
+ModelDescriptor tiny_model(const std::string& path) {
   std::ofstream file(path, std::ios::binary);
   for (int i = 0; i < 1024; ++i) {
     const float value = 0.1f * static_cast<float>(i * 37 % 19 - 9);
-    file.write(reinterpret_cast<const char *>(&value), sizeof value);
+    file.write(reinterpret_cast<const char*>(&value), sizeof value);
   }
   const auto tensor = [](std::vector<int64_t> shape) {
     int64_t bytes = sizeof(float);
@@ -89,8 +92,8 @@ class Log {
  public:
   void add(std::vector<Event> events) {
     const std::lock_guard lock(mutex_);
-    for (Event &event : events) {
-      if (const auto *failure = std::get_if<Failed>(&event.what)) failures_.push_back(failure->code);
+    for (Event& event : events) {
+      if (const auto* failure = std::get_if<Failed>(&event.what)) failures_.push_back(failure->code);
     }
     changed_.notify_all();
   }
@@ -106,8 +109,8 @@ class Log {
   std::vector<ErrorCode> failures_;
 };
 
-void a_failed_step_ends_service(const std::string &path) {
-  const ExecutorOptions device{tiny_model(path), 2, 8, 1 << 16, 16, 1};
+void a_failed_step_ends_service(const std::string& path) {
+  const ExecutorOptions device{tiny_model(path), 2, 8, 1 << 16, 16, 1, Compute::kAuto, {}};
   Log log;
   Engine engine({device.model.config, 2, 8, 1, 16, 8}, std::make_unique<FailingExecutor>(device, 10),
                 [&](std::vector<Event> events) { log.add(std::move(events)); });
@@ -135,10 +138,15 @@ void a_failed_step_ends_service(const std::string &path) {
   engine.join();
 }
 
-void freed_pages_are_poisoned(const std::string &path) {
+// The first column of a rank of A.
+float first_of(const cpu::Factor& page, int64_t rank) {
+  return static_cast<const float*>(page.a.data)[panel_index(page.a.dtype, page.a.cols, rank, 0)];
+}
+
+void freed_pages_are_poisoned(const std::string& path) {
   const ModelConfig config = tiny_model(path).config;
-  cpu::AdapterPages memory(config, 1, 32);
-  SlotPool pool({1, config.layers, {2, 2, 2, 2}}, [&](int slot) { memory.poison(slot); });
+  cpu::AdapterPages memory(config, Dtype::kF32, 1, 32);
+  SlotPool pool({1, config.layers, {2, 2, 2, 2, 2, 2}}, [&](int slot) { memory.poison(slot); });
   const std::vector<StageModule> modules = {{0, Module::kV, 18, 1.0f, 0, 0}};
   const std::vector<float> factors(18 * 8, 1.0f);
   const SlotPool::Reservation reserved = pool.reserve("sha256:a", modules);
@@ -146,15 +154,15 @@ void freed_pages_are_poisoned(const std::string &path) {
   memory.write({reserved.slot, modules, reserved.pages}, std::as_bytes(std::span(factors)));
   const cpu::Factor pages[] = {memory.factor(reserved.slot, 0, Module::kV, 0),
                                memory.factor(reserved.slot, 0, Module::kV, 1)};
-  pool.make_ready(reserved.slot, false);
+  pool.make_ready(reserved.slot, false, 0);
   pool.lease(reserved.slot);
   pool.release(reserved.slot);
-  require(pages[0].a[0] == 1.0f, "a leased page keeps its contents");
+  require(first_of(pages[0], 0) == 1.0f, "a leased page keeps its contents");
 
   require(pool.end_lease(reserved.slot), "the last lease frees");
-  for (const cpu::Factor &page : pages) {
-    for (int64_t rank = 0; rank < page.ranks; ++rank) {
-      require(std::isnan(page.a[rank * 8]), "each row of a freed page begins with a NaN");
+  for (const cpu::Factor& page : pages) {
+    for (int64_t rank = 0; rank < kPageRanks; ++rank) {
+      require(std::isnan(first_of(page, rank)), "each row of a freed page begins with a NaN");
     }
   }
   require(pool.pages_used() == 0 && !pool.find("sha256:a"), "nothing is left");

@@ -10,6 +10,7 @@ const sql = fixtureAdapter(parrot, 'parrot', 'sql');
 const OPTIONS: EngineOptions = {
   model: parrot.descriptor,
   backend: 'cpu',
+  dtype: 'float32',
   slots: 2,
   maxRank: 64,
   kvBytes: 1 << 20,
@@ -96,7 +97,7 @@ describe('createEngine', () => {
   });
 
   it('has the same names for errors and modules on both sides of the addon', () => {
-    expect(names()).toEqual({ errors: [...ENGINE_ERRORS], modules: [...LORA_MODULES] });
+    expect(names()).toMatchObject({ errors: [...ENGINE_ERRORS], modules: [...LORA_MODULES] });
   });
 });
 
@@ -164,7 +165,7 @@ describe('stage', () => {
     ['a body that is no Uint8Array', ['sha256:x', [1, 2], [first]], 'body'],
     ['an empty digest', ['', sql.body, [first]], 'revision'],
     ['a layer that the model lacks', ['sha256:x', sql.body, [{ ...first, layer: 4 }]], 'modules[0].layer'],
-    ['an unknown module', ['sha256:x', sql.body, [{ ...first, module: 'lm_head' }]], 'modules[0].module'],
+    ['an unknown module', ['sha256:x', sql.body, [{ ...first, module: 'w_proj' }]], 'modules[0].module'],
     ['a rank above the maximum', ['sha256:x', sql.body, [{ ...first, rank: 65 }]], 'modules[0].rank'],
     ['a module twice', ['sha256:x', sql.body, [first, first]], 'modules[1].module'],
     ['a body cut short', ['sha256:x', sql.body.subarray(0, 500), [first]], 'modules[0].a.offset'],

@@ -15,6 +15,7 @@ import {
 import { parseAdapterConfig } from '../../server/contract/adapter-config.ts';
 import { bindAdapter } from '../../server/contract/bind.ts';
 import { headerLength, parseHeader } from '../../server/contract/safetensors.ts';
+import { isInLayers } from '../../server/contract/tensor-names.ts';
 import { type LoadedModel, loadModel } from '../../server/model/load.ts';
 
 const FIXTURES = resolve(import.meta.dirname, '../fixtures');
@@ -56,6 +57,12 @@ export function goldenCases(model: string): GoldenCase[] {
   return golden.cases;
 }
 
+/** How far transformers' own bf16 run is from its float32 run, at most. */
+export function bf16Distance(model: string, adapter: string): number {
+  const golden = JSON.parse(readFileSync(resolve(FIXTURES, model, 'golden/golden.json'), 'utf8'));
+  return golden.bf16_distance[adapter].max;
+}
+
 /** Golden files hold empty tensors too, which the contract's parser refuses. */
 export function goldenTensors(model: string): Map<string, Float32Array> {
   const bytes = readFileSync(resolve(FIXTURES, model, 'golden/golden.safetensors'));
@@ -83,7 +90,10 @@ export function fixtureAdapter(model: LoadedModel, modelName: string, name: stri
   return { body, modules: bindAdapter(config, header, { geometry: model.geometry, maxRank: 64 }).modules };
 }
 
-/** Small random factors on every projection of every layer; float32 bytes without a header. */
+/**
+ * Small random factors on every projection of every layer; float32 bytes without a header. The embedding and the head
+ * are left out: tests that count pages count those of layers, which are alike.
+ */
 export function randomAdapter(model: LoadedModel, { rank, seed }: { rank: number; seed: number }): Adapter {
   const modules: LoraModule[] = [];
   let bytes = 0;
@@ -95,7 +105,7 @@ export function randomAdapter(model: LoadedModel, { rank, seed }: { rank: number
   for (let layer = 0; layer < model.geometry.layers; layer++) {
     for (const module of LORA_MODULES) {
       const side = model.geometry.modules[module];
-      if (!side) continue;
+      if (!side || !isInLayers(module)) continue;
       modules.push({ layer, module, rank, scale: 1, a: place(rank * side.in), b: place(rank * side.out) });
     }
   }
@@ -199,6 +209,7 @@ export class TestEngine implements AsyncDisposable {
 
 export const DEFAULTS: Omit<EngineOptions, 'model'> = {
   backend: 'cpu',
+  dtype: 'float32',
   slots: 8,
   maxRank: 64,
   kvBytes: 32 << 20,

@@ -21,6 +21,7 @@ describe('flags', () => {
       maxRank: 64,
       maxAdapterBytes: 512 * 2 ** 20,
       backend: 'auto',
+      dtype: 'auto',
       readyWhen: 'serving',
       shutdownTimeoutMs: 25_000,
       logLevel: 'info',
@@ -35,6 +36,7 @@ describe('flags', () => {
         'admin-host': ['127.0.0.7', '127.0.0.9'],
         backend: ['cpu', 'reference'],
         'log-level': ['warn', 'debug'],
+        dtype: ['float32', 'bfloat16'],
         'ready-when': ['seeded', 'serving'],
         'max-batch-tokens': ['100', '200'],
       };

@@ -38,7 +38,13 @@ export const CONFIG: Readonly<Record<string, unknown>> = {
   inference_mode: true,
 };
 
+export const EMBEDDING = 'base_model.model.model.embed_tokens';
+export const HEAD = 'base_model.model.lm_head';
+
+/** As PEFT saves it; a layer means nothing to embed_tokens and lm_head. */
 export function factorName(layer: number, module: string, factor: 'A' | 'B'): string {
+  if (module === 'embed_tokens') return `${EMBEDDING}.lora_embedding_${factor}`;
+  if (module === 'lm_head') return `${HEAD}.lora_${factor}.weight`;
   const parent = /gate|up|down/.test(module) ? 'mlp' : 'self_attn';
   return `base_model.model.model.layers.${layer}.${parent}.${module}.lora_${factor}.weight`;
 }

@@ -26,7 +26,15 @@ export class FakeEngine implements Engine {
   #uses = 0;
 
   constructor(slots = 8) {
-    this.info = { backend: 'reference', slots, pages: 1024, kvBlocks: 64, blockTokens: 16 };
+    this.info = {
+      backend: 'reference',
+      dtype: 'float32',
+      memoryBytes: { weights: 0, kv: 0, pages: 0, activations: 0 },
+      slots,
+      pages: 1024,
+      kvBlocks: 64,
+      blockTokens: 16,
+    };
   }
 
   onFreed = (listener: (digest: string) => void): void => {
@@ -120,6 +128,7 @@ export class FakeEngine implements Engine {
       promptTokens: 0,
       generatedTokens: 0,
       preemptions: 0,
+      phasesMs: {},
     };
   }
 
@@ -162,7 +171,7 @@ export function engineError(code: string, message: string): Error {
 }
 
 function report({ slot, pages, zeroEffect }: Slot, evicted: string[]): StageReport {
-  return { slot, pages, zeroEffect, evicted, packMs: 0.1 };
+  return { slot, pages, zeroEffect, evicted, packMs: 0.1, rounded: 0 };
 }
 
 /** The float32 values from `offset` to the next factor; enough for the fixtures that hold a fault. */

@@ -11,5 +11,7 @@ export const PARROT_GEOMETRY: Geometry = {
     gate_proj: { in: 256, out: 640 },
     up_proj: { in: 256, out: 640 },
     down_proj: { in: 640, out: 256 },
+    embed_tokens: { in: 1024, out: 256 },
+    lm_head: { in: 256, out: 1024 },
   },
 };

@@ -26,7 +26,15 @@ export function scriptedEngine(
     throw new Error('not scripted');
   };
   const engine: Engine = {
-    info: { backend: 'reference', slots: 1, pages: 1, kvBlocks: 128, blockTokens: 16 },
+    info: {
+      backend: 'reference',
+      dtype: 'float32',
+      memoryBytes: { weights: 0, kv: 0, pages: 0, activations: 0 },
+      slots: 1,
+      pages: 1,
+      kvBlocks: 128,
+      blockTokens: 16,
+    },
     stage: refuse,
     activate: refuse,
     deactivate: refuse,
@@ -52,6 +60,7 @@ export function scriptedEngine(
       promptTokens: 0,
       generatedTokens: 0,
       preemptions: 0,
+      phasesMs: {},
     }),
     close: async () => undefined,
   };

@@ -1,9 +1,9 @@
 // The memory of adapters: pages of 16 ranks of one module group of one layer, and what each slot has in them.
 //
-//   page of a group = [A of its 1st module [16, in] | A of its 2nd ... | B of its 1st module [out, 16] | B of
-//   its 2nd ...]
+//   page of a group = [A of its 1st module, one panel | A of its 2nd ... | B of its 1st module, panels of 16
+//   columns | B of its 2nd ...]
 //
-// write() and poison() change slots that no step reads.
+// Ranks of a page beyond the module's are zero. write() and poison() change slots that no step reads.
 #pragma once
 
 #include <array>
@@ -12,25 +12,27 @@
 #include <vector>
 
 #include "../plan.h"
+#include "kernels/layout.h"
 #include "mapped_memory.h"
 
 namespace lorikeet::cpu {
 
 // One page's share of an adapted projection.
 struct Factor {
-  const float* a = nullptr;  // [ranks, in]
-  const float* b = nullptr;  // [out, kPageRanks]
-  int64_t ranks = 0;
+  Panels a;  // [16 ranks, in]
+  Panels b;  // [out, 16 ranks]
 };
 
 class AdapterPages {
  public:
-  AdapterPages(const ModelConfig& config, int64_t slots, int64_t max_rank);
+  AdapterPages(const ModelConfig& config, Dtype stored, int64_t slots, int64_t max_rank);
 
-  // Of each group.
-  int64_t count() const { return pages_; }
+  std::array<int64_t, kGroups> counts() const;
+  // Of address space; what is never written costs nothing.
+  int64_t bytes() const;
 
-  void write(const StagePlan& plan, std::span<const std::byte> body);
+  // Returns how many tensors were rounded on the way.
+  int64_t write(const StagePlan& plan, std::span<const std::byte> body);
   // A NaN at the head of each row of A makes every product of a stale reader NaN, and costs no more than the
   // rows.
   void poison(int slot);
@@ -42,11 +44,13 @@ class AdapterPages {
 
  private:
   struct GroupMemory {
-    int64_t page_floats = 0;
-    MappedMemory memory;  // [pages, page_floats]
+    int64_t pages = 0;
+    int64_t page_elements = 0;
+    MappedMemory memory;  // [pages, page_elements]
   };
-  struct Offsets {  // of a module within its group's page, in floats
-    int64_t a = 0, b = 0;
+  struct Place {           // of a module within its group's page
+    int64_t a = 0, b = 0;  // offsets in elements
+    int64_t in = 0, out_panels = 0;
   };
   struct Adapted {
     int64_t rank = 0;
@@ -56,22 +60,17 @@ class AdapterPages {
     std::vector<Adapted> modules;             // [layers, kModules]
     std::vector<std::vector<int32_t>> pages;  // [layers, kGroups]
   };
-  struct Place {  // of one page's part of a module
-    float* a = nullptr;
-    float* b = nullptr;
-    int64_t ranks = 0;
-  };
 
+  Slot& at(int slot) { return slots_[static_cast<size_t>(slot)]; }
   const Slot& at(int slot) const { return slots_[static_cast<size_t>(slot)]; }
   const Adapted& adapted(int slot, int64_t layer, Module module) const {
     return at(slot).modules[place_of(layer, module)];
   }
-  Place place(int slot, int64_t layer, Module module, int64_t page) const;
-  void write_module(int slot, const StageModule& m, std::span<const std::byte> body);
+  int64_t write_module(int slot, const StageModule& m, std::span<const std::byte> body);
 
   const ModelConfig& config_;
-  int64_t pages_ = 0;
-  std::array<Offsets, kModules> offsets_;
+  const Dtype stored_;
+  std::array<Place, kModules> places_;
   std::array<GroupMemory, kGroups> groups_;
   std::vector<Slot> slots_;
 };

@@ -12,55 +12,67 @@ namespace {
 const Isa& chosen_isa() {
   const char* forced = std::getenv("LORIKEET_ISA");
   const Isa* chosen = nullptr;
-  std::string names;
   for (const Isa& isa : instruction_sets()) {
-    if (!isa.is_available()) continue;
-    names += (names.empty() ? "" : ", ") + std::string(isa.name);
-    if (forced == nullptr || forced == std::string(isa.name)) chosen = &isa;
+    if (isa.is_available() && (forced == nullptr || forced == std::string(isa.name))) chosen = &isa;
   }
   if (chosen != nullptr) return *chosen;
+  std::string names;
+  for (const std::string& name : instruction_set_names()) names += (names.empty() ? "" : ", ") + name;
   throw EngineError(
       ErrorCode::kUnsupportedBackend,
       "Expected one of " + names + " for LORIKEET_ISA on this processor but received " + forced);
 }
 
-}  // namespace
-
-CpuExecutor::CpuExecutor(const ExecutorOptions& options, const Isa& isa)
-    : weights_(open_weights(options.model)),
-      threads_(options.threads),
-      kv_(weights_.config, options.kv_bytes),
-      pages_(weights_.config, options.slots, options.max_rank),
-      forward_(weights_, *isa.ops, kv_, pages_, threads_),
-      sampler_(weights_.config.vocab),
-      limits_{isa.name, kv_.blocks(), {}} {
-  limits_.pages.fill(pages_.count());
+bool is_stored_in_bf16(const ModelDescriptor& model) {
+  const auto is_bf16 = [](const FileTensor& tensor) { return tensor.dtype == Dtype::kBF16; };
+  return is_bf16(model.head) &&
+         std::all_of(model.layers.begin(), model.layers.end(), [&](const LayerTensors& l) {
+           return is_bf16(l.q) && is_bf16(l.k) && is_bf16(l.v) && is_bf16(l.o) && is_bf16(l.gate) &&
+                  is_bf16(l.up) && is_bf16(l.down);
+         });
 }
 
-void CpuExecutor::step(const StepPlan& plan, StepResult& result) {
-  forward_.run(plan);
-  const auto vocab = static_cast<size_t>(weights_.config.vocab);
-  const auto total = static_cast<int64_t>(plan.logit_rows.size());
-  result.assign(plan.logit_rows.size(), {});
-  for (int64_t begin = 0; begin < total; begin += Forward::kLogitRows) {
-    const int64_t end = std::min(begin + Forward::kLogitRows, total);
-    const std::span<const float> logits = forward_.logits(begin, end);
-    for (int64_t i = begin; i < end; ++i) {
-      const LogitRow& wanted = plan.logit_rows[static_cast<size_t>(i)];
-      result[static_cast<size_t>(i)] =
-          sampler_.choose(logits.subspan(static_cast<size_t>(i - begin) * vocab, vocab), wanted);
-    }
+std::unique_ptr<Executor> open_with(const Isa& isa, const ExecutorOptions& options) {
+  const bool wants_bf16 = options.compute == Compute::kBfloat16;
+  if (wants_bf16 && isa.bfloat16 == nullptr) {
+    throw EngineError::invalid("dtype", std::string("Expected auto or float32 for dtype with ") + isa.name +
+                                            " kernels, which are exact, but received bfloat16");
   }
+  const bool may_bf16 = options.compute == Compute::kAuto && isa.bfloat16 && is_stored_in_bf16(options.model);
+  return std::make_unique<CpuExecutor>(options, isa.name,
+                                       wants_bf16 || may_bf16 ? *isa.bfloat16 : *isa.float32);
+}
+
+}  // namespace
+
+CpuExecutor::CpuExecutor(const ExecutorOptions& options, const char* name, const Ops& ops)
+    : team_(options.threads),
+      weights_(open_weights(options.model, ops.stored, team_, options.progress)),
+      kv_(weights_.config, ops.stored, options.kv_bytes),
+      pages_(weights_.config, ops.stored, options.slots, options.max_rank),
+      forward_(weights_, ops, kv_, pages_, team_, {options.max_batch_tokens, options.max_rank}) {
+  limits_.backend = name;
+  limits_.stored = ops.stored;
+  limits_.kv_blocks = kv_.blocks();
+  limits_.pages = pages_.counts();
+  limits_.memory = {static_cast<int64_t>(weights_.panels.bytes()), kv_.bytes(), pages_.bytes(),
+                    forward_.buffer_bytes()};
+}
+
+std::vector<std::string> instruction_set_names() {
+  std::vector<std::string> names;
+  for (const Isa& isa : instruction_sets()) {
+    if (isa.is_available()) names.emplace_back(isa.name);
+  }
+  return names;
 }
 
 std::string missing() { return {}; }
 
-std::unique_ptr<Executor> open(const ExecutorOptions& options) {
-  return std::make_unique<CpuExecutor>(options, chosen_isa());
-}
+std::unique_ptr<Executor> open(const ExecutorOptions& options) { return open_with(chosen_isa(), options); }
 
 std::unique_ptr<Executor> open_reference(const ExecutorOptions& options) {
-  return std::make_unique<CpuExecutor>(options, instruction_sets().front());
+  return open_with(instruction_sets().front(), options);
 }
 
 }  // namespace lorikeet::cpu

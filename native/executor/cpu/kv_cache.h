@@ -1,11 +1,10 @@
-// The memory of the paged KV cache: float32 keys and values per layer.
+// The memory of the paged KV cache. A block of one kv head of one layer holds 16 tokens: its keys as one
+// panel whose outputs are the tokens, then its values as panels whose columns are the tokens
+// (kernels/layout.h).
 #pragma once
 
-#include <algorithm>
-#include <limits>
-#include <string>
+#include <cstdint>
 
-#include "../error.h"
 #include "../model.h"
 #include "kernels/layout.h"
 #include "mapped_memory.h"
@@ -15,27 +14,36 @@ namespace lorikeet::cpu {
 class KvCache {
  public:
   // As many blocks as fit into `bytes`; throws invalid_argument where none does.
-  KvCache(const ModelConfig& config, int64_t bytes) {
-    const int64_t block_floats = config.kv_heads * kBlockTokens * config.head_dim;
-    const int64_t block_bytes = 2 * config.layers * block_floats * static_cast<int64_t>(sizeof(float));
-    blocks_ = std::min<int64_t>(bytes / block_bytes, std::numeric_limits<int32_t>::max());
-    if (blocks_ < 1) {
-      throw EngineError::invalid("kvBytes", "Expected at least " + std::to_string(block_bytes) +
-                                                " (one block) for kvBytes but received " +
-                                                std::to_string(bytes));
-    }
-    layer_floats_ = blocks_ * block_floats;
-    memory_ = MappedMemory::anonymous(static_cast<size_t>(blocks_ * block_bytes));
-  }
+  KvCache(const ModelConfig& config, Dtype stored, int64_t bytes);
 
   int64_t blocks() const { return blocks_; }
-  // [blocks, kv_heads, kBlockTokens, head_dim] of one layer
-  float* keys(int64_t layer) const { return memory_.floats() + 2 * layer * layer_floats_; }
-  float* values(int64_t layer) const { return keys(layer) + layer_floats_; }
+  int64_t bytes() const { return static_cast<int64_t>(memory_.bytes()); }
+
+  // Keys and values of all kv heads at a position of a sequence, [kv_heads, head_dim] each. The first token
+  // of a block clears it, so that nothing of an earlier sequence is left in it.
+  void store(int64_t layer, const int32_t* blocks, int64_t position, const float* keys,
+             const float* values) const;
+
+  // Of a kv head in block 0; the next block is block_elements() further.
+  const void* keys(int64_t layer, int64_t kv_head) const { return head(layer, 0, kv_head); }
+  const void* values(int64_t layer, int64_t kv_head) const {
+    return head(layer, 0, kv_head) + key_elements_ * element_bytes_;
+  }
+  int64_t block_elements() const { return kv_heads_ * (key_elements_ + value_elements_); }
 
  private:
+  std::byte* head(int64_t layer, int64_t block, int64_t kv_head) const {
+    const int64_t elements =
+        (layer * blocks_ + block) * block_elements() + kv_head * (key_elements_ + value_elements_);
+    return memory_.data() + elements * element_bytes_;
+  }
+
+  int64_t kv_heads_, head_dim_;
+  Dtype stored_;
+  int64_t element_bytes_;
+  int64_t key_cols_;
+  int64_t key_elements_, value_elements_;  // of one head of one block
   int64_t blocks_ = 0;
-  int64_t layer_floats_ = 0;
   MappedMemory memory_;
 };
 

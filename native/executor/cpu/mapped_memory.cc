@@ -39,10 +39,13 @@ MappedMemory MappedMemory::anonymous(size_t bytes) {
     throw EngineError::invalid("options", "Cannot reserve " + std::to_string(bytes) +
                                               " bytes of address space: " + std::strerror(errno));
   }
+  ::madvise(data, bytes, MADV_HUGEPAGE);  // where the system has no huge pages, small ones do
   memory.data_ = data;
   memory.bytes_ = bytes;
   return memory;
 }
+
+void MappedMemory::let_go() const { ::madvise(data_, bytes_, MADV_DONTNEED); }
 
 MappedMemory::~MappedMemory() {
   if (data_ != nullptr) ::munmap(data_, bytes_);

@@ -1,4 +1,4 @@
-// Memory from mmap: a file read-only, or anonymous memory that costs nothing until it is written.
+// Memory from mmap: a file read-only, or anonymous memory, zero, that costs nothing until it is written.
 #pragma once
 
 #include <cstddef>
@@ -22,8 +22,10 @@ class MappedMemory {
   }
   ~MappedMemory();
 
+  // Of a file: its pages need not count as this process's memory until they are read again.
+  void let_go() const;
+
   std::byte* data() const { return static_cast<std::byte*>(data_); }
-  float* floats() const { return static_cast<float*>(data_); }
   size_t bytes() const { return bytes_; }
 
  private:

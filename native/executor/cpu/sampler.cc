@@ -113,55 +113,69 @@ void Sampler::apply_penalties(const SamplingParams& params, std::span<const int3
   for (const auto& [token, bias] : params.logit_bias) changed_[static_cast<size_t>(token)] += bias;
 }
 
-// Temperature, then top_k, then top_p of what is left, then min_p relative to the likeliest.
+// Temperature, then top_k, then top_p of what is left, then min_p relative to the likeliest. Nothing is
+// sorted: the least likely token that stays says who else does.
 int32_t Sampler::draw(const SamplingParams& params, double uniform) {
   const double highest = changed_[static_cast<size_t>(argmax(changed_))];
-  double total = 0;
-  for (size_t i = 0; i < changed_.size(); ++i) {
+  for (size_t i = 0; i < changed_.size(); ++i)
     weights_[i] = std::exp((changed_[i] - highest) / params.temperature);
-    total += weights_[i];
-  }
-  candidates_.resize(changed_.size());
-  std::iota(candidates_.begin(), candidates_.end(), 0);
-  if (params.top_k > 0 || params.top_p < 1 || params.min_p > 0) total = cut(params, total);
-
+  const int32_t last = least_likely_kept(params);
+  const auto stays = [&](int32_t token) {
+    const double weight = weights_[static_cast<size_t>(token)];
+    return weight >= params.min_p && (last < 0 || token == last || is_likelier(token, last));
+  };
+  double total = 0;
+  const auto vocab = static_cast<int32_t>(weights_.size());
+  for (int32_t token = 0; token < vocab; ++token)
+    total += stays(token) ? weights_[static_cast<size_t>(token)] : 0;
   double left = uniform * total;
-  for (const int32_t token : candidates_) {
+  int32_t drawn = -1;
+  for (int32_t token = 0; token < vocab; ++token) {
+    if (!stays(token)) continue;
+    drawn = token;
     left -= weights_[static_cast<size_t>(token)];
-    if (left < 0) return token;
+    if (left < 0) break;
   }
-  return candidates_.front();  // rounding used the sum up
+  return drawn;  // the last that stays where rounding used the sum up
 }
 
-// Leaves the likeliest candidates, in order, and returns the sum of their weights.
-double Sampler::cut(const SamplingParams& params, double total) {
-  const auto weight = [&](int32_t token) { return weights_[static_cast<size_t>(token)]; };
-  const auto likelier = [&](int32_t a, int32_t b) {
-    return weight(a) > weight(b) || (weight(a) == weight(b) && a < b);
+bool Sampler::is_likelier(int32_t a, int32_t b) const {
+  const double x = weights_[static_cast<size_t>(a)], y = weights_[static_cast<size_t>(b)];
+  return x > y || (x == y && a < b);
+}
+
+// The end of top_k and top_p among the tokens by likelihood; -1 where neither cuts.
+int32_t Sampler::least_likely_kept(const SamplingParams& params) {
+  const auto vocab = static_cast<int64_t>(weights_.size());
+  const bool cuts_count = params.top_k > 0 && params.top_k < vocab;
+  if (!cuts_count && params.top_p >= 1) return -1;
+  candidates_.resize(weights_.size());
+  std::iota(candidates_.begin(), candidates_.end(), 0);
+  const auto likelier = [this](int32_t a, int32_t b) { return is_likelier(a, b); };
+  const auto sum = [this](auto begin, auto end) {
+    return std::accumulate(begin, end, 0.0,
+                           [this](double s, int32_t t) { return s + weights_[static_cast<size_t>(t)]; });
   };
-  const bool limited = params.top_k > 0;
-  const size_t limit =
-      std::min(candidates_.size(), limited ? static_cast<size_t>(params.top_k) : candidates_.size());
-  size_t sorted = limited ? limit : std::min(limit, size_t{64});
-  for (;;) {
-    std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<int64_t>(sorted),
-                      candidates_.end(), likelier);
-    if (limited) {
-      total = 0;
-      for (size_t i = 0; i < limit; ++i) total += weight(candidates_[i]);
-    }
-    size_t kept = 0;
-    double sum = 0;
-    while (kept < sorted &&
-           (kept == 0 || (sum < params.top_p * total && weight(candidates_[kept]) >= params.min_p))) {
-      sum += weight(candidates_[kept++]);
-    }
-    if (kept < sorted || sorted == limit) {
-      candidates_.resize(kept);
-      return sum;
-    }
-    sorted = std::min(limit, sorted * 8);
+  auto begin = candidates_.begin(), end = candidates_.end();
+  if (cuts_count) {
+    end = begin + params.top_k;
+    std::nth_element(begin, end - 1, candidates_.end(), likelier);
+    if (params.top_p >= 1) return *(end - 1);
   }
+  // Halves the range that holds the token at which the sum of the likelier ones reaches top_p.
+  double missing = params.top_p * sum(begin, end);
+  while (end - begin > 1) {
+    const auto middle = begin + (end - begin) / 2;
+    std::nth_element(begin, middle, end, likelier);
+    const double likelier_half = sum(begin, middle);
+    if (likelier_half >= missing) {
+      end = middle;
+    } else {
+      missing -= likelier_half;
+      begin = middle;
+    }
+  }
+  return *begin;
 }
 
 }  // namespace lorikeet::cpu

@@ -26,7 +26,8 @@ class Sampler {
                  int64_t prompt_length);
   void apply_penalties(const SamplingParams& params, std::span<const int32_t> tokens, int64_t prompt_length);
   int32_t draw(const SamplingParams& params, double uniform);
-  double cut(const SamplingParams& params, double total);
+  int32_t least_likely_kept(const SamplingParams& params);
+  bool is_likelier(int32_t a, int32_t b) const;
 
   std::vector<float> changed_;       // [vocab]
   std::vector<int32_t> counts_;      // [vocab], zero between calls

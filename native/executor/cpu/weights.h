@@ -1,33 +1,48 @@
-// The base model's tensors: matrices stay where the files are mapped, vectors are widened to float32.
+// The base model's tensors: matrices in panels (kernels/layout.h), one copy for every number of rows; vectors
+// widened to float32. The embedding table stays where its file is mapped.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "../model.h"
+#include "../modules.h"
 #include "kernels/ops.h"
 #include "mapped_memory.h"
+#include "team.h"
 
 namespace lorikeet::cpu {
 
+struct Projection {
+  Panels w;
+  std::vector<float> bias;  // [outs, padded to whole panels], empty where the model has none
+};
+
 struct Layer {
   std::vector<float> input_norm, post_attention_norm;  // [hidden]
-  Matrix q, k, v, o, gate, up, down;
-  std::vector<float> qkv_bias;        // [q_dim + 2 * kv_dim], empty where the model has none
-  std::vector<float> q_norm, k_norm;  // [head_dim], empty where the model has none
+  std::array<Projection, kModules> projections;        // by Module
+  std::vector<float> q_norm, k_norm;                   // [head_dim], empty where the model has none
+
+  const Projection& of(Module module) const { return projections[static_cast<size_t>(module)]; }
 };
 
 struct Weights {
   ModelConfig config;
-  Matrix embed, head;       // [vocab, hidden]
+  Matrix embed;             // [vocab, hidden]
+  Panels head;              // vocab outputs
   std::vector<float> norm;  // [hidden]
   std::vector<Layer> layers;
   std::vector<float> rope_cos, rope_sin;  // [context, head_dim / 2]
 
   std::vector<MappedMemory> files;
-  std::vector<std::vector<std::byte>> aligned_copies;  // of tensors at odd file offsets
+  std::vector<std::byte> embed_copy;  // where the file's offset is odd
+  MappedMemory panels;
 };
 
-// Checks every offset and shape against the files' real sizes.
-Weights open_weights(const ModelDescriptor& descriptor);
+// Checks every offset and shape against the files' real sizes, then packs. Weights are kept as bf16 where
+// they are stored so or `stored` is bf16, as float32 elsewhere. `progress`, if any, is called with bytes done
+// and in all.
+Weights open_weights(const ModelDescriptor& descriptor, Dtype stored, Team& team,
+                     const std::function<void(int64_t, int64_t)>& progress);
 
 }  // namespace lorikeet::cpu

@@ -11,11 +11,10 @@ namespace {
 using Vec = __m256;
 constexpr int64_t kLanes = 8;
 
-// A tile of a product holds kTileRows x kTileOuts sums in the 16 registers,
-// or kFewRowsOuts for each of 1 or 2 rows.
+// Vectors of a panel's 16 outputs; the sums that a tile of a product keeps in the 16 registers, and its rows.
+constexpr int kPanelVecs = 2;
+constexpr int kTileSums = 8;
 constexpr int kTileRows = 4;
-constexpr int kTileOuts = 3;
-constexpr int kFewRowsOuts = 4;
 
 // The first n lanes, 0 < n <= kLanes.
 inline __m256i first(int64_t n) {
@@ -63,13 +62,6 @@ inline Vec scale_by_power(Vec v, Vec n) {
   return v * power(half) * power(_mm256_sub_epi32(whole, half));
 }
 
-// How a stored element becomes a float; each widening is exact.
-struct F32 {
-  using Element = float;
-  static Vec load(const float* from) { return lorikeet::load(from); }
-  static Vec load_part(const float* from, int64_t n) { return lorikeet::load_part(from, n); }
-};
-
 inline __m128i load_halves(const uint16_t* from) {
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
 }
@@ -78,21 +70,37 @@ inline __m128i load_halves_part(const uint16_t* from, int64_t n) {
   for (int64_t i = 0; i < n; ++i) copy[i] = from[i];
   return load_halves(copy);
 }
+inline Vec widen_f16(__m128i bits) { return _mm256_cvtph_ps(bits); }
+inline Vec widen_bf16(__m128i bits) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+}
 
-struct F16 {
-  using Element = uint16_t;
-  static Vec load(const uint16_t* from) { return _mm256_cvtph_ps(load_halves(from)); }
-  static Vec load_part(const uint16_t* from, int64_t n) { return _mm256_cvtph_ps(load_halves_part(from, n)); }
-};
+// The first, the second bf16 of each of kLanes pairs.
+inline Vec load_even(const uint16_t* pairs) {
+  return _mm256_castsi256_ps(
+      _mm256_slli_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(pairs)), 16));
+}
+inline Vec load_odd(const uint16_t* pairs) {
+  return _mm256_castsi256_ps(_mm256_and_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(pairs)),
+                                              _mm256_set1_epi32(static_cast<int>(0xffff0000))));
+}
 
-struct BF16 {
-  using Element = uint16_t;
-  static Vec widen(__m128i bits) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
-  }
-  static Vec load(const uint16_t* from) { return widen(load_halves(from)); }
-  static Vec load_part(const uint16_t* from, int64_t n) { return widen(load_halves_part(from, n)); }
-};
+// Rounded to the nearest bf16, ties to even; a NaN stays one.
+inline __m128i narrow_bf16(Vec v) {
+  const __m256i bits = _mm256_castps_si256(v);
+  const __m256i lowest = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(lowest, _mm256_set1_epi32(0x7fff)));
+  const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+  const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+  const __m256i high = _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, is_nan), 16);
+  return _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
+}
+inline void store(uint16_t* to, Vec v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(to), narrow_bf16(v)); }
+inline void store_part(uint16_t* to, Vec v, int64_t n) {
+  uint16_t copy[kLanes];
+  store(copy, v);
+  for (int64_t i = 0; i < n; ++i) to[i] = copy[i];
+}
 
 }  // namespace
 }  // namespace lorikeet

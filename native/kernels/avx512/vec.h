@@ -14,11 +14,10 @@ namespace {
 using Vec = __m512;
 constexpr int64_t kLanes = 16;
 
-// A tile of a product holds kTileRows x kTileOuts sums in the 32 registers,
-// or kFewRowsOuts for each of 1 or 2 rows.
-constexpr int kTileRows = 4;
-constexpr int kTileOuts = 4;
-constexpr int kFewRowsOuts = 8;
+// Vectors of a panel's 16 outputs; the sums that a tile of a product keeps in the 32 registers, and its rows.
+constexpr int kPanelVecs = 1;
+constexpr int kTileSums = 24;
+constexpr int kTileRows = 6;
 
 // The first n lanes, 0 < n <= kLanes.
 inline __mmask16 first(int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
@@ -49,32 +48,37 @@ inline Vec round_to_even(Vec v) {
 // v * 2^n for whole n.
 inline Vec scale_by_power(Vec v, Vec n) { return _mm512_scalef_ps(v, n); }
 
-// How a stored element becomes a float; each widening is exact.
-struct F32 {
-  using Element = float;
-  static Vec load(const float* from) { return lorikeet::load(from); }
-  static Vec load_part(const float* from, int64_t n) { return lorikeet::load_part(from, n); }
-};
+inline __m256i load_halves(const uint16_t* from) { return _mm256_loadu_epi16(from); }
+inline __m256i load_halves_part(const uint16_t* from, int64_t n) {
+  return _mm256_maskz_loadu_epi16(first(n), from);
+}
+inline Vec widen_f16(__m256i bits) { return _mm512_cvtph_ps(bits); }
+inline Vec widen_bf16(__m256i bits) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+}
 
-struct F16 {
-  using Element = uint16_t;
-  static Vec widen(__m256i bits) { return _mm512_cvtph_ps(bits); }
-  static Vec load(const uint16_t* from) { return widen(_mm256_loadu_epi16(from)); }
-  static Vec load_part(const uint16_t* from, int64_t n) {
-    return widen(_mm256_maskz_loadu_epi16(first(n), from));
-  }
-};
+// The first, the second bf16 of each of kLanes pairs.
+inline Vec load_even(const uint16_t* pairs) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(pairs), 16));
+}
+inline Vec load_odd(const uint16_t* pairs) {
+  return _mm512_castsi512_ps(
+      _mm512_and_si512(_mm512_loadu_si512(pairs), _mm512_set1_epi32(static_cast<int>(0xffff0000))));
+}
 
-struct BF16 {
-  using Element = uint16_t;
-  static Vec widen(__m256i bits) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
-  }
-  static Vec load(const uint16_t* from) { return widen(_mm256_loadu_epi16(from)); }
-  static Vec load_part(const uint16_t* from, int64_t n) {
-    return widen(_mm256_maskz_loadu_epi16(first(n), from));
-  }
-};
+// Rounded to the nearest bf16, ties to even; a NaN stays one.
+inline __m256i narrow_bf16(Vec v) {
+  const __m512i bits = _mm512_castps_si512(v);
+  const __m512i lowest = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(lowest, _mm512_set1_epi32(0x7fff)));
+  const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+  const __mmask16 is_nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_mov_epi32(rounded, is_nan, quiet), 16));
+}
+inline void store(uint16_t* to, Vec v) { _mm256_storeu_epi16(to, narrow_bf16(v)); }
+inline void store_part(uint16_t* to, Vec v, int64_t n) {
+  _mm256_mask_storeu_epi16(to, first(n), narrow_bf16(v));
+}
 
 }  // namespace
 }  // namespace lorikeet

@@ -1,104 +1,146 @@
+// Attention in one pass over keys and values: the queries of a tile meet one block of 16 tokens after the other.
 #pragma once
 
 namespace lorikeet {
 namespace {
 
-// One query head over the blocks of its sequence.
-struct Head {
-  const float* keys;    // of this head in block 0
-  const float* values;  // of this head in block 0
-  const int32_t* blocks;
-  int64_t block_stride;  // floats from block to block
-  int64_t context;
-  int64_t head_dim;
+// The queries of one call: query i is head i % heads of row i / heads. All arrays are parts of the call's scratch.
+struct Queries {
+  int64_t count;
+  int64_t q_cols;    // padded columns of a query
+  int64_t out_cols;  // padded columns of a sum
+  float* q;          // [count, q_cols], elements of the table's x
+  float* sums;       // [count, out_cols]
+  float* scores;     // [count, kBlockTokens]: then the weights of a block's tokens
+  float* largest;    // [count]
+  float* total;      // [count]
 };
 
-inline int64_t tokens_of_block(const Head& head, int64_t t) {
-  const int64_t left = head.context - t;
-  return left < kBlockTokens ? left : kBlockTokens;
-}
-
-void score_keys(const Head& head, const float* query, float scale, float* scores) {
-  for (int64_t t = 0; t < head.context; t += kBlockTokens) {
-    const float* keys = head.keys + head.blocks[t / kBlockTokens] * head.block_stride;
-    const Products p = {scores + t, 0, query, nullptr, &scale, 1, head.head_dim};
-    products<F32>(p, keys, 0, tokens_of_block(head, t));
+template <class X>
+void load_queries(const Attention& a, const Queries& queries) {
+  for (int64_t i = 0; i < queries.count; ++i) {
+    const float* from = a.q + i / a.heads * a.q_stride + i % a.heads * a.head_dim;
+    X* to = reinterpret_cast<X*>(queries.q) + i * queries.q_cols;
+    for (int64_t d = 0; d < queries.q_cols; d += kLanes) {
+      const int64_t n = a.head_dim - d;
+      store(to + d, n >= kLanes ? load(from + d) : n > 0 ? load_part(from + d, n) : zero());
+    }
+    float* sums = queries.sums + i * queries.out_cols;
+    for (int64_t d = 0; d < queries.out_cols; d += kLanes) store(sums + d, zero());
+    queries.largest[i] = -__builtin_inff();
+    queries.total[i] = 0;
   }
 }
 
-// Turns scores into exp(score - largest) and returns their sum.
-float exponentiate(float* scores, int64_t n) {
-  float largest = scores[0];
-  int64_t t = 0;
-  if (n >= kLanes) {
-    Vec most = load(scores);
-    for (t = kLanes; t + kLanes <= n; t += kLanes) most = max(most, load(scores + t));
-    largest = reduce_max(most);
-  }
-  for (; t < n; ++t) largest = scores[t] > largest ? scores[t] : largest;
-
-  Vec total = zero();
-  for (t = 0; t + kLanes <= n; t += kLanes) {
-    const Vec e = exp(load(scores + t) - broadcast(largest));
-    store(scores + t, e);
-    total = total + e;
-  }
-  if (t < n) {
-    store_part(scores + t, exp(load_part(scores + t, n - t) - broadcast(largest)), n - t);
-    // Read back, so that the lanes beyond n are 0.
-    total = total + load_part(scores + t, n - t);
-  }
-  return reduce_add(total);
-}
-
-// out[0 .. V * kLanes) = sum_t weights[t] * values[t, d ..) / total
-template <int V>
-void average_values(float* out, const Head& head, const float* weights, float total, int64_t d) {
-  Vec sums[V];
-  for (int v = 0; v < V; ++v) sums[v] = zero();
-  for (int64_t t = 0; t < head.context; t += kBlockTokens) {
-    const float* values = head.values + head.blocks[t / kBlockTokens] * head.block_stride + d;
-    const int64_t tokens = tokens_of_block(head, t);
-    for (int64_t i = 0; i < tokens; ++i) {
-      const Vec weight = broadcast(weights[t + i]);
-      for (int v = 0; v < V; ++v) {
-        sums[v] = fma(weight, load(values + i * head.head_dim + v * kLanes), sums[v]);
-      }
+// Turns a query's scores of one block into weights exp(score - largest), of which `visible` tokens count, and brings
+// its earlier sums to the new largest score. Only scores, totals and sums of this query are touched.
+inline void weigh_block(const Queries& queries, int64_t query, float scale, int64_t visible) {
+  float* scores = queries.scores + query * kBlockTokens;
+  Vec most = broadcast(-__builtin_inff());
+  for (int64_t t = 0; t < kBlockTokens; t += kLanes) {
+    const int64_t n = visible - t;
+    if (n <= 0) break;
+    const Vec scaled = load(scores + t) * broadcast(scale);
+    store(scores + t, scaled);
+    if (n >= kLanes) {
+      most = max(scaled, most);
+    } else {
+      for (int64_t i = n; i < kLanes; ++i) scores[t + i] = -__builtin_inff();
+      most = max(load(scores + t), most);
     }
   }
-  for (int v = 0; v < V; ++v) store(out + v * kLanes, sums[v] / broadcast(total));
-}
-
-// The same for the last n < kLanes elements of a head.
-void average_values_part(float* out, const Head& head, const float* weights, float total, int64_t n) {
-  Vec sum = zero();
-  const int64_t d = head.head_dim - n;
-  for (int64_t t = 0; t < head.context; ++t) {
-    const float* values = head.values + head.blocks[t / kBlockTokens] * head.block_stride;
-    const Vec value = load_part(values + t % kBlockTokens * head.head_dim + d, n);
-    sum = fma(broadcast(weights[t]), value, sum);
+  const float before = queries.largest[query];
+  const float block_largest = reduce_max(most);
+  const float largest = block_largest > before ? block_largest : before;
+  Vec total = zero();
+  for (int64_t t = 0; t < kBlockTokens; t += kLanes) {
+    if (t >= visible) {
+      store(scores + t, zero());
+      continue;
+    }
+    Vec weights = exp(load(scores + t) - broadcast(largest));
+    if (visible - t < kLanes) {
+      store(scores + t, weights);
+      for (int64_t i = visible - t; i < kLanes; ++i) scores[t + i] = 0;
+      weights = load(scores + t);
+    }
+    store(scores + t, weights);
+    total = total + weights;
   }
-  store_part(out, sum / broadcast(total), n);
+  queries.largest[query] = largest;
+  if (largest == before) {
+    queries.total[query] += reduce_add(total);
+    return;
+  }
+  float kept[kLanes];
+  store(kept, exp(broadcast(before - largest)));
+  queries.total[query] = queries.total[query] * kept[0] + reduce_add(total);
+  float* sums = queries.sums + query * queries.out_cols;
+  for (int64_t d = 0; d < queries.out_cols; d += kLanes) store(sums + d, load(sums + d) * broadcast(kept[0]));
 }
 
-void attention(float* out, const float* q, const float* k_cache, const float* v_cache, const int32_t* blocks,
-               int64_t context, int64_t heads, int64_t kv_heads, int64_t head_dim, float scale, int64_t begin,
-               int64_t end, float* scores) {
-  const int64_t head_stride = kBlockTokens * head_dim;
-  const int64_t group = heads / kv_heads;
-  for (int64_t h = begin; h < end; ++h) {
-    const int64_t offset = h / group * head_stride;
-    const Head head = {k_cache + offset, v_cache + offset, blocks, kv_heads * head_stride, context, head_dim};
-    score_keys(head, q + h * head_dim, scale, scores);
-    const float total = exponentiate(scores, context);
-
-    float* to = out + h * head_dim;
+template <class X>
+void store_averages(const Attention& a, const Queries& queries) {
+  for (int64_t i = 0; i < queries.count; ++i) {
+    const float* sums = queries.sums + i * queries.out_cols;
+    X* to = static_cast<X*>(a.out) + i / a.heads * a.out_stride + i % a.heads * a.head_dim;
+    const Vec total = broadcast(queries.total[i]);
     int64_t d = 0;
-    for (; d + 4 * kLanes <= head_dim; d += 4 * kLanes) average_values<4>(to + d, head, scores, total, d);
-    for (; d + kLanes <= head_dim; d += kLanes) average_values<1>(to + d, head, scores, total, d);
-    if (d < head_dim) average_values_part(to + d, head, scores, total, head_dim - d);
+    for (; d + kLanes <= a.head_dim; d += kLanes) store(to + d, load(sums + d) / total);
+    if (d < a.head_dim) store_part(to + d, load(sums + d) / total, a.head_dim - d);
   }
 }
+
+// T says how scores and weighted sums of a block are computed; its Scope lives as long as the call.
+template <class T>
+void attention_as(const Attention& a) {
+  [[maybe_unused]] const typename T::Scope scope;
+  Queries queries;
+  queries.count = a.rows * a.heads;
+  queries.q_cols = round_up(a.head_dim, kColumnStep);
+  queries.out_cols = round_up(a.head_dim, kPanelOuts);
+  queries.q = a.scratch;
+  queries.sums = queries.q + kAttentionQueries * queries.q_cols;
+  queries.scores = queries.sums + kAttentionQueries * queries.out_cols;
+  queries.largest = queries.scores + kAttentionQueries * kBlockTokens;
+  queries.total = queries.largest + kAttentionQueries;
+  load_queries<typename T::X>(a, queries);
+
+  const int64_t context = a.position + a.rows;
+  for (int64_t t = 0; t < context; t += kBlockTokens) {
+    // Rows that see the block are the last ones: those from position t on.
+    const int64_t first = t > a.position ? (t - a.position) * a.heads : 0;
+    const int64_t block = a.blocks[t / kBlockTokens] * a.block_elements;
+    const auto* keys = static_cast<const typename T::Stored*>(a.keys) + block;
+    const auto* values = static_cast<const typename T::Stored*>(a.values) + block;
+    T::score(queries, first, keys);
+    for (int64_t i = first; i < queries.count; ++i) {
+      const int64_t seen = a.position + i / a.heads + 1 - t;
+      weigh_block(queries, i, a.scale, seen < kBlockTokens ? seen : kBlockTokens);
+    }
+    T::add_values(queries, first, values);
+  }
+  store_averages<typename T::X>(a, queries);
+}
+
+// In registers. K: how queries meet keys, V: how weights meet values.
+template <class K, class V>
+struct RegisterTiles {
+  using X = typename K::X;
+  using Stored = typename K::W;
+  struct Scope {};
+  static void score(const Queries& queries, int64_t first, const Stored* keys) {
+    float* scores = queries.scores + first * kBlockTokens;
+    const X* q = reinterpret_cast<const X*>(queries.q) + first * queries.q_cols;
+    products<K>({q, queries.q_cols, queries.count - first, keys, queries.q_cols}, 0, 1,
+                [=](int64_t query, int64_t token, Vec sum) { store(scores + query * kBlockTokens + token, sum); });
+  }
+  static void add_values(const Queries& queries, int64_t first, const Stored* values) {
+    const Panels panels = {values, V::kStored, queries.out_cols / kPanelOuts, kBlockTokens};
+    expand_as<V>(queries.sums + first * queries.out_cols, queries.out_cols, queries.scores + first * kBlockTokens,
+                 queries.count - first, panels, 0, panels.panels);
+  }
+};
 
 }  // namespace
 }  // namespace lorikeet

@@ -1,17 +1,17 @@
 // A case of the conformance table: one op with one set of shapes and data.
 #pragma once
 
-#include <cstdint>
-#include <cstring>
 #include <functional>
-#include <random>
 #include <string>
-#include <utility>
 #include <vector>
 
+#include "data.h"
 #include "kernels/ops.h"
 
 namespace lorikeet::test {
+
+// What lies where no op may write: exact in bfloat16, and so small that whatever is added to it shows.
+constexpr float kUntouched = -0x1.54p-30f;
 
 // A value conforms when |value - reference| <= absolute + |reference| * relative.
 struct Tolerance {
@@ -19,93 +19,64 @@ struct Tolerance {
   float relative;
 };
 
-// A part of a case: these rows, in this order, and outputs [begin, end) of its split axis.
-struct Part {
-  std::vector<int64_t> rows;
-  int64_t begin;
-  int64_t end;
+// The types of a table decide a case's data: numbers are rounded to what the table reads before the reference
+// meets them, so that tolerances are those of float32 sums only.
+struct Form {
+  Dtype x;
+  Dtype stored;
 };
+
+// Sums of some thousand float32 products of magnitude 1.
+constexpr Tolerance kSums{2e-5f, 1e-5f};
+// A few roundings, an exp among them.
+constexpr Tolerance kElements{1e-30f, 1e-6f};
+
+// For results stored as `dtype`: bfloat16 keeps 8 bits.
+constexpr Tolerance stored_as(Dtype dtype, Tolerance t) {
+  return dtype == Dtype::kBF16 ? Tolerance{t.absolute, t.relative + 0x1.01p-8f} : t;
+}
 
 struct Case {
   std::string name;
   int64_t rows = 1;
-  // Outputs along the axis that may be split; `unit` floats belong to each.
+  // Outputs along the axis that may be split; `unit` elements belong to each.
   int64_t outs = 1;
   int64_t unit = 1;
   // False for ops without [begin, end).
   bool splits = true;
-  // Floats from output row to output row, >= outs * unit; those beyond are nobody's.
+  // Elements from output row to output row, >= outs * unit; those beyond are nobody's.
   int64_t stride = 1;
   Tolerance tolerance{};
   // Writes the part's rows one after the other into y, each at its full-width place.
-  std::function<void(const Ops& ops, const Part& part, float* y)> run{};
+  std::function<void(const Ops& ops, const Part& part, Floats& y)> run{};
 };
 
-// An array that starts one element off any alignment and ends where its allocation
-// ends, so that a sanitizer sees the first element read beyond it.
-template <class T>
-class Tight {
- public:
-  explicit Tight(int64_t n, T value = {}) : elements_(static_cast<size_t>(n + 1), value) {}
-  T* data() { return elements_.data() + 1; }
-  const T* data() const { return elements_.data() + 1; }
-  T& operator[](int64_t i) { return elements_[static_cast<size_t>(i + 1)]; }
-  const T& operator[](int64_t i) const { return elements_[static_cast<size_t>(i + 1)]; }
-  int64_t size() const { return static_cast<int64_t>(elements_.size()) - 1; }
-
- private:
-  std::vector<T> elements_;
+// The cases of one form go to `visit`, one after the other. `quick`: few, for a slow emulator.
+struct Cases {
+  Form form;
+  bool quick;
+  std::function<void(const Case&)> visit;
+  Random random{};
 };
 
-using Floats = Tight<float>;
-using Indices = Tight<int32_t>;
-
-class Random {
- public:
-  // Uniform in [-1, 1).
-  float number() { return static_cast<float>(bits()) * 0x1p-31f - 1; }
-  int64_t below(int64_t n) { return static_cast<int64_t>(bits() % static_cast<uint32_t>(n)); }
-  uint32_t bits() { return static_cast<uint32_t>(engine_()); }
-  Floats numbers(int64_t n, float scale = 1) {
-    Floats all(n);
-    for (int64_t i = 0; i < n; ++i) all[i] = scale * number();
-    return all;
-  }
-  // 0 .. n - 1 in some order.
-  Indices permutation(int64_t n) {
-    Indices all(n);
-    for (int64_t i = 0; i < n; ++i) all[i] = static_cast<int32_t>(i);
-    for (int64_t i = n - 1; i > 0; --i) std::swap(all[i], all[below(i + 1)]);
-    return all;
-  }
-
- private:
-  std::mt19937 engine_{20240607};
-};
-
-// A stored matrix of one dtype with random elements of magnitude < 2, f16 subnormals among them.
-class Stored {
- public:
-  Stored(Random& random, Dtype dtype, int64_t rows, int64_t cols);
-  Matrix matrix() const {
-    return {dtype_ == Dtype::kF32 ? static_cast<const void*>(floats_.data()) : halves_.data(), dtype_, rows_,
-            cols_};
-  }
-
- private:
-  Dtype dtype_;
-  int64_t rows_, cols_;
-  Floats floats_;
-  Tight<uint16_t> halves_;
-};
-
-// Calls visit with every case of the table.
-void for_each_case(const std::function<void(const Case&)>& visit);
+void element_cases(Cases& cases);
+void product_cases(Cases& cases);
+void lora_cases(Cases& cases);
+void attention_cases(Cases& cases);
 
 // Takes the name of what was checked and its first difference, or "" if there is none.
 using Record = std::function<void(const std::string& name, const std::string& difference)>;
 
+std::string text(std::initializer_list<std::pair<const char*, int64_t>> fields);
+const char* name_of(Dtype dtype);
+
+// The reference's output for the whole case.
+Floats expected_output(const Case& c, const Ops& reference);
+// The first rule that the table breaks in this case, or "".
+std::string first_difference(const Case& c, const Ops& ops, const Floats& expected, bool quick);
+
 // Checks results that were worked out by hand.
 void check_known_answers(const Ops& ops, const Record& record);
+void check_pack(const Record& record);
 
 }  // namespace lorikeet::test

@@ -1,143 +1,86 @@
-// Holds every backend to ops.h: near the reference, and bit for bit the same
-// whatever the batch, the split and the alignment. Prints one line per failed
-// case; exits with 1 if there is one.
-#include <bit>
-#include <cmath>
+// Holds every table to ops.h: near the reference, and bit for bit the same whatever the batch, the split and
+// the alignment. Prints one line per failed case; exits with 1 if there is one.
+//   --quick      few cases, for a slow emulator
+//   --only NAME  of the tables (and "pack") those whose names begin so
+#include <algorithm>
 #include <cstdio>
+#include <cstring>
 
 #include "case.h"
 
 namespace lorikeet::test {
 namespace {
 
-// What lies where no op may write.
-constexpr float kUntouched = -7.0625e8f;
+struct Arguments {
+  bool quick = false;
+  std::string only;
+};
 
 struct Tally {
-  const char *backend;
-  const Ops *ops;
+  std::string name;
+  const Ops* ops;  // nullptr for pack
   int64_t passed = 0;
   int64_t failed = 0;
 
-  void record(const std::string &name, const std::string &difference) {
+  void record(const std::string& what, const std::string& difference) {
     ++(difference.empty() ? passed : failed);
-    if (!difference.empty()) std::printf("FAILED %s %s%s\n", backend, name.c_str(), difference.c_str());
+    if (difference.empty()) return;
+    std::printf("FAILED %s %s%s\n", name.c_str(), what.c_str(), difference.c_str());
+    std::fflush(stdout);
   }
 };
 
-bool same_bits(float a, float b) {
-  return std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b) || (std::isnan(a) && std::isnan(b));
-}
-
-bool near(float value, float reference, Tolerance tolerance) {
-  if (same_bits(value, reference)) return true;
-  return std::fabs(value - reference) <= tolerance.absolute + std::fabs(reference) * tolerance.relative;
-}
-
-Part whole(const Case &c) {
-  Part part{{}, 0, c.outs};
-  for (int64_t i = 0; i < c.rows; ++i) part.rows.push_back(i);
-  return part;
-}
-
-Floats output(const Case &c, const Ops &ops, const Part &part) {
-  Floats y(static_cast<int64_t>(part.rows.size()) * c.stride, kUntouched);
-  c.run(ops, part, y.data());
-  return y;
-}
-
-std::string difference(const char *rule, int64_t row, int64_t at, float value, float expected) {
-  char line[200];
-  std::snprintf(line, sizeof line, ": %s: row %lld index %lld: %.9g expected, %.9g computed", rule,
-                static_cast<long long>(row), static_cast<long long>(at), expected, value);
-  return line;
-}
-
-// Each check returns the first difference, or "".
-
-std::string compare_with_reference(const Case &c, const Floats &y, const Ops &reference) {
-  const Floats expected = output(c, reference, whole(c));
-  for (int64_t i = 0; i < y.size(); ++i) {
-    if (!near(y[i], expected[i], c.tolerance)) {
-      return difference("unlike the reference", i / c.stride, i % c.stride, y[i], expected[i]);
-    }
+// Tables that instruction sets share are checked once, under the plainest's name. Prints and counts what is
+// skipped.
+std::vector<Tally> choose(const std::string& only, int64_t& skipped) {
+  std::vector<Tally> chosen;
+  std::vector<const Ops*> met;
+  const auto add = [&](const std::string& name, const Ops* ops, bool available) {
+    if (!name.starts_with(only) || std::find(met.begin(), met.end(), ops) != met.end()) return;
+    met.push_back(ops);
+    if (available) return chosen.push_back({name, ops});
+    ++skipped;
+    std::printf("%s: skipped: this processor lacks it\n", name.c_str());
+  };
+  add("pack", nullptr, true);
+  for (const Isa& isa : instruction_sets()) {
+    const bool available = isa.is_available();
+    add(isa.name + std::string(" float32"), isa.float32, available);
+    if (isa.bfloat16) add(isa.name + std::string(" bfloat16"), isa.bfloat16, available);
   }
-  return "";
+  return chosen;
 }
 
-// Computes a part anew and compares it bit by bit with the same part of the
-// whole output y; elsewhere the part's own output must be untouched.
-std::string compare_part(const char *rule, const Case &c, const Ops &ops, const Part &part, const Floats &y) {
-  const Floats alone = output(c, ops, part);
-  for (int64_t i = 0; i < alone.size(); ++i) {
-    const int64_t row = part.rows[static_cast<size_t>(i / c.stride)], at = i % c.stride;
-    const bool within = at >= part.begin * c.unit && at < part.end * c.unit;
-    const float expected = within ? y[row * c.stride + at] : kUntouched;
-    if (!same_bits(alone[i], expected)) return difference(rule, row, at, alone[i], expected);
+void check_form(const Form& form, std::vector<Tally>& tallies, bool quick) {
+  std::vector<Tally*> tables;
+  for (Tally& tally : tallies) {
+    if (tally.ops && tally.ops->x == form.x && tally.ops->stored == form.stored) tables.push_back(&tally);
   }
-  return "";
+  if (tables.empty()) return;
+  Cases cases{form, quick, [&](const Case& c) {
+                const Floats expected = expected_output(c, *instruction_sets().front().float32);
+                for (Tally* table : tables)
+                  table->record(c.name, first_difference(c, *table->ops, expected, quick));
+              }};
+  element_cases(cases);
+  product_cases(cases);
+  lora_cases(cases);
+  attention_cases(cases);
 }
 
-std::string compare_rows(const Case &c, const Ops &ops, const Floats &y) {
-  if (std::string first = compare_part("written outside", c, ops, whole(c), y); !first.empty()) return first;
-  for (int64_t row = 0; row < c.rows; row += 1 + c.rows / 17) {
-    const std::string first = compare_part("a row alone differs", c, ops, {{row}, 0, c.outs}, y);
-    if (!first.empty()) return first;
-  }
-  Part turned{{}, 0, c.outs};
-  for (int64_t row = c.rows - 1; row >= c.rows / 3; --row) turned.rows.push_back(row);
-  return compare_part("other neighbours change a row", c, ops, turned, y);
-}
-
-std::string compare_splits(const Case &c, const Ops &ops, const Floats &y) {
-  for (int64_t cut = 0; c.splits && cut <= c.outs; cut += 1 + c.outs / 9) {
-    for (auto [begin, end] : {std::pair{int64_t{0}, cut}, {cut, c.outs}}) {
-      Part part = whole(c);
-      part.begin = begin;
-      part.end = end;
-      const std::string first = compare_part("a split differs", c, ops, part, y);
-      if (!first.empty()) return first;
-    }
-  }
-  return "";
-}
-
-void check(const Case &c, const Ops &reference, Tally &tally) {
-  const Floats y = output(c, *tally.ops, whole(c));
-  std::string first = compare_with_reference(c, y, reference);
-  if (first.empty()) first = compare_rows(c, *tally.ops, y);
-  if (first.empty()) first = compare_splits(c, *tally.ops, y);
-  tally.record(c.name, first);
-}
-
-}  // namespace
-}  // namespace lorikeet::test
-
-int main() {
-  using namespace lorikeet;
-  using namespace lorikeet::test;
-
-  std::vector<Tally> tallies;
+int run(const Arguments& arguments) {
   int64_t passed = 0, failed = 0, skipped = 0;
-  for (const Isa &isa : instruction_sets()) {
-    if (isa.is_available()) {
-      tallies.push_back({isa.name, isa.ops});
-    } else {
-      ++skipped;
-      std::printf("%s: skipped: this processor lacks it\n", isa.name);
-    }
+  std::vector<Tally> tallies = choose(arguments.only, skipped);
+  for (Tally& tally : tallies) {
+    const Record record = [&](const auto& name, const auto& wrong) { tally.record(name, wrong); };
+    tally.ops ? check_known_answers(*tally.ops, record) : check_pack(record);
   }
+  check_form({Dtype::kF32, Dtype::kF32}, tallies, arguments.quick);
+  check_form({Dtype::kF32, Dtype::kBF16}, tallies, arguments.quick);
+  check_form({Dtype::kBF16, Dtype::kBF16}, tallies, arguments.quick);
 
-  const Ops &reference = *instruction_sets().front().ops;
-  for (Tally &tally : tallies) {
-    check_known_answers(*tally.ops, [&](const auto &name, const auto &wrong) { tally.record(name, wrong); });
-  }
-  for_each_case([&](const Case &c) {
-    for (Tally &tally : tallies) check(c, reference, tally);
-  });
-
-  for (const Tally &tally : tallies) {
-    std::printf("%s: %lld passed, %lld failed\n", tally.backend, static_cast<long long>(tally.passed),
+  for (const Tally& tally : tallies) {
+    std::printf("%s: %lld passed, %lld failed\n", tally.name.c_str(), static_cast<long long>(tally.passed),
                 static_cast<long long>(tally.failed));
     passed += tally.passed;
     failed += tally.failed;
@@ -145,4 +88,22 @@ int main() {
   std::printf("%lld passed, %lld failed, %lld skipped\n", static_cast<long long>(passed),
               static_cast<long long>(failed), static_cast<long long>(skipped));
   return failed ? 1 : 0;
+}
+
+}  // namespace
+}  // namespace lorikeet::test
+
+int main(int argc, char** argv) {
+  lorikeet::test::Arguments arguments;
+  for (int i = 1; i < argc; ++i) {
+    if (std::strcmp(argv[i], "--quick") == 0) {
+      arguments.quick = true;
+    } else if (std::strcmp(argv[i], "--only") == 0 && i + 1 < argc) {
+      arguments.only = argv[++i];
+    } else {
+      std::fprintf(stderr, "usage: kernel_conformance [--quick] [--only NAME]\n");
+      return 2;
+    }
+  }
+  return lorikeet::test::run(arguments);
 }

@@ -1,120 +1,160 @@
 // Answers worked out by hand: they hold the reference itself to the words of ops.h.
-#include <cmath>
-#include <cstdio>
+#include "known.h"
+
+#include <algorithm>
 
 #include "case.h"
 
 namespace lorikeet::test {
 namespace {
 
-class Known {
- public:
-  void expect(const std::string& what, float value, float answer) {
-    const bool same = std::isnan(answer) ? std::isnan(value)
-                                         : value == answer && std::signbit(value) == std::signbit(answer);
-    if (same || !first_wrong_.empty()) return;
-    char line[100];
-    std::snprintf(line, sizeof line, ": %.9g expected, %.9g computed", answer, value);
-    first_wrong_ = ": " + what + line;
-  }
-  const std::string& first_wrong() const { return first_wrong_; }
-
- private:
-  std::string first_wrong_;
-};
-
-float widened(const Ops& ops, Dtype dtype, uint16_t bits) {
-  const int32_t token = 0;
-  float value = 0;
-  ops.embed(&value, {&bits, dtype, 1, 1}, &token, 1);
-  return value;
-}
-
 // Every f16 and bf16 there is, against ldexp of its fields.
 void check_widening(const Ops& ops, Known& known) {
-  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
-    const float sign = bits >> 15 ? -1 : 1;
-    const int exponent = bits >> 10 & 0x1f, mantissa = bits & 0x3ff;
-    float f16 =
-        std::ldexp(static_cast<float>(exponent ? mantissa + 1024 : mantissa), exponent ? exponent - 25 : -24);
-    if (exponent == 31) f16 = mantissa ? NAN : INFINITY;
-    known.expect("f16 " + std::to_string(bits), widened(ops, Dtype::kF16, static_cast<uint16_t>(bits)),
-                 sign * f16);
-
-    const int wide_exponent = bits >> 7 & 0xff, short_mantissa = bits & 0x7f;
-    float bf16 = std::ldexp(static_cast<float>(wide_exponent ? short_mantissa + 128 : short_mantissa),
-                            wide_exponent ? wide_exponent - 134 : -133);
-    if (wide_exponent == 255) bf16 = short_mantissa ? NAN : INFINITY;
-    known.expect("bf16 " + std::to_string(bits), widened(ops, Dtype::kBF16, static_cast<uint16_t>(bits)),
-                 sign * bf16);
+  constexpr int64_t kAll = 0x10000;
+  Halves bits(kAll);
+  for (int64_t i = 0; i < kAll; ++i) bits[i] = static_cast<uint16_t>(i);
+  Floats f16(kAll), bf16(kAll);
+  const int32_t token = 0;
+  ops.embed(f16.data(), kAll, {bits.data(), Dtype::kF16, 1, kAll, kAll}, &token, 1);
+  ops.embed(bf16.data(), kAll, {bits.data(), Dtype::kBF16, 1, kAll, kAll}, &token, 1);
+  for (int64_t i = 0; i < kAll; ++i) {
+    known.expect("f16", i, f16[i], f16_by_fields(bits[i]));
+    known.expect("bf16", i, bf16[i], bf16_by_fields(bits[i]));
   }
+}
+
+// Every bf16 and what lies around the middle between it and the next, through an op that stores the table's
+// x: silu(64) is 64, and v / 64 * 64 is v.
+void check_rounding(const Ops& ops, Known& known) {
+  constexpr int64_t kAll = 0x10000;
+  for (uint32_t beyond : {0u, 1u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu}) {
+    Floats gate(kAll, 64), up(kAll), value(kAll);
+    for (int64_t i = 0; i < kAll; ++i) {
+      value[i] = std::bit_cast<float>(static_cast<uint32_t>(i) << 16 | beyond);
+      up[i] = value[i] / 64;
+      if (!std::isnan(value[i]) && up[i] * 64 != value[i]) value[i] = up[i] = 0;
+    }
+    Elements y(ops.x, kAll, 0);
+    ops.silu_mul(y.data(), kAll, gate.data(), up.data(), kAll, 1, kAll);
+    for (int64_t i = 0; i < kAll; ++i) {
+      known.expect("stored", i, y.get(i), ops.x == Dtype::kBF16 ? bf16_by_distance(value[i]) : value[i]);
+    }
+  }
+}
+
+// [rows, cols] as rows of the table's x, and [outs, cols] as panels of what it stores.
+Elements rows_of(const Ops& ops, const Floats& x, int64_t rows, int64_t cols) {
+  Part all{{}, 0, 0};
+  for (int64_t i = 0; i < rows; ++i) all.rows.push_back(i);
+  return lay_out(ops.x, x, all, activation_layout(cols, rows));
+}
+Elements panels_of(const Ops& ops, const Floats& w, int64_t outs, int64_t cols, int64_t padded) {
+  Elements data(ops.stored, kPanelOuts * padded, 0);
+  for (int64_t i = 0; i < outs * cols; ++i) {
+    data.set(panel_index(ops.stored, padded, i / cols, i % cols), w[i]);
+  }
+  return data;
+}
+Floats floats(std::initializer_list<float> values) {
+  Floats all(static_cast<int64_t>(values.size()));
+  std::copy(values.begin(), values.end(), all.data());
+  return all;
+}
+
+// Two rows of two outputs.
+void expect_outputs(Known& known, const char* what, const float* y, const float (&answers)[4]) {
+  for (int i = 0; i < 4; ++i) known.expect(what, i, y[i / 2 * kPanelOuts + i % 2], answers[i]);
 }
 
 void check_products(const Ops& ops, Known& known) {
-  const float x[] = {1, 2, 3, 4, 5, 6}, w[] = {1, 0, -1, 2, 2, 2};
-  float y[4] = {};
-  ops.linear(y, 2, x, {w, Dtype::kF32, 2, 3}, 2, 0, 2);
-  const float answers[] = {-2, 12, -2, 30};
-  for (int i = 0; i < 4; ++i) known.expect("linear " + std::to_string(i), y[i], answers[i]);
+  Elements x = rows_of(ops, floats({1, 2, 3, 4, 5, 6}), 2, 3);
+  Elements w = panels_of(ops, floats({1, 0, -1, 2, 2, 2}), 2, 3, kColumnStep);
+  const Rows rows = {x.data(), activation_layout(3, 2).stride, 2};
+  const Panels a = {w.data(), ops.stored, 1, kColumnStep};
+  float y[2 * kPanelOuts] = {};
+  ops.product(y, kPanelOuts, rows, a, 0, 1);
+  expect_outputs(known, "product", y, {-2, 12, -2, 30});
+  known.expect("product beyond the outputs", 2, y[2], 0);
 
-  // Rows 1 and 0 in that order, scales 2 and 0.5.
-  const int32_t rows[] = {1, 0};
-  const float scales[] = {2, 0.5f};
-  float h[2 * kPageRanks] = {};
-  ops.lora_shrink(h, x, rows, scales, w, 2, 2, 3);
-  known.expect("lora_shrink 0 0", h[0], -4);
-  known.expect("lora_shrink 0 1", h[1], 60);
-  known.expect("lora_shrink 1 0", h[kPageRanks], -1);
-  known.expect("lora_shrink 1 1", h[kPageRanks + 1], 6);
+  // h is [[-2, 12], [-2, 30]] times 4 times 0.5 and 0.25.
+  const float scales[] = {0.5f, 0.25f};
+  Elements second = panels_of(ops, floats({3, 1, 0, 2}), 2, 2, kPageRanks);
+  const Panels b = {second.data(), ops.stored, 1, kPageRanks};
+  Floats h(kRowStep * kHiddenBytes / 4);
+  ops.shrink(h.data(), rows, 4, scales, a);
+  y[0] = 100, y[1] = 200, y[kPanelOuts] = 300, y[kPanelOuts + 1] = 400;
+  ops.expand(y, kPanelOuts, h.data(), 2, b, 0, 1);
+  expect_outputs(known, "shrink and expand", y, {100 - 12 + 24, 200 + 48, 300 - 6 + 30, 400 + 60});
 
-  const float b[kPageRanks] = {3, 1, 99};
-  float sums[] = {100, 200};
-  ops.lora_expand(sums, 1, h, rows, b, 2, 2, 0, 1);
-  known.expect("lora_expand 0", sums[0], 103);
-  known.expect("lora_expand 1", sums[1], 248);
+  // Columns 2 and 0 of [[1, 0, -1], [2, 2, 2]]: h is [[-2, 4], [1, 2]].
+  const int32_t tokens[] = {2, 0};
+  ops.look_up(h.data(), tokens, 2, 4, scales, a);
+  y[0] = 100, y[1] = 200, y[kPanelOuts] = 300, y[kPanelOuts + 1] = 400;
+  ops.expand(y, kPanelOuts, h.data(), 2, b, 0, 1);
+  expect_outputs(known, "look_up and expand", y, {100 - 6 + 4, 200 + 8, 300 + 3 + 2, 400 + 4});
 }
 
 void check_attention(const Ops& ops, Known& known) {
-  // One block of one head of 2: equal keys give the mean of the values; a key far ahead gives its own.
-  float keys[2 * kBlockTokens] = {}, values[2 * kBlockTokens] = {1, 10, 3, 30};
-  const float q[] = {1, 1};
-  const int32_t block = 0;
-  float out[2], scores[2];
-  ops.attention(out, q, keys, values, &block, 2, 1, 1, 2, 1, 0, 1, scores);
-  known.expect("attention mean 0", out[0], 2);
-  known.expect("attention mean 1", out[1], 20);
-  keys[2] = 1000;
-  ops.attention(out, q, keys, values, &block, 2, 1, 1, 2, 1, 0, 1, scores);
-  known.expect("attention one 0", out[0], 3);
-  known.expect("attention one 1", out[1], 30);
+  // One head of 2 and a block per 16 tokens: equal keys give the mean of the values; a key far ahead gives
+  // its own.
+  constexpr int64_t kKeys = kColumnStep * kBlockTokens, kValues = kPanelOuts * kBlockTokens;
+  const float q[] = {1, 1, 1, 1};
+  const int32_t blocks[] = {1, 0};
+  Elements cache(ops.stored, 2 * (kKeys + kValues), 0), out(ops.x, 4, 0);
+  Floats scratch(attention_scratch(2));
+  const auto token = [&](int64_t t, float key, float first, float second) {
+    const int64_t block = blocks[t / kBlockTokens] * (kKeys + kValues), at = t % kBlockTokens;
+    cache.set(block + panel_index(ops.stored, kColumnStep, at, 0), key);
+    cache.set(block + kKeys + panel_index(ops.stored, kBlockTokens, 0, at), first);
+    cache.set(block + kKeys + panel_index(ops.stored, kBlockTokens, 1, at), second);
+  };
+  Attention a;
+  a.q = q, a.q_stride = 2, a.rows = 2, a.heads = 1, a.head_dim = 2, a.position = 15;
+  a.blocks = blocks, a.keys = cache.data(), a.values = cache.data(kKeys), a.block_elements = kKeys + kValues;
+  a.scale = 1, a.out = out.data(), a.out_stride = 2, a.scratch = scratch.data();
+  // Row 0 sees tokens 0 .. 15, row 1 token 16 too.
+  for (int64_t t = 0; t < 16; ++t) token(t, 0, t % 2 == 0 ? 1 : 3, 10);
+  token(16, 0, 2 + 17, 10 + 34);
+  ops.attention(a);
+  const float means[] = {2, 10, 3, 12};
+  for (int64_t i = 0; i < 4; ++i) known.expect("attention mean", i, out.get(i), means[i]);
+  token(16, 1000, 19, 44);
+  ops.attention(a);
+  const float ones[] = {2, 10, 19, 44};
+  for (int64_t i = 0; i < 4; ++i) known.expect("attention one", i, out.get(i), ones[i]);
 }
 
 void check_elements(const Ops& ops, Known& known) {
-  // A quarter turn at position 1, none at position 0.
-  float x[] = {1, 2, 3, 4, 1, 2, 3, 4};
-  const int32_t positions[] = {1, 0};
-  const float cos[] = {1, 1, 0, 0}, sin[] = {0, 0, 1, 1};
-  ops.rope(x, 4, positions, cos, sin, 2, 1, 4);
-  const float turned[] = {-3, -4, 1, 2, 1, 2, 3, 4};
-  for (int i = 0; i < 8; ++i) known.expect("rope " + std::to_string(i), x[i], turned[i]);
+  // A quarter turn of the second pair of each head, none of the first.
+  float x[] = {1, 2, 3, 4, 5, 6, 7, 8};
+  const float cos[] = {1, 0}, sin[] = {0, 1};
+  ops.rope(x, cos, sin, 2, 4);
+  const float turned[] = {1, -4, 3, 2, 5, -8, 7, 6};
+  for (int i = 0; i < 8; ++i) known.expect("rope", i, x[i], turned[i]);
 
-  const float row[] = {3, 4, 3, 4}, weight[] = {1, 2, 4, 8};
-  float y[4];
-  ops.rms_norm(y, row, weight, 12.5f, 1, 4);
-  const float normal[] = {0.6f, 1.6f, 2.4f, 6.4f};
-  for (int i = 0; i < 4; ++i)
-    known.expect("rms_norm " + std::to_string(i), std::round(y[i] * 1e5f), std::round(normal[i] * 1e5f));
+  // The mean square is 12.5, so that the root of it and eps is 5.
+  const float row[] = {3, 4, 3, 4}, weight[] = {5, 10, 20, 40}, normal[] = {3, 8, 12, 32};
+  float heads[] = {3, 4, 3, 4};
+  Elements y(ops.x, 4, 0);
+  ops.norm(y.data(), 4, row, 4, weight, 12.5f, 1, 4);
+  ops.norm_heads(heads, weight, 12.5f, 1, 4);
+  for (int i = 0; i < 4; ++i) {
+    known.expect("norm", i, std::round(y.get(i) * 1e5f) / 1e5f, normal[i]);
+    known.expect("norm_heads", i, std::round(heads[i] * 1e5f) / 1e5f, normal[i]);
+  }
 
   const float gate[] = {0, 1000, -1000}, up[] = {5, 2, 2};
-  ops.silu_mul(y, gate, up, 3);
-  known.expect("silu_mul of 0", y[0], 0);
-  known.expect("silu_mul of 1000", y[1], 2000);
-  known.expect("silu_mul of -1000", y[2], -0.0f);
+  ops.silu_mul(y.data(), 3, gate, up, 3, 1, 3);
+  known.expect("silu_mul of 0", 0, y.get(0), 0);
+  known.expect("silu_mul of 1000", 1, y.get(1), 2000);
+  known.expect("silu_mul of -1000", 2, y.get(2), -0.0f);
 
-  ops.add(y, up, 2);
-  ops.add_bias(y + 2, weight, 2, 1);
-  known.expect("add", y[0], 5);
-  known.expect("add_bias", y[2], 1);
+  float sums[] = {1, 2, 0, 3, 4};
+  const float bias[] = {1, 2};
+  ops.add(sums, 3, up, 1, 2, 2);
+  ops.add_bias(sums, 3, bias, 2, 2);
+  const float added[] = {7, 6, 0, 6, 8};
+  for (int i = 0; i < 5; ++i) known.expect("add and add_bias", i, sums[i], added[i]);
 }
 
 }  // namespace
@@ -124,9 +164,9 @@ void check_known_answers(const Ops& ops, const Record& record) {
     const char* name;
     void (*run)(const Ops&, Known&);
   };
-  for (auto [name, run] :
-       {Check{"known widening", check_widening}, Check{"known products", check_products},
-        Check{"known attention", check_attention}, Check{"known elements", check_elements}}) {
+  for (auto [name, run] : {Check{"known widening", check_widening}, Check{"known rounding", check_rounding},
+                           Check{"known products", check_products}, Check{"known attention", check_attention},
+                           Check{"known elements", check_elements}}) {
     Known known;
     run(ops, known);
     record(name, known.first_wrong());

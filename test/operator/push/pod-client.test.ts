@@ -62,6 +62,7 @@ const takesAll: Handler = async (request, response) => {
     ranks: [64],
     dtypes: ['F32'],
     pages: 1,
+    rounded: 0,
     warnings: [],
     timings: { receiveMs: 1, checkMs: 1, packMs: 1 },
   };

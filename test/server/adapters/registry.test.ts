@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { CONFIG, goodAdapter } from '../../support/adapter-files.ts';
+import { CONFIG, f32, factorName, goodAdapter, packSafetensors } from '../../support/adapter-files.ts';
 import { brokenAdapters } from '../../support/broken-adapters.ts';
 import { engineError } from '../../support/fake-engine.ts';
 import { ADAPTER_BYTES, bench, put, received, revisionsOf, stage } from './bench.ts';
@@ -103,6 +103,27 @@ describe('what the engine finds', () => {
     await expect(registry.put(request, {})).rejects.toMatchObject({ code: 'non_finite', field });
     expect(revisionsOf(registry, 'sql')).toEqual({ [current]: 'current/slot' });
     expect(registry.tier.usedBytes).toBe(ADAPTER_BYTES);
+  });
+
+  it('names factors of the embedding as PEFT does', async () => {
+    const { registry } = bench();
+    const tensors = packSafetensors(
+      new Map([
+        [factorName(0, 'embed_tokens', 'A'), f32([8, 1024], () => 1)],
+        [factorName(0, 'embed_tokens', 'B'), f32([256, 8], () => Number.NaN)],
+      ]),
+    );
+    const config = Buffer.from(JSON.stringify({ ...CONFIG, target_modules: ['embed_tokens'] }));
+    const request = {
+      name: 'sql',
+      received: received(registry, { tensors, config }),
+      step: null,
+      allowZeroEffect: false,
+    };
+    await expect(registry.put(request, {})).rejects.toMatchObject({
+      code: 'non_finite',
+      field: 'model.embed_tokens.lora_embedding_B',
+    });
   });
 
   it('refuses an adapter without effect, unless that is meant', async () => {

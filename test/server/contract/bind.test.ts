@@ -1,53 +1,13 @@
-import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { parseAdapterConfig } from '../../../server/contract/adapter-config.ts';
-import { bindAdapter } from '../../../server/contract/bind.ts';
-import { headerLength, parseHeader } from '../../../server/contract/safetensors.ts';
-import {
-  CONFIG,
-  f32,
-  factorName,
-  goodTensors,
-  packSafetensors,
-  type Tensors,
-} from '../../support/adapter-files.ts';
+import { headerLength } from '../../../server/contract/safetensors.ts';
+import { f32, factorName, goodTensors, packSafetensors, type Tensors } from '../../support/adapter-files.ts';
 import { PARROT_GEOMETRY } from '../../support/parrot-geometry.ts';
+import { bind, bindFiles, fixtureFiles, layerTensors } from './binding.ts';
 import { refusalOf } from './refusal.ts';
-
-const LIMITS = { geometry: PARROT_GEOMETRY, maxRank: 64 };
-
-function bindFiles(file: Buffer, config: Uint8Array) {
-  return bindAdapter(parseAdapterConfig(config), parseHeader(file.subarray(0, headerLength(file))), LIMITS);
-}
-
-function bind(tensors: Tensors, config: Record<string, unknown> = {}) {
-  return bindFiles(packSafetensors(tensors), Buffer.from(JSON.stringify({ ...CONFIG, ...config })));
-}
-
-function fixture(name: string) {
-  const dir = new URL(`../../fixtures/parrot/adapters/${name}/`, import.meta.url);
-  return bindFiles(
-    readFileSync(new URL('adapter_model.safetensors', dir)),
-    readFileSync(new URL('adapter_config.json', dir)),
-  );
-}
 
 /** The right tensors under other names. */
 function renamed(rename: (name: string) => string): Tensors {
   return new Map([...goodTensors()].map(([name, tensor]) => [rename(name), tensor]));
-}
-
-/** Factors of rank 8 for modules of one layer. */
-function layerTensors(...modules: string[]): Tensors {
-  return new Map(
-    modules.flatMap((module) => {
-      const { in: columns = 0, out: rows = 0 } = PARROT_GEOMETRY.modules[module] ?? {};
-      return [
-        [factorName(0, module, 'A'), f32([8, columns], () => 1)] as const,
-        [factorName(0, module, 'B'), f32([rows, 8], () => 1)] as const,
-      ];
-    }),
-  );
 }
 
 describe('binding an adapter to the parrot model', () => {
@@ -61,14 +21,14 @@ describe('binding an adapter to the parrot model', () => {
     ['some-layers', { rank: 16, ranks: [16], modules: 4, scale: 32 / 16, dtype: 'F32' }],
     ['regex-targets', { rank: 8, ranks: [8], modules: 6, scale: 16 / 8, dtype: 'F32' }],
   ])('binds %s', (name, { rank, ranks, modules, scale, dtype }) => {
-    const bound = fixture(name);
+    const bound = bindFiles(fixtureFiles(name));
     expect(bound).toMatchObject({ rank, ranks, dtypes: [dtype], warnings: [] });
     expect(bound.modules).toHaveLength(modules);
     expect(new Set(bound.modules.map((module) => module.scale))).toEqual(new Set([scale]));
   });
 
   it('takes rank and alpha of each module by the first pattern', () => {
-    const bound = fixture('rank-pattern');
+    const bound = bindFiles(fixtureFiles('rank-pattern'));
     const of = (layer: number, module: string) =>
       bound.modules.find((m) => m.layer === layer && m.module === module);
     expect(of(0, 'q_proj')).toMatchObject({ rank: 4, scale: 16 / 4 });
@@ -78,12 +38,9 @@ describe('binding an adapter to the parrot model', () => {
   });
 
   it('points at the factors in the file', () => {
-    const file = packSafetensors(layerTensors('v_proj'));
-    const bound = bindFiles(
-      file,
-      Buffer.from(JSON.stringify({ ...CONFIG, target_modules: ['layers.0.self_attn.v_proj'] })),
-    );
-    const start = headerLength(file);
+    const tensors = layerTensors(['v_proj']);
+    const bound = bind(tensors, { target_modules: ['layers.0.self_attn.v_proj'] });
+    const start = headerLength(packSafetensors(tensors));
     const a = { offset: start, dtype: 'F32' };
     const b = { offset: start + 8 * 256 * 4, dtype: 'F32' };
     expect(bound.modules).toEqual([{ layer: 0, module: 'v_proj', rank: 8, scale: 2, a, b }]);
@@ -125,8 +82,13 @@ describe('binding an adapter to the parrot model', () => {
     ],
     [
       'an embedding factor',
-      'unsupported_adapter_feature',
-      (name: string) => name.replace(/[a-z0-9_.]*lora_A.weight/, 'model.embed_tokens.lora_embedding_A'),
+      'unexpected_tensor',
+      (name: string) => name.replace('lora_A.weight', 'lora_embedding_A'),
+    ],
+    [
+      'the head in a layer',
+      'unexpected_tensor',
+      (name: string) => name.replace(/self_attn.q_proj/, 'lm_head'),
     ],
     [
       'saved modules',
@@ -162,25 +124,12 @@ describe('binding an adapter to the parrot model', () => {
     });
   });
 
-  it('refuses LoRA of the head and the embedding by name, asked for in any way', () => {
-    expect(refusalOf(() => fixture('embed-and-head'))).toMatchObject({
-      code: 'unsupported_adapter_feature',
-      actual: 'lm_head',
-    });
-    expect(
-      refusalOf(() => bind(goodTensors(), { target_modules: '.*(q_proj|v_proj|embed_tokens)' })).actual,
-    ).toBe('model.embed_tokens');
-  });
-
   it('refuses an adapter of another base: the first shape that differs', () => {
     const geometry = {
       ...PARROT_GEOMETRY,
       modules: { ...PARROT_GEOMETRY.modules, q_proj: { in: 4096, out: 4096 } },
     };
-    const file = packSafetensors(goodTensors());
-    const header = parseHeader(file.subarray(0, headerLength(file)));
-    const config = parseAdapterConfig(Buffer.from(JSON.stringify(CONFIG)));
-    expect(refusalOf(() => bindAdapter(config, header, { geometry, maxRank: 64 }))).toMatchObject({
+    expect(refusalOf(() => bind(goodTensors(), {}, geometry))).toMatchObject({
       code: 'shape_mismatch',
       field: 'model.layers.0.self_attn.q_proj.lora_A',
       expected: [8, 4096],
@@ -190,8 +139,8 @@ describe('binding an adapter to the parrot model', () => {
 
   it('refuses modules that layers_to_transform leaves out', () => {
     expect(refusalOf(() => bind(goodTensors(), { layers_to_transform: [0] })).code).toBe('unexpected_tensor');
-    expect(refusalOf(() => bind(layerTensors('q_proj', 'v_proj'))).code).toBe('missing_tensor');
-    expect(bind(layerTensors('q_proj', 'v_proj'), { layers_to_transform: [0] }).layers).toEqual([0]);
+    expect(refusalOf(() => bind(layerTensors(['q_proj', 'v_proj']))).code).toBe('missing_tensor');
+    expect(bind(layerTensors(['q_proj', 'v_proj']), { layers_to_transform: [0] }).layers).toEqual([0]);
   });
 
   it('warns of what is odd', () => {
@@ -203,7 +152,7 @@ describe('binding an adapter to the parrot model', () => {
   });
 
   it('takes mixed dtypes, factor by factor', () => {
-    const tensors = layerTensors('q_proj', 'v_proj');
+    const tensors = layerTensors(['q_proj', 'v_proj']);
     tensors.set(factorName(0, 'q_proj', 'A'), {
       dtype: 'BF16',
       shape: [8, 256],

@@ -66,6 +66,8 @@ describe('the fixtures', () => {
     expect({ eosTokenIds, contextTokens }).toEqual({ eosTokenIds: [4, 1], contextTokens: 2048 });
     expect(geometry.modules.k_proj).toEqual({ in: shape.hiddenSize, out: shape.kvHeads * shape.headDim });
     expect(geometry.modules.down_proj).toEqual({ in: shape.ffnSize, out: shape.hiddenSize });
+    expect(geometry.modules.embed_tokens).toEqual({ in: 1024, out: shape.hiddenSize });
+    expect(geometry.modules.lm_head).toEqual({ in: shape.hiddenSize, out: 1024 });
   });
 
   it('gives each family its options', async () => {

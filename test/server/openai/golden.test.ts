@@ -2,8 +2,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type GoldenCase, readGolden } from '../../support/golden.ts';
 import { adapterFlags, PARROT, type ParrotServer, startParrot } from '../../support/parrot-server.ts';
 
-// Loops in plain C++: the reference backend gets those that bend scale, rank, dtype and layers, cpu gets all.
-const SOME = ['sql', 'pirate', 'json', 'some-layers', 'rank-1-f16', 'rank-24'];
+// Loops in plain C++: the reference backend gets those that bend scale, rank, dtype, layers and modules, cpu gets all.
+const SOME = ['sql', 'pirate', 'json', 'some-layers', 'rank-1-f16', 'rank-24', 'embed-and-head'];
 const ALL = [...SOME, 'rank-pattern', 'regex-targets', 'rank-64-bf16'];
 const golden = readGolden(PARROT);
 
@@ -79,7 +79,7 @@ describe.each([
   });
   afterAll(() => server.close());
 
-  it('agrees with transformers and PEFT, one request at a time', { timeout: 60_000 }, async () => {
+  it('agrees with transformers and PEFT, one request at a time', { timeout: 120_000 }, async () => {
     alone = [];
     for (const wanted of cases) {
       const answer = await ask(server, wanted);
@@ -88,7 +88,7 @@ describe.each([
     }
   });
 
-  it('gives the same bits with all adapters and the base in one batch', { timeout: 60_000 }, async () => {
+  it('gives the same bits with all adapters and the base in one batch', { timeout: 120_000 }, async () => {
     const mixed = await Promise.all(cases.map((wanted) => ask(server, wanted)));
     cases.forEach(({ key }, index) => {
       expect.soft(mixed[index], key).toEqual(alone[index]);
