@@ -37,8 +37,8 @@ struct Attention {
   int64_t head_dim = 0;
   int64_t position = 0;  // of the first row; row i sees tokens 0 .. position + i
   const int32_t* blocks = nullptr;
-  // Of this kv head in block 0; one block after the other at block_elements. Tokens that no row sees are
-  // finite.
+  // Of this kv head in block 0; one block after the other at block_elements. All values of a block that a row
+  // meets are finite, those of tokens that it does not see too: they are multiplied by 0.
   const void* keys = nullptr;    // panels [1][round_up(head_dim, kColumnStep)] of 16 tokens
   const void* values = nullptr;  // panels [head_dim / 16, rounded up][kBlockTokens]
   int64_t block_elements = 0;
