@@ -189,6 +189,7 @@ describe('the server chart', () => {
   it('starts the server with flags that the server knows, and values that it accepts', async () => {
     const engine = {
       backend: 'cpu',
+      dtype: 'bfloat16',
       slots: 3,
       maxRank: 16,
       maxAdapterBytes: '1Mi',

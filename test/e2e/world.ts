@@ -122,7 +122,8 @@ export class World {
         },
         admin: { tokenSecret: { name: 'parrot-admin' } },
         sourceSecrets: ['adapters-s3'],
-        engine: { threads: 1, kvBytes: '64Mi', hostBytes: '256Mi' },
+        // The golden tokens are those of float32.
+        engine: { dtype: 'float32', threads: 1, kvBytes: '64Mi', hostBytes: '256Mi' },
         resources: { requests: { cpu: '100m', memory: '256Mi' } },
         shutdown: { drainSeconds: 1, timeoutSeconds: 20 },
       },
