@@ -132,8 +132,7 @@ struct RegisterTiles {
   static void score(const Queries& queries, int64_t first, const Stored* keys) {
     float* scores = queries.scores + first * kBlockTokens;
     const X* q = reinterpret_cast<const X*>(queries.q) + first * queries.q_cols;
-    products<K>({q, queries.q_cols, queries.count - first, keys, queries.q_cols}, 0, 1,
-                [=](int64_t query, int64_t token, Vec sum) { store(scores + query * kBlockTokens + token, sum); });
+    products<K>({q, queries.q_cols, queries.count - first, keys, queries.q_cols}, 0, 1, {scores, kBlockTokens});
   }
   static void add_values(const Queries& queries, int64_t first, const Stored* values) {
     const Panels panels = {values, V::kStored, queries.out_cols / kPanelOuts, kBlockTokens};

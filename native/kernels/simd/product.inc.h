@@ -85,9 +85,25 @@ struct Operands {
   int64_t cols;
 };
 
-// One tile; put(row, out, sums) takes each vector of its sums.
-template <class P, int R, int O, class Put>
-[[gnu::always_inline]] inline void put_tile(const Operands<P>& p, int64_t row, int64_t panel, Put put) {
+// What becomes of sums: y[row, out] = scale * scales[row] * sum, or with `adds` y[row, out] += sum. Decided at run time:
+// as a parameter of the templates it would compile every tile once per use.
+struct Put {
+  float* y;  // of output 0
+  int64_t y_stride;
+  bool adds = false;
+  float scale = 1;
+  const float* scales = nullptr;  // [rows]; none: 1
+
+  void operator()(int64_t row, int64_t out, Vec sum) const {
+    float* to = y + row * y_stride + out;
+    if (scales != nullptr) sum = sum * broadcast(scale * scales[row]);
+    store(to, adds ? load(to) + sum : sum);
+  }
+};
+
+// One tile.
+template <class P, int R, int O>
+[[gnu::always_inline]] inline void put_tile(const Operands<P>& p, int64_t row, int64_t panel, const Put& put) {
   const typename P::X* rows[R];
   for (int r = 0; r < R; ++r) rows[r] = p.x + (row + r) * p.x_stride;
   const typename P::W* w = p.w + panel * p.cols * kPanelOuts;
@@ -103,8 +119,8 @@ template <class P, int R, int O, class Put>
 }
 
 // The last, at most R, rows.
-template <class P, int R, int O, class Put>
-inline void put_rest(const Operands<P>& p, int64_t row, int64_t panel, Put put) {
+template <class P, int R, int O>
+inline void put_rest(const Operands<P>& p, int64_t row, int64_t panel, const Put& put) {
   if constexpr (R > 0) {
     if (p.rows - row == R) return put_tile<P, R, O>(p, row, panel, put);
     put_rest<P, R - 1, O>(p, row, panel, put);
@@ -119,8 +135,8 @@ constexpr int tile_panels(int rows) {
 }
 
 // Tiles of R rows by O panels; returns the first panel that is left.
-template <class P, int R, int O, class Put>
-inline int64_t put_panels(const Operands<P>& p, int64_t begin, int64_t end, Put put) {
+template <class P, int R, int O>
+inline int64_t put_panels(const Operands<P>& p, int64_t begin, int64_t end, const Put& put) {
   int64_t panel = begin;
   for (; panel + O <= end; panel += O) {
     int64_t row = 0;
@@ -131,8 +147,8 @@ inline int64_t put_panels(const Operands<P>& p, int64_t begin, int64_t end, Put 
 }
 
 // Chooses the tile for the number of rows.
-template <class P, int R = kTileRows, class Put>
-inline void products(const Operands<P>& p, int64_t begin, int64_t end, Put put) {
+template <class P, int R = kTileRows>
+inline void products(const Operands<P>& p, int64_t begin, int64_t end, const Put& put) {
   if constexpr (R > 1) {
     if (p.rows < R) return products<P, R - 1>(p, begin, end, put);
   }
@@ -148,17 +164,13 @@ Operands<P> operands(const void* x, int64_t x_stride, int64_t rows, const Panels
 
 template <class P>
 void product_as(float* y, int64_t y_stride, const Rows& x, const Panels& w, int64_t begin, int64_t end) {
-  float* origin = y - begin * kPanelOuts;
-  products<P>(operands<P>(x.data, x.stride, x.rows, w), begin, end,
-              [=](int64_t row, int64_t out, Vec sum) { store(origin + row * y_stride + out, sum); });
+  products<P>(operands<P>(x.data, x.stride, x.rows, w), begin, end, {y - begin * kPanelOuts, y_stride});
 }
 
 template <class P>
 void shrink_as(void* h, const Rows& x, float scale, const float* scales, const Panels& a) {
-  auto* hidden = static_cast<float*>(h);
-  products<P>(operands<P>(x.data, x.stride, x.rows, a), 0, 1, [=](int64_t row, int64_t out, Vec sum) {
-    store(hidden + row * kPageRanks + out, sum * broadcast(scale * scales[row]));
-  });
+  products<P>(operands<P>(x.data, x.stride, x.rows, a), 0, 1,
+              {static_cast<float*>(h), kPageRanks, false, scale, scales});
 }
 
 // The 16 ranks of one column of A.
@@ -189,11 +201,7 @@ void look_up_as(void* h, const int32_t* tokens, int64_t rows, float scale, const
 template <class P>
 void expand_as(float* y, int64_t y_stride, const void* h, int64_t rows, const Panels& b, int64_t begin,
                int64_t end) {
-  float* origin = y - begin * kPanelOuts;
-  products<P>(operands<P>(h, kPageRanks, rows, b), begin, end, [=](int64_t row, int64_t out, Vec sum) {
-    float* to = origin + row * y_stride + out;
-    store(to, load(to) + sum);
-  });
+  products<P>(operands<P>(h, kPageRanks, rows, b), begin, end, {y - begin * kPanelOuts, y_stride, true});
 }
 
 }  // namespace
