@@ -13,7 +13,7 @@ const PROMPT = (goldenCases('parrot').find(({ key }) => key === 'sql.0') as Gold
 const STYLE = { kind: 'adapter', name: 'style' } as const;
 
 /** Tokens of an answer that takes far longer than the few calls that happen meanwhile. */
-const LONG = 600;
+const LONG = 1900;
 
 /** Resolves when the request has generated `count` tokens. */
 function tokensOf(served: TestEngine, id: number, count: number): Promise<void> {
