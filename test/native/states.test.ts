@@ -148,7 +148,7 @@ describe('submit', () => {
   it('refuses with queue_full what neither runs nor may wait', async () => {
     await using served = await TestEngine.open('parrot', { maxBatch: 2, maxWaiting: 3 });
     const requests = Array.from({ length: 9 }, () =>
-      served.generate({ prompt: [1], stopTokens: [], maxTokens: 50 }),
+      served.generate({ prompt: [1], stopTokens: [], maxTokens: 600 }),
     );
     const ends = await Promise.allSettled(requests);
     const refused = ends.filter(({ status }) => status === 'rejected');
