@@ -1,6 +1,7 @@
 import { open } from 'node:fs/promises';
 import { createEngine } from '../../../native/index.ts';
-import type { Engine, EngineEvent, GenerateRequest, Target } from '../../../native/types.ts';
+import type { Engine, EngineEvent, Target } from '../../../native/types.ts';
+import { GREEDY } from '../../native/support.ts';
 import { ADAPTERS, adapterBody, adapterModules, adapterName } from './adapters.ts';
 import { adapterOf, type Case } from './cases.ts';
 import { readJob } from './child.ts';
@@ -86,27 +87,11 @@ function generateWith(engine: Engine, live: Map<number, Take>): Generate {
               fail(new Error(`${event.code}: ${event.message}`));
             }
           });
-          engine.submit({ ...GREEDY, id, prompt, target, maxTokens });
+          engine.submit({ ...GREEDY, stopTokens: [], id, prompt, target, maxTokens });
         });
       }),
     );
 }
-
-const GREEDY: Omit<GenerateRequest, 'id' | 'prompt' | 'target' | 'maxTokens'> = {
-  stopTokens: [],
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  seed: 0,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-  logitBias: [],
-  logprobs: -1,
-  promptLogprobs: -1,
-  loraScale: 1,
-};
 
 /** Milliseconds to read the files once, when they are in the page cache already. */
 async function timeReading(paths: string[]): Promise<number> {
