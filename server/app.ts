@@ -95,8 +95,8 @@ function openDoor(config: ServerConfig, loaded: LoadedModel, log: Logger): Door 
     const progress = log.isLevelEnabled('info');
     return Door.open({ model: loaded.descriptor, backend, dtype, progress, ...bounds });
   } catch (error) {
-    if ((error as { code?: unknown }).code === 'unsupported_backend')
-      throw new ConfigError((error as Error).message);
+    const { code, field, message } = error as Error & { code?: string; field?: string };
+    if (code === 'unsupported_backend' || field === 'dtype') throw new ConfigError(message);
     throw error;
   }
 }

@@ -4,11 +4,10 @@
 //
 // Rules that every table keeps:
 //  - A row's result depends on that row alone: the order of every reduction is fixed by the shapes, never by
-//  `rows`,
-//    by neighbours, by [begin, end) or by the thread. So a batch of N equals each row alone, bit for bit.
+//    `rows`, by neighbours, by [begin, end) or by the thread. So a batch of N equals each row alone, bit for
+//    bit.
 //  - No op allocates, throws, or writes outside what its shapes say. Where rows of activations or of h are
-//  read, whole
-//    groups of kRowStep rows may be read; their content beyond `rows` may be NaN.
+//    read, whole groups of kRowStep rows may be read; their content beyond `rows` may be NaN.
 //  - Pointers need no alignment beyond that of their element type.
 #pragma once
 

@@ -170,6 +170,7 @@ describe('the command line', () => {
       2,
       /one of auto, cpu, reference for backend but received cuda/,
     ],
+    [['--model', PARROT, '--backend', 'reference', '--dtype', 'bfloat16'], 2, /auto or float32 for dtype/],
     [['--model', PARROT, '--admin-host', '0.0.0.0'], 2, /--admin-token-file is required/],
     [
       ['--model', PARROT, '--admin-token-file', '/does/not/exist'],
