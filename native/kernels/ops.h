@@ -27,6 +27,14 @@ struct Rows {
   int64_t rows = 0;
 };
 
+// A part of panels: outputs of panels [begin, end), columns [from, to), both multiples of kColumnStep.
+struct PanelPart {
+  int64_t begin = 0;
+  int64_t end = 0;
+  int64_t from = 0;
+  int64_t to = 0;
+};
+
 // Queries of consecutive positions of one sequence, for `heads` query heads that share one kv head.
 struct Attention {
   const float* q = nullptr;  // [rows, heads, head_dim] with q_stride floats from row to row
@@ -58,6 +66,8 @@ constexpr int64_t kHiddenBytes = 64;
 struct Ops {
   Dtype x;       // of the rows that products read
   Dtype stored;  // of keys, values and adapters' pages; of weights that are not stored so already
+  // Columns of a part that many rows had best meet at a time; 0: all, and the table takes them no other way.
+  int64_t columns;
 
   // Semantics: y[i, :] = table[tokens[i], :]            y [rows, table.cols] with y_stride
   void (*embed)(float* y, int64_t y_stride, const Matrix& table, const int32_t* tokens, int64_t rows);
@@ -70,8 +80,10 @@ struct Ops {
   // The same in place, float32, for [heads, head_dim] dense.
   void (*norm_heads)(float* x, const float* weight, float eps, int64_t heads, int64_t head_dim);
 
-  // Semantics: y[i, o - 16 begin] = sum_k x[i, k] * w[o, k]     for outputs o of panels [begin, end)
-  void (*product)(float* y, int64_t y_stride, const Rows& x, const Panels& w, int64_t begin, int64_t end);
+  // Semantics: y[i, o - 16 begin] = sum_k x[i, k] * w[o, k]     for outputs o and columns k of the part
+  // Where the part does not begin with column 0, y holds the sums of the columns before it, and they go on:
+  // parts in turn give the bits of the whole.
+  void (*product)(float* y, int64_t y_stride, const Rows& x, const Panels& w, const PanelPart& part);
 
   // A LoRA's first product, with one page's A.
   // Semantics: h[i, j] = scale * scales[i] * sum_k x[i, k] * a[j, k]     h [rows] of kHiddenBytes

@@ -36,11 +36,8 @@ void Forward::attention_block(Worker& worker, int64_t layer) {
       const int64_t first = at / kPanelOuts;
       const int64_t from = std::max(begin - first, int64_t{0}),
                     to = std::min(end - first, w.of(module).w.panels);
-      for (const RowRange& range : panels_) {
-        if (from < to) {
-          project(qkv_.floats(range.row, at + from * kPanelOuts), qkv_.stride(), normed_, layer, module, from,
-                  to, range);
-        }
+      if (from < to) {
+        project(qkv_.floats(0, at + from * kPanelOuts), qkv_.stride(), normed_, layer, module, from, to);
       }
     }
   });
@@ -74,12 +71,10 @@ void Forward::ffn_block(Worker& worker, int64_t layer) {
     float* gate = scratch_.floats(worker.index());
     float* up = gate + (end - begin) * kPanelOuts;
     const int64_t first = begin * kPanelOuts;
-    for (const RowRange& range : panels_) {
-      project(gate, stride, normed_, layer, Module::kGate, begin, end, range);
-      project(up, stride, normed_, layer, Module::kUp, begin, end, range);
-      ops_.silu_mul(acted_.at(range.row, first), acted_.stride(), gate, up, stride, range.rows,
-                    std::min(end * kPanelOuts, config_.ffn) - first);
-    }
+    project(gate, stride, normed_, layer, Module::kGate, begin, end);
+    project(up, stride, normed_, layer, Module::kUp, begin, end);
+    ops_.silu_mul(acted_.at(0, first), acted_.stride(), gate, up, stride, plan_->rows(),
+                  std::min(end * kPanelOuts, config_.ffn) - first);
   });
 
   // down, added to the residual
@@ -115,7 +110,8 @@ void Forward::choose(Worker& worker, StepResult& result) {
     }
     share(worker, Phase::kHead, weights_.head.panels, grain_, [&](int64_t begin, int64_t end) {
       float* logits = logits_.floats(0, begin * kPanelOuts);
-      ops_.product(logits, logits_.stride(), normed_.rows(0, rows), weights_.head, begin, end);
+      ops_.product(logits, logits_.stride(), normed_.rows(0, rows), weights_.head,
+                   {begin, end, 0, weights_.head.cols});
       add_delta(logits, logits_.stride(), 0, Module::kHead, begin, end, {first, rows, 0, nullptr},
                 head_segments_);
     });

@@ -84,7 +84,7 @@ class Forward {
   void norm(Worker& worker, const std::vector<float>& weight);
   void shrink(Worker& worker, Group group, int64_t layer, const RowBuffer& x);
   void project(float* y, int64_t y_stride, const RowBuffer& x, int64_t layer, Module module, int64_t begin,
-               int64_t end, const RowRange& range) const;
+               int64_t end) const;
   void add_delta(float* y, int64_t y_stride, int64_t layer, Module module, int64_t begin, int64_t end,
                  const RowRange& range, const std::vector<Segment>& segments) const;
   void project_into_residual(Worker& worker, Phase phase, const RowBuffer& x, int64_t layer, Module module);
@@ -108,7 +108,6 @@ class Forward {
   int64_t units_per_kv_head_ = 0;
 
   const StepPlan* plan_ = nullptr;
-  std::vector<RowRange> panels_;              // all rows, a panel of rows at a time
   std::vector<RowRange> block_rows_;          // rows whose keys and values go into one block
   std::vector<RowRange> query_rows_;          // rows of one call of attention
   std::vector<std::vector<Shrink>> shrinks_;  // [layers, kGroups]; those of the head are of rows of logits

@@ -46,7 +46,7 @@ Forward::Forward(const Weights& weights, const Ops& ops, const KvCache& kv, cons
       hidden_(MappedMemory::anonymous(
           static_cast<size_t>((kGroupModules * pages_max_ * sizes.rows + kRowStep) * kHiddenBytes))),
       scratch_(team.count(),
-               std::max((2 * kGrainMax + 1) * kPanelOuts * kRowPanel, attention_scratch(config_.head_dim)),
+               std::max((2 * kGrainMax + 1) * kPanelOuts * sizes.rows, attention_scratch(config_.head_dim)),
                Dtype::kF32),
       logits_(kRowPanel, config_.vocab, Dtype::kF32) {
   for (int i = 0; i < team.count(); ++i) samplers_.emplace_back(config_.vocab);
@@ -68,10 +68,8 @@ void Forward::lay_out(const StepPlan& plan) {
       into.push_back({range.row + i, rows, range.position + i, range.blocks});
     }
   };
-  panels_.clear();
   block_rows_.clear();
   query_rows_.clear();
-  cut(panels_, {0, plan.rows(), 0, nullptr}, kRowPanel, kRowPanel);
   const int64_t query_rows = std::max<int64_t>(kAttentionQueries / unit_heads_, 1);
   for (const SequenceRows& s : plan.sequences) {
     const RowRange range = {s.row, s.rows, s.position, s.blocks.data()};

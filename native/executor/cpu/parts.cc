@@ -40,16 +40,22 @@ void Forward::shrink(Worker& worker, Group group, int64_t layer, const RowBuffer
   });
 }
 
-// y = W x (+ bias) + B h, outputs of panels [begin, end); y begins with them.
+// y = W x (+ bias) + B h for all rows, outputs of panels [begin, end); y begins with them.
 void Forward::project(float* y, int64_t y_stride, const RowBuffer& x, int64_t layer, Module module,
-                      int64_t begin, int64_t end, const RowRange& range) const {
+                      int64_t begin, int64_t end) const {
   const Projection& projection = weights_.layers[static_cast<size_t>(layer)].of(module);
-  ops_.product(y, y_stride, x.rows(range.row, range.rows), projection.w, begin, end);
-  if (!projection.bias.empty()) {
-    ops_.add_bias(y, y_stride, projection.bias.data() + begin * kPanelOuts, range.rows,
-                  (end - begin) * kPanelOuts);
+  const int64_t rows = plan_->rows(), cols = projection.w.cols;
+  const int64_t columns = rows > kRowPanel && ops_.columns > 0 ? ops_.columns : cols;
+  for (int64_t from = 0; from < cols; from += columns) {
+    for (int64_t row = 0; row < rows; row += kRowPanel) {
+      ops_.product(y + row * y_stride, y_stride, x.rows(row, std::min(kRowPanel, rows - row)), projection.w,
+                   {begin, end, from, std::min(from + columns, cols)});
+    }
   }
-  add_delta(y, y_stride, layer, module, begin, end, range, plan_->segments);
+  if (!projection.bias.empty()) {
+    ops_.add_bias(y, y_stride, projection.bias.data() + begin * kPanelOuts, rows, (end - begin) * kPanelOuts);
+  }
+  add_delta(y, y_stride, layer, module, begin, end, {0, rows, 0, nullptr}, plan_->segments);
 }
 
 // y += B h, for rows with an adapter.
@@ -72,11 +78,9 @@ void Forward::project_into_residual(Worker& worker, Phase phase, const RowBuffer
   share(worker, phase, panels, grain_, [&](int64_t begin, int64_t end) {
     const int64_t stride = (end - begin) * kPanelOuts + kPanelOuts, first = begin * kPanelOuts;
     float* y = scratch_.floats(worker.index());
-    for (const RowRange& range : panels_) {
-      project(y, stride, x, layer, module, begin, end, range);
-      ops_.add(x_.floats(range.row, first), x_.stride(), y, stride, range.rows,
-               std::min(end * kPanelOuts, config_.hidden) - first);
-    }
+    project(y, stride, x, layer, module, begin, end);
+    ops_.add(x_.floats(0, first), x_.stride(), y, stride, plan_->rows(),
+             std::min(end * kPanelOuts, config_.hidden) - first);
   });
 }
 

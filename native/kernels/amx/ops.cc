@@ -9,9 +9,9 @@ namespace {
 
 const uint16_t* halves(const void* data) { return static_cast<const uint16_t*>(data); }
 
-void product(float* y, int64_t y_stride, const Rows& x, const Panels& w, int64_t begin, int64_t end) {
+void product(float* y, int64_t y_stride, const Rows& x, const Panels& w, const PanelPart& part) {
   const TileScope tiles(TileShapes::kProduct);
-  product_rows(y, y_stride, halves(x.data), x.stride, x.rows, halves(w.data), w.cols, begin, end);
+  product_rows(y, y_stride, halves(x.data), x.stride, x.rows, w, part);
 }
 
 void shrink(void* h, const Rows& x, float scale, const float* scales, const Panels& a) {
@@ -20,8 +20,8 @@ void shrink(void* h, const Rows& x, float scale, const float* scales, const Pane
     alignas(64) float sums[kTileRowsMax * kPanelOuts];
     const int64_t left = x.rows - row;
     const int64_t count = left < kTileRowsMax ? left : kTileRowsMax;
-    product_1x1({sums, kPanelOuts, kTileRowsMax}, halves(x.data) + row * x.stride, x.stride, halves(a.data),
-                a.cols);
+    product_1x1({sums, kPanelOuts, kTileRowsMax},
+                {halves(x.data) + row * x.stride, x.stride, halves(a.data), a.cols * kPanelOuts, a.cols});
     for (int64_t i = 0; i < count; ++i) {
       store_hidden(h, row + i, load(sums + i * kPanelOuts) * broadcast(scale * scales[row + i]));
     }
@@ -56,7 +56,7 @@ struct AmxTiles {
       const int64_t left = queries.count - i;
       product_1x1(
           {queries.scores + i * kBlockTokens, kBlockTokens, left < kTileRowsMax ? left : kTileRowsMax},
-          q + i * queries.q_cols, queries.q_cols, keys, queries.q_cols);
+          {q + i * queries.q_cols, queries.q_cols, keys, queries.q_cols * kPanelOuts, queries.q_cols});
     }
   }
   static void add_values(const Queries& queries, int64_t first, const Stored* values) {
@@ -72,6 +72,7 @@ struct AmxTiles {
 constexpr Ops amx_table() {
   Ops ops = bfloat16_table();
   ops.x = Dtype::kBF16;
+  ops.columns = 512;  // 2 panels, which 64 rows meet, fit the first-level cache beside 16 rows
   ops.norm = norm_as<uint16_t>;
   ops.product = product;
   ops.shrink = shrink;

@@ -34,11 +34,22 @@ class TileScope {
   TileScope& operator=(const TileScope&) = delete;
 };
 
-// Where a tile of 16 x 16 sums goes.
+// Where a tile of 16 x 16 sums begins and goes.
 struct Sums {
   float* y;
   int64_t stride;
-  int64_t rows;  // that count, at most 16
+  int64_t rows;          // that count, at most 16
+  bool goes_on = false;  // begins with what is there, else with 0
+  Sums right(int64_t panels) const { return {y + panels * kPanelOuts, stride, rows, goes_on}; }
+};
+
+// Rows that meet panels.
+struct Operands16 {
+  const uint16_t* x;
+  int64_t x_stride;
+  const uint16_t* w;
+  int64_t panel;  // elements from panel to panel
+  int64_t cols;   // that meet
 };
 
 // Tile loads do not tell the compiler that they read memory: what was stored before must be there.
@@ -46,6 +57,22 @@ inline void finish_stores() { asm volatile("" : : : "memory"); }
 
 // Tile registers are named in the instruction, so this is a macro rather than a function. Rows beyond sums.rows belong
 // to others: then the tile goes through memory of its own.
+#define LORIKEET_BEGIN_TILE(number, sums)                                                        \
+  do {                                                                                           \
+    if (!(sums).goes_on) {                                                                       \
+      _tile_zero(number);                                                                        \
+    } else if ((sums).rows >= kTileRowsMax) {                                                    \
+      _tile_loadd(number, (sums).y, (sums).stride * 4);                                          \
+    } else {                                                                                     \
+      alignas(64) float copy[kTileRowsMax * kPanelOuts] = {};                                    \
+      for (int64_t row = 0; row < (sums).rows; ++row) {                                          \
+        store(copy + row * kPanelOuts, load((sums).y + row * (sums).stride));                    \
+      }                                                                                          \
+      finish_stores();                                                                           \
+      _tile_loadd(number, copy, kPanelOuts * 4);                                                 \
+    }                                                                                            \
+  } while (false)
+
 #define LORIKEET_STORE_TILE(number, sums)                                                        \
   do {                                                                                           \
     if ((sums).rows >= kTileRowsMax) {                                                           \
@@ -69,101 +96,95 @@ inline void prefetch_tile(const uint16_t* tile) {
 constexpr int64_t kTilesAhead = 4;
 
 // 32 rows x 2 panels.
-inline void product_2x2(Sums low, Sums high, const uint16_t* x, int64_t x_stride, const uint16_t* w, int64_t cols) {
-  const uint16_t* x2 = x + kTileRowsMax * x_stride;
-  const uint16_t* w2 = w + cols * kPanelOuts;
+inline void product_2x2(Sums low, Sums high, const Operands16& p) {
+  const uint16_t* x2 = p.x + kTileRowsMax * p.x_stride;
   finish_stores();
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
-  for (int64_t k = 0; k < cols; k += kColumnStep) {
-    _tile_loadd(6, w + k * kPanelOuts, 64);
-    _tile_loadd(4, x + k, x_stride * 2);
+  LORIKEET_BEGIN_TILE(0, low);
+  LORIKEET_BEGIN_TILE(1, low.right(1));
+  LORIKEET_BEGIN_TILE(2, high);
+  LORIKEET_BEGIN_TILE(3, high.right(1));
+  for (int64_t k = 0; k < p.cols; k += kColumnStep) {
+    const uint16_t* tile = p.w + k * kPanelOuts;
+    _tile_loadd(6, tile, 64);
+    _tile_loadd(4, p.x + k, p.x_stride * 2);
     _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(7, w2 + k * kPanelOuts, 64);
+    _tile_loadd(7, tile + p.panel, 64);
     _tile_dpbf16ps(1, 4, 7);
-    _tile_loadd(5, x2 + k, x_stride * 2);
+    _tile_loadd(5, x2 + k, p.x_stride * 2);
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
   }
   LORIKEET_STORE_TILE(0, low);
-  low.y += kPanelOuts;
-  LORIKEET_STORE_TILE(1, low);
+  LORIKEET_STORE_TILE(1, low.right(1));
   LORIKEET_STORE_TILE(2, high);
-  high.y += kPanelOuts;
-  LORIKEET_STORE_TILE(3, high);
+  LORIKEET_STORE_TILE(3, high.right(1));
 }
 
 // 16 rows x 4 panels: weights stream from memory.
-inline void product_1x4(Sums sums, const uint16_t* x, int64_t x_stride, const uint16_t* w, int64_t cols) {
-  const int64_t panel = cols * kPanelOuts;
+inline void product_1x4(Sums sums, const Operands16& p) {
   finish_stores();
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
-  for (int64_t k = 0; k < cols; k += kColumnStep) {
-    const uint16_t* tile = w + k * kPanelOuts;
-    for (int64_t o = 0; o < 4; ++o) prefetch_tile(tile + o * panel + kTilesAhead * kTilePanel);
-    _tile_loadd(4, x + k, x_stride * 2);
+  LORIKEET_BEGIN_TILE(0, sums);
+  LORIKEET_BEGIN_TILE(1, sums.right(1));
+  LORIKEET_BEGIN_TILE(2, sums.right(2));
+  LORIKEET_BEGIN_TILE(3, sums.right(3));
+  for (int64_t k = 0; k < p.cols; k += kColumnStep) {
+    const uint16_t* tile = p.w + k * kPanelOuts;
+    for (int64_t o = 0; o < 4; ++o) prefetch_tile(tile + o * p.panel + kTilesAhead * kTilePanel);
+    _tile_loadd(4, p.x + k, p.x_stride * 2);
     _tile_loadd(6, tile, 64);
     _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(7, tile + panel, 64);
+    _tile_loadd(7, tile + p.panel, 64);
     _tile_dpbf16ps(1, 4, 7);
-    _tile_loadd(6, tile + 2 * panel, 64);
+    _tile_loadd(6, tile + 2 * p.panel, 64);
     _tile_dpbf16ps(2, 4, 6);
-    _tile_loadd(7, tile + 3 * panel, 64);
+    _tile_loadd(7, tile + 3 * p.panel, 64);
     _tile_dpbf16ps(3, 4, 7);
   }
   LORIKEET_STORE_TILE(0, sums);
-  sums.y += kPanelOuts;
-  LORIKEET_STORE_TILE(1, sums);
-  sums.y += kPanelOuts;
-  LORIKEET_STORE_TILE(2, sums);
-  sums.y += kPanelOuts;
-  LORIKEET_STORE_TILE(3, sums);
+  LORIKEET_STORE_TILE(1, sums.right(1));
+  LORIKEET_STORE_TILE(2, sums.right(2));
+  LORIKEET_STORE_TILE(3, sums.right(3));
 }
 
-inline void product_1x1(Sums sums, const uint16_t* x, int64_t x_stride, const uint16_t* w, int64_t cols) {
+inline void product_1x1(Sums sums, const Operands16& p) {
   finish_stores();
-  _tile_zero(0);
-  for (int64_t k = 0; k < cols; k += kColumnStep) {
-    prefetch_tile(w + k * kPanelOuts + kTilesAhead * kTilePanel);
-    _tile_loadd(4, x + k, x_stride * 2);
-    _tile_loadd(6, w + k * kPanelOuts, 64);
+  LORIKEET_BEGIN_TILE(0, sums);
+  for (int64_t k = 0; k < p.cols; k += kColumnStep) {
+    prefetch_tile(p.w + k * kPanelOuts + kTilesAhead * kTilePanel);
+    _tile_loadd(4, p.x + k, p.x_stride * 2);
+    _tile_loadd(6, p.w + k * kPanelOuts, 64);
     _tile_dpbf16ps(0, 4, 6);
   }
   LORIKEET_STORE_TILE(0, sums);
 }
 
-// Panels [begin, end) times rows; y [rows, 16 (end - begin)].
-void product_rows(float* y, int64_t y_stride, const uint16_t* x, int64_t x_stride, int64_t rows, const uint16_t* w,
-                  int64_t cols, int64_t begin, int64_t end) {
+// Rows times a part of panels; y [rows, 16 (end - begin)].
+void product_rows(float* y, int64_t y_stride, const uint16_t* x, int64_t x_stride, int64_t rows, const Panels& w,
+                  const PanelPart& part) {
+  const int64_t panel_elements = w.cols * kPanelOuts;
   const auto sums = [&](int64_t row, int64_t panel) {
     const int64_t left = rows - row;
-    return Sums{y + row * y_stride + (panel - begin) * kPanelOuts, y_stride,
-                left < kTileRowsMax ? left : kTileRowsMax};
+    return Sums{y + row * y_stride + (panel - part.begin) * kPanelOuts, y_stride,
+                left < kTileRowsMax ? left : kTileRowsMax, part.from > 0};
   };
-  const auto panel_at = [&](int64_t panel) { return w + panel * cols * kPanelOuts; };
-  int64_t panel = begin;
+  const auto operands = [&](int64_t row, int64_t panel) {
+    return Operands16{x + row * x_stride + part.from, x_stride,
+                      static_cast<const uint16_t*>(w.data) + panel * panel_elements + part.from * kPanelOuts,
+                      panel_elements, part.to - part.from};
+  };
+  int64_t panel = part.begin;
   if (rows > kTileRowsMax) {
-    for (; panel + 2 <= end; panel += 2) {
+    for (; panel + 2 <= part.end; panel += 2) {
       int64_t row = 0;
       for (; rows - row > kTileRowsMax; row += 2 * kTileRowsMax) {
-        product_2x2(sums(row, panel), sums(row + kTileRowsMax, panel), x + row * x_stride, x_stride,
-                    panel_at(panel), cols);
+        product_2x2(sums(row, panel), sums(row + kTileRowsMax, panel), operands(row, panel));
       }
-      for (int64_t o = 0; row < rows && o < 2; ++o) {
-        product_1x1(sums(row, panel + o), x + row * x_stride, x_stride, panel_at(panel + o), cols);
-      }
+      for (int64_t o = 0; row < rows && o < 2; ++o) product_1x1(sums(row, panel + o), operands(row, panel + o));
     }
   }
-  for (; panel + 4 <= end; panel += 4) product_1x4(sums(0, panel), x, x_stride, panel_at(panel), cols);
-  for (; panel < end; ++panel) {
-    for (int64_t row = 0; row < rows; row += kTileRowsMax) {
-      product_1x1(sums(row, panel), x + row * x_stride, x_stride, panel_at(panel), cols);
-    }
+  for (; rows <= kTileRowsMax && panel + 4 <= part.end; panel += 4) product_1x4(sums(0, panel), operands(0, panel));
+  for (; panel < part.end; ++panel) {
+    for (int64_t row = 0; row < rows; row += kTileRowsMax) product_1x1(sums(row, panel), operands(row, panel));
   }
 }
 

@@ -52,10 +52,10 @@ void norm_heads(float* x, const float* weight, float eps, int64_t heads, int64_t
   norm(x, head_dim, x, head_dim, weight, eps, heads, head_dim);
 }
 
-void product(float* y, int64_t y_stride, const Rows& x, const Panels& w, int64_t begin, int64_t end) {
+void product(float* y, int64_t y_stride, const Rows& x, const Panels& w, const PanelPart& part) {
   for (int64_t i = 0; i < x.rows; ++i) {
-    for (int64_t o = begin * kPanelOuts; o < end * kPanelOuts; ++o) {
-      y[i * y_stride + o - begin * kPanelOuts] = static_cast<float>(dot(row_of(x, i), w, o));
+    for (int64_t o = part.begin * kPanelOuts; o < part.end * kPanelOuts; ++o) {
+      y[i * y_stride + o - part.begin * kPanelOuts] = static_cast<float>(dot(row_of(x, i), w, o));
     }
   }
 }
@@ -170,6 +170,7 @@ void add(float* y, int64_t y_stride, const float* x, int64_t x_stride, int64_t r
 const Ops kReference = {
     .x = Dtype::kF32,
     .stored = Dtype::kF32,
+    .columns = 0,
     .embed = embed,
     .norm = norm,
     .norm_heads = norm_heads,

@@ -132,7 +132,8 @@ struct RegisterTiles {
   static void score(const Queries& queries, int64_t first, const Stored* keys) {
     float* scores = queries.scores + first * kBlockTokens;
     const X* q = reinterpret_cast<const X*>(queries.q) + first * queries.q_cols;
-    products<K>({q, queries.q_cols, queries.count - first, keys, queries.q_cols}, 0, 1, {scores, kBlockTokens});
+    products<K>({q, queries.q_cols, queries.count - first, keys, queries.q_cols * kPanelOuts, queries.q_cols}, 0, 1,
+                {scores, kBlockTokens});
   }
   static void add_values(const Queries& queries, int64_t first, const Stored* values) {
     const Panels panels = {values, V::kStored, queries.out_cols / kPanelOuts, kBlockTokens};

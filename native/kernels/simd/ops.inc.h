@@ -13,14 +13,15 @@ namespace lorikeet {
 namespace {
 
 // Weights that came as bf16 are kept so where the rest is float32: widening is exact.
-void product_float32(float* y, int64_t y_stride, const Rows& x, const Panels& w, int64_t begin, int64_t end) {
-  if (w.dtype == Dtype::kBF16) return product_as<Bfloat16Panels>(y, y_stride, x, w, begin, end);
-  product_as<Float32Panels>(y, y_stride, x, w, begin, end);
+void product_float32(float* y, int64_t y_stride, const Rows& x, const Panels& w, const PanelPart& part) {
+  if (w.dtype == Dtype::kBF16) return product_as<Bfloat16Panels>(y, y_stride, x, w, part);
+  product_as<Float32Panels>(y, y_stride, x, w, part);
 }
 
 constexpr Ops kFloat32Table = {
     .x = Dtype::kF32,
     .stored = Dtype::kF32,
+    .columns = 4096,
     .embed = embed,
     .norm = norm_as<float>,
     .norm_heads = norm_heads,

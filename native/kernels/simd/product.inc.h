@@ -38,16 +38,10 @@ struct Ahead {
   int64_t step;  // bytes per two columns
 };
 
-// R rows times O panels. Each sum takes the same steps in every tile: columns in turn.
+// R rows times O panels, added to the sums. Each sum takes the same steps in every tile: columns in turn.
 template <class P, int R, int O>
 [[gnu::always_inline]] inline void tile(Vec (&sums)[R][O][kPanelVecs], const typename P::X* const (&x)[R],
-                                        const typename P::W* w, int64_t cols, Ahead ahead) {
-  for (int r = 0; r < R; ++r) {
-    for (int o = 0; o < O; ++o) {
-      for (int v = 0; v < kPanelVecs; ++v) sums[r][o][v] = zero();
-    }
-  }
-  const int64_t panel = cols * kPanelOuts;
+                                        const typename P::W* w, int64_t panel, int64_t cols, Ahead ahead) {
   for (int64_t k = 0; k < cols; k += 2) {
     const typename P::W* step = w + k * kPanelOuts;
     if constexpr (R <= 2) {
@@ -82,18 +76,22 @@ struct Operands {
   int64_t x_stride;
   int64_t rows;
   const typename P::W* w;
-  int64_t cols;
+  int64_t panel;  // elements from panel to panel
+  int64_t cols;   // that meet
 };
 
-// What becomes of sums: y[row, out] = scale * scales[row] * sum, or with `adds` y[row, out] += sum. Decided at run time:
-// as a parameter of the templates it would compile every tile once per use.
+// Where sums begin and what becomes of them: y[row, out] = scale * scales[row] * sum, or with `adds` y[row, out] += sum,
+// or with `goes_on` y[row, out] is where the sum begins. Decided at run time: as a parameter of the templates it would
+// compile every tile once per use.
 struct Put {
   float* y;  // of output 0
   int64_t y_stride;
   bool adds = false;
+  bool goes_on = false;
   float scale = 1;
   const float* scales = nullptr;  // [rows]; none: 1
 
+  Vec begin(int64_t row, int64_t out) const { return goes_on ? load(y + row * y_stride + out) : zero(); }
   void operator()(int64_t row, int64_t out, Vec sum) const {
     float* to = y + row * y_stride + out;
     if (scales != nullptr) sum = sum * broadcast(scale * scales[row]);
@@ -106,11 +104,19 @@ template <class P, int R, int O>
 [[gnu::always_inline]] inline void put_tile(const Operands<P>& p, int64_t row, int64_t panel, const Put& put) {
   const typename P::X* rows[R];
   for (int r = 0; r < R; ++r) rows[r] = p.x + (row + r) * p.x_stride;
-  const typename P::W* w = p.w + panel * p.cols * kPanelOuts;
-  const int64_t bytes = O * p.cols * kPanelOuts * static_cast<int64_t>(sizeof(typename P::W));
-  const Ahead ahead = {reinterpret_cast<const char*>(w) + bytes + bytes * row / p.rows, 2 * bytes / p.cols * R / p.rows};
+  const typename P::W* w = p.w + panel * p.panel;
+  // Of the next O panels one after the other: these rows' share of them.
+  const int64_t columns = O * p.cols * row / p.rows;
+  const typename P::W* next = w + (O + columns / p.cols) * p.panel + columns % p.cols * kPanelOuts;
+  const Ahead ahead = {reinterpret_cast<const char*>(next),
+                       O * 2 * kPanelOuts * static_cast<int64_t>(sizeof(typename P::W)) * R / p.rows};
   Vec sums[R][O][kPanelVecs];
-  tile<P, R, O>(sums, rows, w, p.cols, ahead);
+  for (int r = 0; r < R; ++r) {
+    for (int o = 0; o < O; ++o) {
+      for (int v = 0; v < kPanelVecs; ++v) sums[r][o][v] = put.begin(row + r, (panel + o) * kPanelOuts + v * kLanes);
+    }
+  }
+  tile<P, R, O>(sums, rows, w, p.panel, p.cols, ahead);
   for (int r = 0; r < R; ++r) {
     for (int o = 0; o < O; ++o) {
       for (int v = 0; v < kPanelVecs; ++v) put(row + r, (panel + o) * kPanelOuts + v * kLanes, sums[r][o][v]);
@@ -158,19 +164,25 @@ inline void products(const Operands<P>& p, int64_t begin, int64_t end, const Put
 }
 
 template <class P>
-Operands<P> operands(const void* x, int64_t x_stride, int64_t rows, const Panels& w) {
-  return {static_cast<const typename P::X*>(x), x_stride, rows, static_cast<const typename P::W*>(w.data), w.cols};
+Operands<P> operands_of(const void* x, int64_t x_stride, int64_t rows, const Panels& w) {
+  return {static_cast<const typename P::X*>(x), x_stride, rows, static_cast<const typename P::W*>(w.data),
+          w.cols * kPanelOuts, w.cols};
 }
 
 template <class P>
-void product_as(float* y, int64_t y_stride, const Rows& x, const Panels& w, int64_t begin, int64_t end) {
-  products<P>(operands<P>(x.data, x.stride, x.rows, w), begin, end, {y - begin * kPanelOuts, y_stride});
+void product_as(float* y, int64_t y_stride, const Rows& x, const Panels& w, const PanelPart& part) {
+  Operands<P> operands = operands_of<P>(x.data, x.stride, x.rows, w);
+  operands.x += part.from;
+  operands.w += part.from * kPanelOuts;
+  operands.cols = part.to - part.from;
+  products<P>(operands, part.begin, part.end,
+              {.y = y - part.begin * kPanelOuts, .y_stride = y_stride, .goes_on = part.from > 0});
 }
 
 template <class P>
 void shrink_as(void* h, const Rows& x, float scale, const float* scales, const Panels& a) {
-  products<P>(operands<P>(x.data, x.stride, x.rows, a), 0, 1,
-              {static_cast<float*>(h), kPageRanks, false, scale, scales});
+  products<P>(operands_of<P>(x.data, x.stride, x.rows, a), 0, 1,
+              {.y = static_cast<float*>(h), .y_stride = kPageRanks, .scale = scale, .scales = scales});
 }
 
 // The 16 ranks of one column of A.
@@ -201,7 +213,8 @@ void look_up_as(void* h, const int32_t* tokens, int64_t rows, float scale, const
 template <class P>
 void expand_as(float* y, int64_t y_stride, const void* h, int64_t rows, const Panels& b, int64_t begin,
                int64_t end) {
-  products<P>(operands<P>(h, kPageRanks, rows, b), begin, end, {y - begin * kPanelOuts, y_stride, true});
+  products<P>(operands_of<P>(h, kPageRanks, rows, b), begin, end,
+              {.y = y - begin * kPanelOuts, .y_stride = y_stride, .adds = true});
 }
 
 }  // namespace

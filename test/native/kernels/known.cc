@@ -72,7 +72,7 @@ void check_products(const Ops& ops, Known& known) {
   const Rows rows = {x.data(), activation_layout(3, 2).stride, 2};
   const Panels a = {w.data(), ops.stored, 1, kColumnStep};
   float y[2 * kPanelOuts] = {};
-  ops.product(y, kPanelOuts, rows, a, 0, 1);
+  ops.product(y, kPanelOuts, rows, a, {0, 1, 0, kColumnStep});
   expect_outputs(known, "product", y, {-2, 12, -2, 30});
   known.expect("product beyond the outputs", 2, y[2], 0);
 

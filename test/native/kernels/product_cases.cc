@@ -27,8 +27,13 @@ void product_case(Cases& cases, const Shape& s, Dtype source, Dtype panels) {
   c.run = [&](const Ops& ops, const Part& part, Floats& y) {
     const Layout layout = activation_layout(s.cols, part.count());
     Elements rows = lay_out(ops.x, x, part, layout);
-    ops.product(y.data() + part.begin * kPanelOuts, c.stride, {rows.data(), layout.stride, part.count()},
-                w.panels(), part.begin, part.end);
+    const Rows from = {rows.data(), layout.stride, part.count()};
+    float* to = y.data() + part.begin * kPanelOuts;
+    // A part of the outputs takes the columns in two parts as well.
+    const bool is_whole = part.begin == 0 && part.end == panels_for(s.outs);
+    const int64_t cut = is_whole || ops.columns == 0 ? 0 : padded / 2 / kColumnStep * kColumnStep;
+    if (cut > 0) ops.product(to, c.stride, from, w.panels(), {part.begin, part.end, 0, cut});
+    ops.product(to, c.stride, from, w.panels(), {part.begin, part.end, cut, padded});
   };
   cases.visit(c);
 }
