@@ -11,9 +11,9 @@
 #include <span>
 #include <vector>
 
+#include "../mapped_memory.h"
 #include "../plan.h"
 #include "kernels/layout.h"
-#include "mapped_memory.h"
 
 namespace lorikeet::cpu {
 

@@ -8,11 +8,11 @@
 #include <vector>
 
 #include "../executor.h"
+#include "../sampler.h"
 #include "adapter_pages.h"
 #include "kernels/ops.h"
 #include "kv_cache.h"
 #include "row_buffer.h"
-#include "sampler.h"
 #include "team.h"
 #include "weights.h"
 

@@ -5,9 +5,9 @@
 
 #include <cstdint>
 
+#include "../mapped_memory.h"
 #include "../model.h"
 #include "kernels/layout.h"
-#include "mapped_memory.h"
 
 namespace lorikeet::cpu {
 

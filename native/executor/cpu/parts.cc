@@ -94,8 +94,8 @@ void Forward::rope_and_store(int64_t layer, const RowRange& range) const {
     const float* v = q + v_at_;
     if (!w.q_norm.empty()) ops_.norm_heads(q, w.q_norm.data(), config_.rms_eps, config_.heads, head_dim);
     if (!w.k_norm.empty()) ops_.norm_heads(k, w.k_norm.data(), config_.rms_eps, config_.kv_heads, head_dim);
-    const float* cos = weights_.rope_cos.data() + position * (head_dim / 2);
-    const float* sin = weights_.rope_sin.data() + position * (head_dim / 2);
+    const float* cos = weights_.rope.cos.data() + position * (head_dim / 2);
+    const float* sin = weights_.rope.sin.data() + position * (head_dim / 2);
     ops_.rope(q, cos, sin, config_.heads, head_dim);
     ops_.rope(k, cos, sin, config_.kv_heads, head_dim);
     kv_.store(layer, range.blocks, position, k, v);

@@ -3,8 +3,8 @@
 // rows from any row on.
 #pragma once
 
+#include "../mapped_memory.h"
 #include "kernels/ops.h"
-#include "mapped_memory.h"
 
 namespace lorikeet::cpu {
 

@@ -5,10 +5,8 @@
 #include <functional>
 #include <vector>
 
-#include "../model.h"
-#include "../modules.h"
+#include "../model_files.h"
 #include "kernels/ops.h"
-#include "mapped_memory.h"
 #include "team.h"
 
 namespace lorikeet::cpu {
@@ -27,16 +25,15 @@ struct Layer {
 };
 
 struct Weights {
-  ModelConfig config;
-  Matrix embed;             // [vocab, hidden]
-  Panels head;              // vocab outputs
-  std::vector<float> norm;  // [hidden]
-  std::vector<Layer> layers;
-  std::vector<float> rope_cos, rope_sin;  // [context, head_dim / 2]
-
-  std::vector<MappedMemory> files;
-  std::vector<std::byte> embed_copy;  // where the file's offset is odd
-  MappedMemory panels;
+  ModelFiles files;
+  ModelConfig config = {};
+  Matrix embed = {};             // [vocab, hidden]
+  Panels head = {};              // vocab outputs
+  std::vector<float> norm = {};  // [hidden]
+  std::vector<Layer> layers = {};
+  RopeTable rope = {};
+  std::vector<std::byte> embed_copy = {};  // where the file's offset is odd
+  MappedMemory panels = {};
 };
 
 // Checks every offset and shape against the files' real sizes, then packs. Weights are kept as bf16 where

@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-namespace lorikeet::cpu {
+namespace lorikeet {
 
 class MappedMemory {
  public:
@@ -33,4 +33,4 @@ class MappedMemory {
   size_t bytes_ = 0;
 };
 
-}  // namespace lorikeet::cpu
+}  // namespace lorikeet

@@ -8,9 +8,9 @@
 #include <cerrno>
 #include <cstring>
 
-#include "../error.h"
+#include "error.h"
 
-namespace lorikeet::cpu {
+namespace lorikeet {
 
 MappedMemory MappedMemory::file(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -51,4 +51,4 @@ MappedMemory::~MappedMemory() {
   if (data_ != nullptr) ::munmap(data_, bytes_);
 }
 
-}  // namespace lorikeet::cpu
+}  // namespace lorikeet

@@ -5,9 +5,9 @@
 #include <span>
 #include <vector>
 
-#include "../plan.h"
+#include "plan.h"
 
-namespace lorikeet::cpu {
+namespace lorikeet {
 
 class Sampler {
  public:
@@ -38,4 +38,4 @@ class Sampler {
 // In [0, 1), from a counter-based generator.
 double uniform_at(uint64_t seed, uint64_t position);
 
-}  // namespace lorikeet::cpu
+}  // namespace lorikeet

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <numeric>
 
-namespace lorikeet::cpu {
+namespace lorikeet {
 namespace {
 
 int32_t argmax(std::span<const float> logits) {
@@ -178,4 +178,4 @@ int32_t Sampler::least_likely_kept(const SamplingParams& params) {
   return *begin;
 }
 
-}  // namespace lorikeet::cpu
+}  // namespace lorikeet
