@@ -3,12 +3,14 @@
 #include <array>
 
 #include "cpu/cpu_executor.h"
+#include "cuda/cuda_executor.h"
 #include "error.h"
 
 namespace lorikeet {
 namespace {
 
 constexpr std::array kBackends = {
+    Backend{"cuda", cuda::missing, cuda::open},
     Backend{"cpu", cpu::missing, cpu::open},
     Backend{"reference", [] { return std::string(); }, cpu::open_reference},
 };

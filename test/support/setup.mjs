@@ -2,7 +2,7 @@
  * Brings a clean clone to where it can run: packages, the native addon and, for `cluster`, a control plane and tools.
  * Plain JavaScript without dependencies, because it runs before there are any, on whatever Node (≥ 18) is there.
  */
-import { ensureAddon } from './setup/addon.mjs';
+import { ensureAddon, ensureSimt } from './setup/addon.mjs';
 import { ensureControlPlane, ensureGoTools, findClusterTools } from './setup/cluster-tools.mjs';
 import { ensureNodeModules } from './setup/node-modules.mjs';
 import { beQuiet, SetupError } from './setup/run.mjs';
@@ -11,13 +11,13 @@ import { ensureCurl } from './setup/toolchain.mjs';
 const USAGE = `usage: node test/support/setup.mjs TARGET [--quiet]
   server   packages and the native addon
   tools    packages, a Kubernetes control plane, helm and an S3 server
-  cluster  all of these
+  cluster  all of these, and the emulated device of the CUDA backend
   where    print the places of the control plane and the tools as JSON on stdout, build nothing`;
 
 const TARGETS = {
   server: [ensureNodeModules, ensureAddon],
   tools: [ensureNodeModules, ensureControlPlane, ensureGoTools],
-  cluster: [ensureNodeModules, ensureAddon, ensureControlPlane, ensureGoTools, ensureCurl],
+  cluster: [ensureNodeModules, ensureAddon, ensureSimt, ensureControlPlane, ensureGoTools, ensureCurl],
   where: [async () => process.stdout.write(`${JSON.stringify(await findClusterTools())}\n`)],
 };
 

@@ -1,0 +1,441 @@
+// Whole steps of the CUDA backend on the emulated device, against the reference backend and against
+// themselves: each request alone and in company, bit for bit. `step_test [--quick] [--seed N] [--only NAME]`;
+// the last line counts.
+#include <unistd.h>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "executor/backends.h"
+#include "executor/cpu/cpu_executor.h"
+#include "executor/cuda/cuda_executor.h"
+#include "executor/cuda/simt/simt.h"
+
+extern "C" const lorikeet::cuda::Api* lorikeet_cuda_api();
+
+namespace lorikeet::test {
+namespace {
+
+// A small seeded generator of numbers in [-1, 1) (SplitMix64).
+class Random {
+ public:
+  explicit Random(uint64_t seed) : state_(seed) {}
+  float number() {
+    uint64_t z = state_ += 0x9e3779b97f4a7c15u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return static_cast<float>(static_cast<int32_t>((z ^ (z >> 31)) >> 32)) * 0x1p-31f;
+  }
+
+ private:
+  uint64_t state_;
+};
+
+struct Shape {
+  const char* name;
+  int64_t layers, hidden, heads, kv_heads, head_dim, ffn, vocab;
+  bool has_bias, has_qk_norm, has_tied_head;
+};
+
+// A random model in a file of its own, all bf16, so that both backends read the same numbers.
+class ModelFile {
+ public:
+  explicit ModelFile(const Shape& s) : path_("/tmp/lorikeet-step-test-" + std::to_string(getpid())) {
+    ModelConfig& c = descriptor.config;
+    c.layers = s.layers;
+    c.hidden = s.hidden;
+    c.heads = s.heads;
+    c.kv_heads = s.kv_heads;
+    c.head_dim = s.head_dim;
+    c.ffn = s.ffn;
+    c.vocab = s.vocab;
+    c.context = 1024;
+    c.rms_eps = 1e-5f;
+    for (int64_t j = 0; j < s.head_dim / 2; ++j) {
+      c.rope_inv_freq.push_back(
+          std::pow(10000.0f, -2.0f * static_cast<float>(j) / static_cast<float>(s.head_dim)));
+    }
+    const auto matrix = [&](int64_t rows, int64_t cols) {
+      return tensor({rows, cols}, 2.5f / std::sqrt(static_cast<float>(cols)), 0);
+    };
+    const auto norm = [&](int64_t n) { return tensor({n}, 0.3f, 1); };
+    descriptor.embed = tensor({s.vocab, s.hidden}, 1, 0);
+    descriptor.head = s.has_tied_head ? descriptor.embed : matrix(s.vocab, s.hidden);
+    descriptor.norm = norm(s.hidden);
+    for (int64_t i = 0; i < s.layers; ++i) {
+      LayerTensors l;
+      l.input_norm = norm(s.hidden);
+      l.post_attention_norm = norm(s.hidden);
+      l.q = matrix(c.q_dim(), s.hidden);
+      l.k = matrix(c.kv_dim(), s.hidden);
+      l.v = matrix(c.kv_dim(), s.hidden);
+      l.o = matrix(s.hidden, c.q_dim());
+      l.gate = matrix(s.ffn, s.hidden);
+      l.up = matrix(s.ffn, s.hidden);
+      l.down = matrix(s.hidden, s.ffn);
+      if (s.has_bias) {
+        l.q_bias = tensor({c.q_dim()}, 0.5f, 0);
+        l.k_bias = tensor({c.kv_dim()}, 0.5f, 0);
+        l.v_bias = tensor({c.kv_dim()}, 0.5f, 0);
+      }
+      if (s.has_qk_norm) {
+        l.q_norm = norm(s.head_dim);
+        l.k_norm = norm(s.head_dim);
+      }
+      descriptor.layers.push_back(l);
+    }
+    descriptor.files = {path_};
+    std::ofstream(path_, std::ios::binary)
+        .write(reinterpret_cast<const char*>(data_.data()), static_cast<std::streamsize>(data_.size() * 2));
+  }
+  ~ModelFile() { unlink(path_.c_str()); }
+  ModelFile(const ModelFile&) = delete;
+  ModelFile& operator=(const ModelFile&) = delete;
+
+  ModelDescriptor descriptor;
+
+ private:
+  FileTensor tensor(std::vector<int64_t> shape, float scale, float mean) {
+    int64_t n = 1;
+    for (const int64_t side : shape) n *= side;
+    const auto offset = static_cast<int64_t>(data_.size() * 2);
+    for (int64_t i = 0; i < n; ++i) data_.push_back(narrow_bf16(mean + scale * random_.number()));
+    return {0, offset, n * 2, Dtype::kBF16, std::move(shape)};
+  }
+
+  std::string path_;
+  Random random_{7};
+  std::vector<uint16_t> data_;
+};
+
+struct Adapter {
+  std::vector<StageModule> modules;
+  std::vector<std::byte> body;
+};
+
+// `rank_of`: 0 where it adapts nothing.
+Adapter random_adapter(const ModelConfig& c, uint64_t seed,
+                       const std::function<int64_t(int64_t, Module)>& rank_of) {
+  Random random(seed);
+  Adapter adapter;
+  const auto factor = [&](int64_t n, float scale) {
+    const auto offset = static_cast<int64_t>(adapter.body.size());
+    adapter.body.resize(adapter.body.size() + static_cast<size_t>(n * 2));
+    for (int64_t i = 0; i < n; ++i) {
+      const uint16_t bits = narrow_bf16(scale * random.number());
+      std::memcpy(adapter.body.data() + offset + i * 2, &bits, 2);
+    }
+    return offset;
+  };
+  for (int64_t layer = 0; layer < c.layers; ++layer) {
+    for (int m = 0; m < kModules; ++m) {
+      const auto module = static_cast<Module>(m);
+      const int64_t rank = layer < layers_of(group_of(module), c.layers) ? rank_of(layer, module) : 0;
+      if (rank == 0) continue;
+      StageModule staged{layer, module, rank, 1.5f, 0, 0, Dtype::kBF16, Dtype::kBF16};
+      staged.a_offset =
+          factor(rank * module_in(c, module), 1 / std::sqrt(static_cast<float>(module_in(c, module))));
+      staged.b_offset = factor(rank * module_out(c, module), 0.5f);
+      adapter.modules.push_back(staged);
+    }
+  }
+  return adapter;
+}
+
+struct Request {
+  std::vector<int32_t> prompt;
+  int slot = -1;
+  float scale = 1;
+};
+struct Answer {
+  std::vector<double> prompt_scores, scores;  // the prompt's, then of each token the most likely ones
+  std::vector<int32_t> tokens;
+  bool operator==(const Answer&) const = default;
+};
+
+constexpr int64_t kTop = 5;
+constexpr int64_t kRowsMax = 160, kFewRows = 11;
+constexpr int64_t kSlots = 4, kMaxRank = 40;
+
+// One executor, its adapters and its sequences, stepped as the engine would.
+class Run {
+ public:
+  Run(std::unique_ptr<Executor> executor, const ModelConfig& config, const std::map<int, Adapter>& adapters,
+      int64_t rows_max = kRowsMax)
+      : executor_(std::move(executor)), rows_max_(rows_max) {
+    std::array<int32_t, kGroups> next{};
+    for (const auto& [slot, adapter] : adapters) {
+      std::vector<std::vector<int32_t>> pages(static_cast<size_t>(config.layers * kGroups));
+      for (const StageModule& m : adapter.modules) {
+        const Group group = group_of(m.module);
+        std::vector<int32_t>& ids = pages[place_of(m.layer, group)];
+        while (static_cast<int64_t>(ids.size()) < pages_for(m.rank))
+          ids.push_back(next[static_cast<size_t>(group)]++);
+      }
+      executor_->stage({slot, adapter.modules, pages}, adapter.body);
+    }
+  }
+  Executor& executor() { return *executor_; }
+
+  // `count` tokens of each: as many rows of all as a step has room for, at most `chunk` of each.
+  std::vector<Answer> answer(const std::vector<Request>& requests, int64_t chunk, int count) {
+    sequences_.clear();
+    for (const Request& request : requests) {
+      Sequence s{request, request.prompt, {}, 0, {}};
+      for (int64_t i = 0; i < blocks_for(static_cast<int64_t>(s.tokens.size()) + count); ++i) {
+        s.blocks.push_back(static_cast<int32_t>((next_block_ += 7) % executor_->limits().kv_blocks));
+      }
+      sequences_.push_back(std::move(s));
+    }
+    while (step(chunk, static_cast<size_t>(count))) {
+    }
+    std::vector<Answer> answers;
+    for (Sequence& s : sequences_) answers.push_back(std::move(s.answer));
+    return answers;
+  }
+
+ private:
+  struct Sequence {
+    Request request;
+    std::vector<int32_t> tokens;
+    std::vector<int32_t> blocks;
+    int64_t computed = 0;
+    Answer answer;
+  };
+
+  // False once all have `count` tokens.
+  bool step(int64_t chunk, size_t count) {
+    StepPlan plan;
+    std::vector<Sequence*> of_logits, order;
+    for (Sequence& s : sequences_) {
+      if (s.answer.tokens.size() < count) order.push_back(&s);
+    }
+    std::stable_sort(order.begin(), order.end(),
+                     [](const Sequence* a, const Sequence* b) { return a->request.slot < b->request.slot; });
+    static const SamplingParams kGreedy;
+    for (Sequence* s : order) {
+      const int64_t left = static_cast<int64_t>(s->tokens.size()) - s->computed;
+      const int64_t rows = std::min({left, chunk, rows_max_ - plan.rows()});
+      if (rows <= 0) continue;
+      const int64_t first = plan.rows();
+      for (int64_t i = s->computed; i < s->computed + rows; ++i) {
+        plan.tokens.push_back(s->tokens[static_cast<size_t>(i)]);
+        plan.positions.push_back(static_cast<int32_t>(i));
+        plan.scales.push_back(s->request.scale);
+      }
+      plan.sequences.push_back({first, rows, s->computed, s->blocks});
+      if (s->request.slot >= 0) {
+        if (plan.segments.empty() || plan.segments.back().slot != s->request.slot) {
+          plan.segments.push_back({s->request.slot, first, 0});
+        }
+        plan.segments.back().rows += rows;
+      }
+      for (int64_t i = 0; i < rows; ++i) {
+        const int64_t position = s->computed + i;
+        const bool is_last = position + 1 == static_cast<int64_t>(s->tokens.size());
+        if (!is_last && position % 8 != 0) continue;
+        LogitRow wanted;
+        wanted.row = first + i;
+        wanted.scored = is_last ? -1 : s->tokens[static_cast<size_t>(position) + 1];
+        wanted.top = kTop;
+        wanted.sampling = is_last ? &kGreedy : nullptr;
+        wanted.tokens = s->tokens;
+        plan.logit_rows.push_back(wanted);
+        of_logits.push_back(s);
+      }
+      s->computed += rows;
+    }
+    if (plan.rows() == 0) return false;
+    StepResult result;
+    executor_->step(plan, result);
+    for (size_t i = 0; i < result.size(); ++i) {
+      Sequence& s = *of_logits[i];
+      const RowResult& row = result[i];
+      if (!row.finite) {
+        s.answer.prompt_scores.push_back(-INFINITY);
+        if (plan.logit_rows[i].scored < 0) s.answer.tokens.push_back(-1);
+        continue;
+      }
+      s.answer.prompt_scores.push_back(row.logprobs->logprob);
+      if (plan.logit_rows[i].scored >= 0) continue;
+      s.answer.tokens.push_back(row.token);
+      for (const auto& [token, logprob] : row.logprobs->top) s.answer.scores.push_back(logprob);
+      pending_.push_back({&s, row.token});
+    }
+    for (const auto& [s, token] : std::exchange(pending_, {})) s->tokens.push_back(token);
+    return true;
+  }
+
+  std::unique_ptr<Executor> executor_;
+  const int64_t rows_max_;
+  std::vector<Sequence> sequences_;
+  std::vector<std::pair<Sequence*, int32_t>> pending_;
+  int64_t next_block_ = 0;
+};
+
+struct Check {
+  int passed = 0, failed = 0;
+  void expect(bool holds, const std::string& what) {
+    ++(holds ? passed : failed);
+    if (!holds) std::printf("FAILED %s\n", what.c_str());
+  }
+};
+
+// Of log-probabilities, as a part of the largest.
+double distance(const Answer& a, const Answer& b) {
+  if (a.prompt_scores.size() != b.prompt_scores.size()) return INFINITY;
+  double worst = 0, largest = 0;
+  // The reference may choose another token where two are as likely; what follows is another text.
+  const size_t prompt = a.prompt_scores.size() - a.tokens.size() + 1;
+  for (size_t i = 0; i < prompt; ++i) {
+    const double d = std::fabs(a.prompt_scores[i] - b.prompt_scores[i]);
+    if (!(d <= worst)) worst = d;
+    largest = std::max(largest, std::fabs(b.prompt_scores[i]));
+  }
+  return worst / std::max(largest, 1.0);
+}
+
+class Suite {
+ public:
+  Suite(const Shape& shape, bool quick, Check& check)
+      : shape_(shape), quick_(quick), check_(check), file_(shape) {
+    const auto& c = file_.descriptor.config;
+    adapters_[0] = random_adapter(c, 1, [](int64_t, Module m) { return is_in_layers(group_of(m)) ? 16 : 0; });
+    // Mixed ranks, some modules in some layers, embedding and head.
+    adapters_[1] = random_adapter(c, 2, [](int64_t layer, Module m) {
+      constexpr int64_t kRanks[kModules] = {40, 3, 17, 8, 33, 16, 1, 5, 9};
+      return (static_cast<int64_t>(m) + layer) % 4 == 3 ? 0 : kRanks[static_cast<size_t>(m)];
+    });
+    // Of one layer, whose module no other layer has.
+    adapters_[2] =
+        random_adapter(c, 3, [](int64_t layer, Module m) { return layer == 1 && m == Module::kO ? 8 : 0; });
+    adapters_[3] = random_adapter(c, 4, [](int64_t, Module m) { return m == Module::kHead ? 4 : 0; });
+  }
+
+  void run() {
+    const std::vector<Request> requests = this->requests();
+    Run cuda(open_cuda(), config(), adapters_), reference(open_reference(), config(), adapters_);
+    const int count = quick_ ? 2 : 4;
+    const std::vector<Answer> together = cuda.answer(requests, 1 << 20, count);
+    const std::vector<Answer> right = reference.answer(requests, 1 << 20, count);
+    double worst = 0;
+    for (size_t i = 0; i < requests.size(); ++i) {
+      const double d = distance(together[i], right[i]);
+      if (!(d <= worst)) worst = d;
+    }
+    // bf16 rounds x, h, q, k, v and the weights of attention; the reference none of them.
+    check_.expect(worst < kTolerance, name("agrees with the reference: " + std::to_string(worst)));
+    std::printf("%s: %zu requests, worst distance of log-probabilities %.4f\n", shape_.name, requests.size(),
+                worst);
+    for (size_t i = 0; i < requests.size(); ++i) {
+      if (quick_ && i != 1) continue;
+      check_.expect(cuda.answer({requests[i]}, 1 << 20, count)[0] == together[i],
+                    name("request " + std::to_string(i) + " alone is as in company"));
+    }
+    if (quick_) return;
+    Run chunked(open_cuda(kFewRows), config(), adapters_, kFewRows);
+    check_.expect(chunked.answer(requests, 5, count) == together,
+                  name("chunks of the prompt change nothing"));
+    expect_poison(cuda, requests);
+  }
+
+ private:
+  static constexpr double kTolerance = 0.02;
+
+  std::string name(const std::string& what) const { return std::string(shape_.name) + ": " + what; }
+  const ModelConfig& config() const { return file_.descriptor.config; }
+
+  std::vector<Request> requests() const {
+    Random random(11);
+    std::vector<Request> requests;
+    // A block, a split and their borders; one longer than a tile of many rows.
+    const std::vector<int> lengths = quick_
+                                         ? std::vector<int>{1, 34, 3}
+                                         : std::vector<int>{1, 15, 16, 17, 31, 32, 33, 40, 65, 150, 3, 3, 3};
+    for (size_t i = 0; i < lengths.size(); ++i) {
+      Request r;
+      for (int t = 0; t < lengths[i]; ++t) {
+        r.prompt.push_back(
+            static_cast<int32_t>((random.number() + 1) / 2 * static_cast<float>(shape_.vocab - 1)));
+      }
+      r.slot = static_cast<int>(i % (kSlots + 1)) - 1;
+      r.scale = i % 2 == 0 ? 1.0f : 0.5f;
+      requests.push_back(std::move(r));
+    }
+    return requests;
+  }
+
+  ExecutorOptions options(Compute compute, int64_t rows_max = kRowsMax) const {
+    ExecutorOptions options;
+    options.model = file_.descriptor;
+    options.slots = kSlots;
+    options.max_rank = kMaxRank;
+    options.kv_bytes = 4 << 20;
+    options.max_batch_tokens = rows_max;
+    options.compute = compute;
+    return options;
+  }
+  std::unique_ptr<Executor> open_cuda(int64_t rows_max = kRowsMax) const {
+    return std::make_unique<cuda::CudaExecutor>(options(Compute::kBfloat16, rows_max), *lorikeet_cuda_api());
+  }
+  std::unique_ptr<Executor> open_reference() const { return cpu::open_reference(options(Compute::kFloat32)); }
+
+  // A freed slot that is read all the same shows.
+  void expect_poison(Run& cuda, const std::vector<Request>& requests) {
+    cuda.executor().poison(0);
+    Request stale = requests[1];
+    stale.slot = 0;
+    Request base = stale;
+    base.slot = -1;
+    // Copies wait for the next one that is waited for: staging another slot lands the poison.
+    Run other(open_cuda(), config(), adapters_);
+    other.executor().poison(0);
+    std::vector<std::vector<int32_t>> pages(static_cast<size_t>(config().layers * kGroups));
+    other.executor().stage({3, {}, pages}, {});
+    const Answer of_base = other.answer({base}, 1 << 20, 1)[0];
+    const Answer of_stale = other.answer({stale}, 1 << 20, 1)[0];
+    check_.expect(of_stale == of_base, name("a poisoned slot has no ranks"));
+  }
+
+  const Shape shape_;
+  const bool quick_;
+  Check& check_;
+  const ModelFile file_;
+  std::map<int, Adapter> adapters_;
+};
+
+// Widths that fill no tile, and those of the models that are served, in small.
+constexpr Shape kShapes[] = {
+    {"llama", 2, 128, 8, 2, 64, 288, 97, false, false, false},
+    {"odd", 3, 72, 6, 3, 20, 200, 131, true, false, true},
+    {"qwen3", 2, 96, 4, 2, 128, 96, 1031, false, true, false},
+    {"many heads", 2, 64, 18, 2, 16, 1312, 64, false, false, true},
+    {"no groups", 2, 64, 2, 2, 80, 64, 64, false, false, false},
+};
+
+int main(int argc, char** argv) {
+  bool quick = false;
+  std::string only;
+  for (int i = 1; i < argc; ++i) {
+    const std::string arg = argv[i];
+    if (arg == "--quick") quick = true;
+    if (arg == "--only" && i + 1 < argc) only = argv[++i];
+    if (arg == "--seed" && i + 1 < argc) simt::seed(std::strtoull(argv[++i], nullptr, 10));
+  }
+  Check check;
+  for (const Shape& shape : kShapes) {
+    if (only.empty() || only == shape.name) Suite(shape, quick, check).run();
+  }
+  std::printf("%d passed, %d failed\n", check.passed, check.failed);
+  return check.failed == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace lorikeet::test
+
+int main(int argc, char** argv) { return lorikeet::test::main(argc, argv); }
