@@ -195,7 +195,8 @@ export type EngineEvent =
     }
   /**
    * Codes: `adapter_not_found`, `not_resident` (the revision that the target means is in no slot), `queue_full`,
-   * `non_finite` (the logits are; no other request is hurt), `engine_failed`, `closing`.
+   * `non_finite` (the logits are; no other request is hurt), `engine_failed`, `closing`. With id 0: the engine itself
+   * failed, and serves nobody any more.
    */
   | { id: number; type: 'failed'; code: EngineErrorCode; message: string }
   /** The last lease of a revision that was asked to go is gone; its slot is free. */

@@ -24,6 +24,8 @@ const LAST_BYTES_MS = 100;
 
 export interface Server {
   listening: { serving: string; admin: string };
+  /** Settles with the reason once the engine can serve nobody any more; the server is unready from then on. */
+  failed: Promise<string>;
   /** Takes no new requests, lets running ones finish within the deadline, then ends the engine. */
   close(deadlineMs: number): Promise<void>;
 }
@@ -78,6 +80,7 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
 
   return {
     listening,
+    failed: new Promise((settle) => door.onFailed(settle)),
     async close(deadlineMs) {
       shuttingDown = true;
       await closeWithin(deadlineMs, serving, door);

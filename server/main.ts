@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { type Server, startServer } from './app.ts';
 import { ConfigError, helpText, parseConfig } from './config.ts';
 import { LorikeetError } from './contract/errors.ts';
@@ -7,6 +8,8 @@ import { MissingFile } from './text/files.ts';
 
 const EXIT_FAILED = 1;
 const EXIT_MISUSED = 2;
+/** For probes and metrics to see that the engine failed, before the container is started anew. */
+const FAILED_MS = 5000;
 
 async function main(): Promise<void> {
   const config = parseConfig(process.argv.slice(2), process.env);
@@ -38,6 +41,10 @@ async function main(): Promise<void> {
   log.info({ model: config.model }, 'opening the model');
   server = await startServer(config, log);
   process.stdout.write(`${JSON.stringify({ listening: server.listening })}\n`);
+  const reason = await server.failed;
+  log.fatal({ reason, exitsInMs: FAILED_MS }, 'the engine failed');
+  await delay(FAILED_MS);
+  process.exit(EXIT_FAILED);
 }
 
 async function stopServer(server: Server, deadlineMs: number): Promise<void> {

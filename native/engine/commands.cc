@@ -166,6 +166,10 @@ void Engine::apply(State& state, Release& command) {
   command.reply(leases);
 }
 
+void Engine::apply(State& state, Fail& command) {
+  if (state.poisoned_by.empty()) state.poison(command.message);
+}
+
 void Engine::apply(State& state, Close& command) {
   state.closed = std::move(command.done);
   state.fail_all(ErrorCode::kClosing, "The engine is closing");

@@ -17,7 +17,10 @@ Engine::Engine(const EngineOptions& options, std::unique_ptr<Executor> executor,
   // Not through the inbox: a step may take long, and it does not read what is being staged.
   const Packer::Done done = {
       [this](Inspected inspected) { return state_.lock()->staging.inspected(std::move(inspected)); },
-      [this](const Packed& packed) { state_.lock()->staging.packed(packed); }};
+      [this](const Packed& packed) {
+        state_.lock()->staging.packed(packed);
+        if (packed.error) inbox_.put(Fail{packed.error->what()});
+      }};
   packer_ = std::make_unique<Packer>(options_.config, *executor_, done);
   thread_ = std::thread([this] { run(); });
 }
@@ -42,9 +45,7 @@ void Engine::run() {
       step(chunks);
     } catch (const std::exception& error) {
       // The cache may hold half a step: nothing computed from it can be trusted.
-      const auto state = state_.lock();
-      state->poisoned_by = error.what();
-      state->fail_all(ErrorCode::kEngineFailed, state->poisoned_by);
+      state_.lock()->poison(error.what());
     }
     flush();
   }
@@ -127,6 +128,13 @@ void Engine::State::end(int64_t id, decltype(Event::what) last_event) {
   if (sequence->slot < 0) return;
   const std::string revision = slots.revision(sequence->slot);
   if (slots.end_lease(sequence->slot)) emit(0, Freed{revision});
+}
+
+// Ends all service, and says so also where nobody is served.
+void Engine::State::poison(const std::string& message) {
+  poisoned_by = message;
+  fail_all(ErrorCode::kEngineFailed, message);
+  emit(0, Failed{ErrorCode::kEngineFailed, message});
 }
 
 void Engine::State::fail_all(ErrorCode code, const std::string& message) {

@@ -59,6 +59,7 @@ class Engine {
     void emit(int64_t id, decltype(Event::what) what) { events.push_back({id, std::move(what)}); }
     // Gives back all that the sequence holds.
     void end(int64_t id, decltype(Event::what) last_event);
+    void poison(const std::string& message);
     void fail_all(ErrorCode code, const std::string& message);
     void deliver(const Chunk& chunk, const std::vector<RowResult*>& results);
     void deliver_token(Sequence& sequence, RowResult& sampled);
@@ -93,6 +94,7 @@ class Engine {
   void apply(State& state, Activate& command);
   void apply(State& state, Deactivate& command);
   void apply(State& state, Release& command);
+  void apply(State& state, Fail& command);
   void apply(State& state, Close& command);
 
   void check(const StageRequest& request) const;

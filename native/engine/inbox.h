@@ -34,11 +34,15 @@ struct Release {
   std::string revision;
   Reply<int64_t> reply;
 };
+// The device failed while a revision was staged.
+struct Fail {
+  std::string message;
+};
 struct Close {
   std::function<void()> done;
 };
 
-using Command = std::variant<Submit, Cancel, Stage, Activate, Deactivate, Release, Close>;
+using Command = std::variant<Submit, Cancel, Stage, Activate, Deactivate, Release, Fail, Close>;
 
 class Inbox {
  public:

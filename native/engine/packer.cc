@@ -102,9 +102,15 @@ void Packer::stage(StageRequest request) {
       done_.inspected(inspect(config_, executor_.limits().stored, std::move(request)));
   if (!job) return;
   const auto start = std::chrono::steady_clock::now();
-  const Staged staged = executor_.stage({job->slot, job->request.modules, job->pages}, job->request.body);
+  Packed packed{job->request.revision, 0, 0, std::nullopt};
+  try {
+    packed.rounded = executor_.stage({job->slot, job->request.modules, job->pages}, job->request.body).rounded;
+  } catch (const std::exception& error) {
+    packed.error = EngineError(ErrorCode::kEngineFailed, error.what());
+  }
   const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
-  done_.packed({job->request.revision, took.count(), staged.rounded});
+  packed.pack_ms = took.count();
+  done_.packed(packed);
 }
 
 }  // namespace lorikeet

@@ -43,12 +43,12 @@ void Staging::packed(const Packed& packed) {
   pending.report.pack_ms = packed.pack_ms;
   pending.report.rounded = packed.rounded;
   const int slot = static_cast<int>(pending.report.slot);
-  if (pending.released) {
+  if (pending.released || packed.error) {
     slots_.abandon(slot);
   } else {
     slots_.make_ready(slot, pending.report.zero_effect, pending.report.rounded);
   }
-  end(packed.revision, std::nullopt);
+  end(packed.revision, packed.error);
 }
 
 bool Staging::release(const std::string& revision) {

@@ -34,6 +34,7 @@ struct Packed {
   std::string revision;
   double pack_ms = 0;
   int64_t rounded = 0;
+  std::optional<EngineError> error;  // the device failed
 };
 
 class Staging {

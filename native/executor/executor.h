@@ -67,11 +67,11 @@ class Executor {
   virtual void step(const StepPlan& plan, StepResult& result) = 0;
 
   // Writes a revision into free pages; a step that begins after the return may read it. Called by one thread,
-  // also during a step.
+  // also during a step. Throws only where the device failed.
   virtual Staged stage(const StagePlan& plan, std::span<const std::byte> body) = 0;
 
   // The slot's pages are free now: makes every product with what is left in them NaN. Called while no step
-  // reads the slot and nothing is staged into it.
+  // reads the slot and nothing is staged into it. A device that failed says so at the next step.
   virtual void poison(int slot) = 0;
 
   // Any thread, at any time.

@@ -14,6 +14,7 @@ export class Door {
   readonly engine: Engine;
   private readonly queues = new Map<number, EventQueue<RequestEvent>>();
   private readonly freedListeners: ((digest: string) => void)[] = [];
+  private readonly failedListeners: ((reason: string) => void)[] = [];
   private nextId = 1;
   private failure: string | null = null;
 
@@ -57,6 +58,11 @@ export class Door {
     return this.queues.size;
   }
 
+  /** Calls the listener with the reason once the engine can serve nobody any more. */
+  onFailed(listener: (reason: string) => void): void {
+    this.failedListeners.push(listener);
+  }
+
   /** Why the engine can serve nobody any more, or null while it can. */
   get failed(): string | null {
     return this.failure;
@@ -66,13 +72,19 @@ export class Door {
     await this.engine.close();
   }
 
+  private fail(reason: string): void {
+    if (this.failure !== null) return;
+    this.failure = reason;
+    for (const listener of this.failedListeners) listener(reason);
+  }
+
   private deliver(events: EngineEvent[]): void {
     for (const event of events) {
       if (event.type === 'freed') {
         for (const listener of this.freedListeners) listener(event.revision);
         continue;
       }
-      if (event.type === 'failed' && event.code === 'engine_failed') this.failure = event.message;
+      if (event.type === 'failed' && event.code === 'engine_failed') this.fail(event.message);
       this.queues.get(event.id)?.push(event);
       if (isLast(event)) this.queues.delete(event.id);
     }

@@ -102,6 +102,10 @@ struct StagedPage {
   int64_t a, b;
 };
 
+// What a bench measures alone: a copy of half of the KV cache onto the other half, or one product in all
+// layers in turn.
+enum class Measured : int32_t { kCopy, kQkv, kO, kGateUp, kDown, kHead };
+
 // All return 0, or -1 with a failure. One thread calls step, choose, logits and poison; one other may call
 // the rest.
 struct Api {
@@ -127,6 +131,8 @@ struct Api {
   // Row i of the logits of the last choose, [vocab].
   int (*logits)(void* device, int32_t i, float* to, Failure*);
   int (*poison)(void* device, int32_t slot, Failure*);
+  // Does it `count` times; what the step before left is lost.
+  int (*measure)(void* device, Measured, int32_t rows, int32_t count, double* seconds, Failure*);
 };
 
 }  // namespace lorikeet::cuda

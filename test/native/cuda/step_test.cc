@@ -1,6 +1,6 @@
-// Whole steps of the CUDA backend on the emulated device, against the reference backend and against
-// themselves: each request alone and in company, bit for bit. `step_test [--quick] [--seed N] [--only NAME]`;
-// the last line counts.
+// Whole steps of the CUDA backend on the emulated device, or of the library that LORIKEET_CUDA_LIBRARY names,
+// against the reference backend and against themselves: each request alone and in company, bit for bit.
+// `step_test [--quick] [--seed N] [--only NAME]`; the last line counts.
 #include <unistd.h>
 #include <cmath>
 #include <cstdio>
@@ -14,6 +14,7 @@
 #include "executor/backends.h"
 #include "executor/cpu/cpu_executor.h"
 #include "executor/cuda/cuda_executor.h"
+#include "executor/cuda/library.h"
 #include "executor/cuda/simt/simt.h"
 
 extern "C" const lorikeet::cuda::Api* lorikeet_cuda_api();
@@ -280,9 +281,12 @@ class Run {
 
 struct Check {
   int passed = 0, failed = 0;
+  bool stops = false;  // at the first failure
   void expect(bool holds, const std::string& what) {
     ++(holds ? passed : failed);
-    if (!holds) std::printf("FAILED %s\n", what.c_str());
+    if (holds) return;
+    std::printf("FAILED %s\n", what.c_str());
+    if (stops) std::exit(1);
   }
 };
 
@@ -300,10 +304,16 @@ double distance(const Answer& a, const Answer& b) {
   return worst / std::max(largest, 1.0);
 }
 
+struct Options {
+  bool quick = false;
+  bool is_long = false;     // contexts of more than one split as the library has it
+  bool is_library = false;  // what LORIKEET_CUDA_LIBRARY names
+};
+
 class Suite {
  public:
-  Suite(const Shape& shape, bool quick, Check& check)
-      : shape_(shape), quick_(quick), check_(check), file_(shape) {
+  Suite(const Shape& shape, const Options& options, Check& check)
+      : shape_(shape), options_(options), quick_(options.quick), check_(check), file_(shape) {
     const auto& c = file_.descriptor.config;
     adapters_[0] = random_adapter(c, 1, [](int64_t, Module m) { return is_in_layers(group_of(m)) ? 16 : 0; });
     // Mixed ranks, some modules in some layers, embedding and head.
@@ -354,9 +364,9 @@ class Suite {
     Random random(11);
     std::vector<Request> requests;
     // A block, a split and their borders; one longer than a tile of many rows.
-    const std::vector<int> lengths = quick_
-                                         ? std::vector<int>{1, 34, 3}
-                                         : std::vector<int>{1, 15, 16, 17, 31, 32, 33, 40, 65, 150, 3, 3, 3};
+    std::vector<int> lengths = {1, 34, 3};
+    if (!quick_) lengths = {1, 15, 16, 17, 31, 32, 33, 40, 65, 150, 3, 3, 3};
+    if (options_.is_long) lengths = {1, 16, 65, 255, 256, 257, 300, 520, 700, 3, 3, 3};
     for (size_t i = 0; i < lengths.size(); ++i) {
       Request r;
       for (int t = 0; t < lengths[i]; ++t) {
@@ -381,7 +391,8 @@ class Suite {
     return options;
   }
   std::unique_ptr<Executor> open_cuda(int64_t rows_max = kRowsMax) const {
-    return std::make_unique<cuda::CudaExecutor>(options(Compute::kBfloat16, rows_max), *lorikeet_cuda_api());
+    return std::make_unique<cuda::CudaExecutor>(options(Compute::kBfloat16, rows_max),
+                                                options_.is_library ? cuda::library() : *lorikeet_cuda_api());
   }
   std::unique_ptr<Executor> open_reference() const { return cpu::open_reference(options(Compute::kFloat32)); }
 
@@ -403,6 +414,7 @@ class Suite {
   }
 
   const Shape shape_;
+  const Options options_;
   const bool quick_;
   Check& check_;
   const ModelFile file_;
@@ -419,17 +431,20 @@ constexpr Shape kShapes[] = {
 };
 
 int main(int argc, char** argv) {
-  bool quick = false;
+  Options options;
+  Check check;
   std::string only;
   for (int i = 1; i < argc; ++i) {
     const std::string arg = argv[i];
-    if (arg == "--quick") quick = true;
+    if (arg == "--quick") options.quick = true;
+    if (arg == "--long") options.is_long = true;
+    if (arg == "--library") options.is_library = true;
+    if (arg == "--stop") check.stops = true;
     if (arg == "--only" && i + 1 < argc) only = argv[++i];
     if (arg == "--seed" && i + 1 < argc) simt::seed(std::strtoull(argv[++i], nullptr, 10));
   }
-  Check check;
   for (const Shape& shape : kShapes) {
-    if (only.empty() || only == shape.name) Suite(shape, quick, check).run();
+    if (only.empty() || only == shape.name) Suite(shape, options, check).run();
   }
   std::printf("%d passed, %d failed\n", check.passed, check.failed);
   return check.failed == 0 ? 0 : 1;

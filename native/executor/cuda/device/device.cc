@@ -1,6 +1,7 @@
 #include "device.h"
 
 #include <array>
+#include <chrono>
 #include <cstdlib>
 #include <map>
 #include <vector>
@@ -69,6 +70,7 @@ class ModelOnDevice final : public Device {
   void choose(const ChooseRequest& request, Chosen* chosen) override;
   void logits(int32_t i, float* to) override;
   void poison(int32_t slot) override;
+  double measure(Measured what, int32_t rows, int32_t count) override;
 
  private:
   // What a step works in: each array with its size.
@@ -418,6 +420,19 @@ void ModelOnDevice::poison(int32_t slot) {
     p.cols[m] = static_cast<int32_t>(padded(module_in(model_.config, static_cast<Module>(m))));
   }
   launch({dim3(static_cast<unsigned>(places)), dim3(32), 0, uploads_.stream(), false}, cuda::poison, p);
+}
+
+double ModelOnDevice::measure(Measured what, int32_t rows, int32_t count) {
+  const auto once = [&] {
+    if (what != Measured::kCopy) return step_.measure(what, rows);
+    compute_.copy_within(buffers_.values, buffers_.keys, static_cast<size_t>(kv_bytes_ / 2));
+  };
+  once();
+  compute_.synchronize();
+  const auto began = std::chrono::steady_clock::now();
+  for (int32_t i = 0; i < count; ++i) once();
+  compute_.synchronize();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
 }
 
 }  // namespace

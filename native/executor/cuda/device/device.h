@@ -24,6 +24,8 @@ class Device {
   virtual void choose(const ChooseRequest& request, Chosen* chosen) = 0;
   virtual void logits(int32_t i, float* to) = 0;
   virtual void poison(int32_t slot) = 0;
+  // Seconds.
+  virtual double measure(Measured what, int32_t rows, int32_t count) = 0;
 };
 
 }  // namespace lorikeet::cuda

@@ -68,6 +68,10 @@ constexpr Api kApi = {
                  Failure* failure) { return guarded(failure, [&] { of(device).logits(i, to); }); },
     .poison = [](void* device, int32_t slot,
                  Failure* failure) { return guarded(failure, [&] { of(device).poison(slot); }); },
+    .measure =
+        [](void* device, Measured what, int32_t rows, int32_t count, double* seconds, Failure* failure) {
+          return guarded(failure, [&] { *seconds = of(device).measure(what, rows, count); });
+        },
 };
 
 }  // namespace

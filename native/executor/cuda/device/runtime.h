@@ -102,6 +102,9 @@ class Stream {
   void copy_out(void* pinned, const void* device, size_t bytes) const {
     check(cudaMemcpyAsync(pinned, device, bytes, cudaMemcpyDeviceToHost, stream_), "copy from the device");
   }
+  void copy_within(void* to, const void* from, size_t bytes) const {
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_), "copy on the device");
+  }
   void synchronize() const { check(cudaStreamSynchronize(stream_), "the device's work"); }
 
  private:

@@ -90,6 +90,21 @@ class Step {
     }
   }
 
+  // One product alone, in all layers in turn, so that its weights are in no cache.
+  void measure(Measured what, int32_t rows) const {
+    StepShape shape;
+    shape.rows = rows;
+    for (int32_t layer = 0; layer < c_.layers; ++layer) {
+      switch (what) {
+        case Measured::kQkv: product(qkv(shape, layer)); break;
+        case Measured::kO: product(o(shape, layer)); break;
+        case Measured::kGateUp: product(gate_up(shape, layer)); break;
+        case Measured::kDown: product(down(shape, layer)); break;
+        default: return product(head(std::min(rows, kLogitRows), 0));
+      }
+    }
+  }
+
   // Logits of the rows that need them, and what is chosen from them. `jobs`: of adapters' heads.
   void choose_rows(int32_t rows, int32_t jobs) const {
     // final norm
@@ -97,12 +112,7 @@ class Step {
           GatherNormArgs{b_.head_normed, b_.x, b_.head.rows, norm_of(WeightKind::kNorm, 0)});
 
     // head
-    LinearArgs head = {b_.logits, b_.head_normed,  m_.at<Bf16>(WeightKind::kHead),
-                       rows,      int32(c_.vocab), int32(padded(c_.hidden)),
-                       {}};
-    head.shrink = {jobs,           0,         b_.head.jobs,   b_.head.job_count, b_.table,
-                   b_.head.scales, b_.head_h, head_h_stride()};
-    product(head);
+    product(head(rows, jobs));
     if (jobs > 0) {
       const Expand expand = {b_.table, b_.head.slots, b_.head_h, head_h_stride(), 0};
       start(add_head, grid(blocks(c_.vocab, 256), rows), 256, 0,
@@ -133,7 +143,7 @@ class Step {
     const Cache cache = cache_of(layer);
 
     // qkv
-    product(linear_of(b_.y, b_.normed, WeightKind::kQkv, qkv_dim(c_), c_.hidden, Group::kQkv, shape, layer));
+    product(qkv(shape, layer));
 
     // norm of q and k per head, rope, keys and values into the cache
     const bool has_bias = m_.shape.has_bias, has_norm = m_.shape.has_qk_norm;
@@ -147,7 +157,7 @@ class Step {
     attention(shape, cache);
 
     // output, added to the residual; norm
-    product(linear_of(b_.y, b_.attended, WeightKind::kO, c_.hidden, c_.q_dim(), Group::kO, shape, layer));
+    product(o(shape, layer));
     start(add_norm, grid(shape.rows), kNormThreads, kNormShared,
           AddNormArgs{b_.x, b_.normed, b_.y, norm_of(WeightKind::kPostAttentionNorm, layer), Module::kO,
                       expand});
@@ -157,13 +167,12 @@ class Step {
     const Expand expand = expand_of(shape, layer);
 
     // gate and up
-    product(
-        linear_of(b_.y, b_.normed, WeightKind::kGateUp, 2 * c_.ffn, c_.hidden, Group::kGateUp, shape, layer));
+    product(gate_up(shape, layer));
     start(silu_mul, grid(blocks(c_.ffn, kSiluThreads), shape.rows), kSiluThreads, 0,
           SiluArgs{b_.acted, b_.y, int32(c_.ffn), int32(padded(c_.ffn)), expand});
 
     // down, added to the residual; norm of the next layer
-    product(linear_of(b_.y, b_.acted, WeightKind::kDown, c_.hidden, c_.ffn, Group::kDown, shape, layer));
+    product(down(shape, layer));
     const bool is_last = layer + 1 == c_.layers;
     start(add_norm, grid(shape.rows), kNormThreads, kNormShared,
           AddNormArgs{b_.x, b_.normed, b_.y,
@@ -209,6 +218,27 @@ class Step {
             int32(padded(cols)),
             {shape.jobs[g], layer, b_.step.jobs[g], b_.step.job_counts + g, b_.table, b_.step.scales, b_.h,
              b_.h_stride}};
+  }
+
+  LinearArgs qkv(const StepShape& shape, int32_t layer) const {
+    return linear_of(b_.y, b_.normed, WeightKind::kQkv, qkv_dim(c_), c_.hidden, Group::kQkv, shape, layer);
+  }
+  LinearArgs o(const StepShape& shape, int32_t layer) const {
+    return linear_of(b_.y, b_.attended, WeightKind::kO, c_.hidden, c_.q_dim(), Group::kO, shape, layer);
+  }
+  LinearArgs gate_up(const StepShape& shape, int32_t layer) const {
+    return linear_of(b_.y, b_.normed, WeightKind::kGateUp, 2 * c_.ffn, c_.hidden, Group::kGateUp, shape,
+                     layer);
+  }
+  LinearArgs down(const StepShape& shape, int32_t layer) const {
+    return linear_of(b_.y, b_.acted, WeightKind::kDown, c_.hidden, c_.ffn, Group::kDown, shape, layer);
+  }
+  LinearArgs head(int32_t rows, int32_t jobs) const {
+    const Shrink shrink = {jobs,           0,         b_.head.jobs,   b_.head.job_count, b_.table,
+                           b_.head.scales, b_.head_h, head_h_stride()};
+    return {b_.logits, b_.head_normed,  m_.at<Bf16>(WeightKind::kHead),
+            rows,      int32(c_.vocab), int32(padded(c_.hidden)),
+            shrink};
   }
 
   // Tiles follow the rows; a row's bits do not.

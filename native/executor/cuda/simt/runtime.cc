@@ -70,7 +70,10 @@ void Stream::add(Work work) const {
 }
 
 void Stream::copy_in(void* to, const void* from, size_t bytes) const {
-  add([=] { std::memcpy(to, from, bytes); });
+  add([=] {
+    simt::synchronize();  // a copy comes after the grids before it
+    std::memcpy(to, from, bytes);
+  });
 }
 
 size_t Stream::added() const {

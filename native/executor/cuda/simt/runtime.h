@@ -52,6 +52,7 @@ class Stream {
 
   void copy_in(void* device, const void* pinned, size_t bytes) const;
   void copy_out(void* pinned, const void* device, size_t bytes) const { copy_in(pinned, device, bytes); }
+  void copy_within(void* to, const void* from, size_t bytes) const { copy_in(to, from, bytes); }
   void synchronize() const;
 
   void add(Work work) const;
