@@ -235,11 +235,22 @@ describe('the server chart', () => {
     expect(bound).toEqual([{ kind: 'ServiceAccount', name: 'lorikeet', namespace: 'lorikeet-system' }]);
   });
 
+  it('runs on a GPU where one is asked for', async () => {
+    const limits = { 'nvidia.com/gpu': 1 };
+    const gpu = { ...values, engine: { backend: 'cuda' }, runtimeClassName: 'nvidia', resources: { limits } };
+    const manifests = await helmTemplate({ chart, values: gpu });
+    expect(argsOf(manifests)).toContain('--backend=cuda');
+    const { spec } = deploymentOf(manifests).template;
+    expect(spec).toMatchObject({ runtimeClassName: 'nvidia' });
+    expect(spec.containers[0]?.resources).toMatchObject({ limits });
+  });
+
   it.each([
     [{ model: { name: 'parrot' } }, '/model/volume'],
     [{ ...SERVER_VALUES, model: { ...SERVER_VALUES.model, name: '' } }, '/model/name'],
     [{ ...SERVER_VALUES, admin: { tokenSecret: { name: '' } } }, '/admin/tokenSecret/name'],
     [{ ...SERVER_VALUES, engine: { kvBytes: '3 GB' } }, '/engine/kvBytes'],
+    [{ ...SERVER_VALUES, engine: { backend: 'cuda' } }, 'nvidia.com/gpu'],
   ])('says what is wrong with %j', async (wrong, word) => {
     await expect(helmTemplate({ chart, values: wrong })).rejects.toThrow(word);
   });

@@ -36,3 +36,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- end }}
 
+
+{{- define "lorikeet-server.backend" -}}
+{{- if eq .Values.engine.backend "cuda" }}
+{{- $gpus := list }}
+{{- range $name, $count := default dict .Values.resources.limits }}
+{{- if hasPrefix "nvidia.com/" $name }}{{ $gpus = append $gpus $name }}{{ end }}
+{{- end }}
+{{- if not $gpus }}{{ fail "Expected a GPU, such as nvidia.com/gpu: 1, among resources.limits for engine.backend cuda" }}{{ end }}
+{{- end }}
+{{- .Values.engine.backend }}
+{{- end }}
