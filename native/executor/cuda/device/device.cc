@@ -6,42 +6,18 @@
 #include <map>
 #include <vector>
 
-#include "mirror.h"
+#include "inputs.h"
 #include "step.h"
 
 namespace lorikeet::cuda {
 namespace {
 
-constexpr int32_t kJobRows = 64;
 constexpr int64_t kPartialRowsSplits = 1024;
 constexpr size_t kGraphsMax = 64;
-constexpr std::array kRowBuckets = {1, 2, 4, 8, 16, 24, 32, 48, 64};
 
 bool is_on(const char* variable) {
   const char* value = std::getenv(variable);
   return value == nullptr || std::string(value) != "0";
-}
-
-int32_t rows_bucket(int32_t rows) {
-  return *std::find_if(kRowBuckets.begin(), kRowBuckets.end(),
-                       [&](int32_t bucket) { return bucket >= rows; });
-}
-// 0, 1, 4, 16, 64 ..
-int32_t jobs_bucket(int32_t jobs) {
-  int32_t bucket = jobs == 0 ? 0 : 1;
-  while (bucket < jobs) bucket *= 4;
-  return bucket;
-}
-int32_t splits_bucket(int32_t splits) {
-  int32_t bucket = 1;
-  while (bucket < splits) bucket *= 2;
-  return bucket;
-}
-
-int32_t members_of(Group group) {
-  int32_t members = 0;
-  for (const ModuleInfo& module : kModuleTable) members += module.group == group;
-  return members;
 }
 
 // Rows that padding adds need room too.
@@ -79,16 +55,10 @@ class ModelOnDevice final : public Device {
     int64_t bytes;
   };
   std::vector<Array> arrays();
-  int64_t step_input_bytes() const;
-  int64_t jobs_max(Group group) const;
   int64_t table_places() const { return model_.config.layers * kModules; }
 
   void take_memory();
-  void lay_out_inputs();
   void allow_large_kernels() const;
-  int32_t add_jobs(const Run& run, Group group, Job* jobs, int32_t count) const;
-  StepShape fill(const StepRequest& request);
-  void pad(int32_t from, int32_t to);
   template <typename Key, typename Launches>
   void run(std::map<Key, std::unique_ptr<Graph>>& graphs, const Key& key, bool is_graph, Launches&& launches);
 
@@ -106,14 +76,10 @@ class ModelOnDevice final : public Device {
 
   Stream compute_;
   Uploads uploads_;
-  std::unique_ptr<Mirror> step_mirror_, head_mirror_;
-  StepInputs step_host_{};
-  HeadInputs head_host_{};
+  std::unique_ptr<Inputs> inputs_;
   std::unique_ptr<PinnedMemory> results_;
   Step step_;
 
-  // Pages of each module of a slot, the most of any layer; [slots, kModules].
-  std::vector<std::array<int32_t, kModules>> slot_pages_;
   std::map<StepShape, std::unique_ptr<Graph>> step_graphs_;
   std::map<int32_t, std::unique_ptr<Graph>> choose_graphs_;
 };
@@ -124,10 +90,10 @@ ModelOnDevice::ModelOnDevice(const OpenRequest& request)
       pages_(model_.config, request.slots, request.pages_max),
       uses_graphs_(is_on("LORIKEET_CUDA_GRAPHS")),
       overlaps_(has_dependent_launch() && is_on("LORIKEET_CUDA_PDL")),
-      step_(model_, buffers_, compute_, overlaps_),
-      slot_pages_(static_cast<size_t>(request.slots)) {
+      step_(model_, buffers_, compute_, overlaps_) {
   take_memory();
-  lay_out_inputs();
+  results_ = std::make_unique<PinnedMemory>(
+      static_cast<size_t>(std::max<int64_t>(model_.config.vocab * 4, kLogitRows * int64_t{sizeof(Chosen)})));
   allow_large_kernels();
   const auto rope_bytes = model_.config.context * model_.config.head_dim / 2 * 4;
   for (const auto& [from, at] : {std::pair{request.cos, model_.map.cos}, {request.sin, model_.map.sin}}) {
@@ -139,10 +105,6 @@ ModelOnDevice::ModelOnDevice(const OpenRequest& request)
     }
   }
   uploads_.finish();
-}
-
-int64_t ModelOnDevice::jobs_max(Group group) const {
-  return (request_.slots + request_.rows_max / kJobRows + 1) * members_of(group) * request_.pages_max;
 }
 
 std::vector<ModelOnDevice::Array> ModelOnDevice::arrays() {
@@ -170,13 +132,6 @@ std::vector<ModelOnDevice::Array> ModelOnDevice::arrays() {
           array(buffers_.chosen, kLogitRows)};
 }
 
-int64_t ModelOnDevice::step_input_bytes() const {
-  int64_t bytes = (5 * request_.rows_max + kGroups + kv_blocks_ + request_.rows_max) * 4;
-  for (int g = 0; g < kGroups; ++g)
-    bytes += jobs_max(static_cast<Group>(g)) * static_cast<int64_t>(sizeof(Job));
-  return bytes + (kGroups + 7) * kAlign;
-}
-
 // Everything is counted before the first byte is taken.
 void ModelOnDevice::take_memory() {
   const ModelConfig& c = model_.config;
@@ -191,7 +146,9 @@ void ModelOnDevice::take_memory() {
   buffers_.h_stride = static_cast<int32_t>(3 * request_.pages_max * kPageRanks);
   std::vector<Array> all = arrays();
   for (const Array& array : all) activation_bytes_ += array.bytes;
-  activation_bytes_ += step_input_bytes();
+  const Inputs::Sizes inputs = {request_.slots, request_.pages_max, request_.rows_max, kv_blocks_,
+                                uses_graphs_};
+  activation_bytes_ += Inputs::bytes(inputs);
   const int64_t places = request_.slots * table_places();
   const auto array = [](auto*& data, int64_t count) {
     return Array{reinterpret_cast<void**>(&data), count * static_cast<int64_t>(sizeof *data)};
@@ -215,38 +172,10 @@ void ModelOnDevice::take_memory() {
     memory_.push_back(std::make_unique<DeviceMemory>(static_cast<size_t>(a.bytes)));
     *a.data = memory_.back()->data();
   }
+  inputs_ = std::make_unique<Inputs>(inputs, buffers_.step, buffers_.head);
   model_.weights = weight_memory_;
   buffers_.cache_layer = kv_bytes_ / 4 / c.layers;
   buffers_.table = {page_table_, adapted_, request_.model.layers, request_.pages_max};
-}
-
-void ModelOnDevice::lay_out_inputs() {
-  const int64_t rows = request_.rows_max;
-  step_mirror_ = std::make_unique<Mirror>(step_input_bytes());
-  StepInputs &host = step_host_, &device = buffers_.step;
-  step_mirror_->take(host.tokens, device.tokens, rows);
-  step_mirror_->take(host.positions, device.positions, rows);
-  step_mirror_->take(host.slots, device.slots, rows);
-  step_mirror_->take(host.table_of, device.table_of, rows);
-  step_mirror_->take(host.scales, device.scales, rows);
-  step_mirror_->take(host.job_counts, device.job_counts, kGroups);
-  for (size_t g = 0; g < kGroups; ++g) {
-    step_mirror_->take(host.jobs[g], device.jobs[g], jobs_max(static_cast<Group>(g)));
-  }
-  step_mirror_->take(host.tables, device.tables, kv_blocks_ + rows);
-
-  HeadInputs &head = head_host_, &head_device = buffers_.head;
-  const int64_t jobs = (kLogitRows + 1) * int64_t{request_.pages_max};
-  head_mirror_ = std::make_unique<Mirror>(kLogitRows * int64_t{12 + sizeof(Wanted)} +
-                                          jobs * static_cast<int64_t>(sizeof(Job)) + 8 * kAlign);
-  head_mirror_->take(head.rows, head_device.rows, kLogitRows);
-  head_mirror_->take(head.slots, head_device.slots, kLogitRows);
-  head_mirror_->take(head.scales, head_device.scales, kLogitRows);
-  head_mirror_->take(head.wanted, head_device.wanted, kLogitRows);
-  head_mirror_->take(head.job_count, head_device.job_count, 1);
-  head_mirror_->take(head.jobs, head_device.jobs, jobs);
-  results_ = std::make_unique<PinnedMemory>(
-      static_cast<size_t>(std::max<int64_t>(model_.config.vocab * 4, kLogitRows * int64_t{sizeof(Chosen)})));
 }
 
 void ModelOnDevice::allow_large_kernels() const {
@@ -275,8 +204,7 @@ void ModelOnDevice::copy_page(int64_t offset, int64_t bytes) { uploads_.copy(pag
 void ModelOnDevice::copy_slot(int32_t slot, const StagedPage* pages, const int32_t* ranks,
                               const float* scales) {
   const int64_t places = table_places(), pages_max = request_.pages_max;
-  std::array<int32_t, kModules>& most = slot_pages_[static_cast<size_t>(slot)];
-  most.fill(0);
+  std::array<int32_t, kModules> most{};
   const auto copy_all = [&](auto* to, int64_t count, const auto& entry) {
     using Entry = std::remove_reference_t<decltype(*to)>;
     for (int64_t done = 0, bytes = 0; done < count; done += bytes / static_cast<int64_t>(sizeof(Entry))) {
@@ -296,70 +224,7 @@ void ModelOnDevice::copy_slot(int32_t slot, const StagedPage* pages, const int32
     of_module = std::max(of_module, static_cast<int32_t>(pages_for(ranks[i])));
     return Adapted{ranks[i], scales[i]};
   });
-}
-
-// The shrink jobs of a run of rows; returns how many there are then.
-int32_t ModelOnDevice::add_jobs(const Run& run, Group group, Job* jobs, int32_t count) const {
-  int32_t member = 0;
-  for (int m = 0; m < kModules; ++m) {
-    const auto module = static_cast<Module>(m);
-    if (group_of(module) != group) continue;
-    for (int32_t page = 0; page < slot_pages_[static_cast<size_t>(run.slot)][static_cast<size_t>(m)];
-         ++page) {
-      for (int32_t row = 0; row < run.rows; row += kJobRows) {
-        jobs[count++] = {run.slot, module, member, page, run.row + row, std::min(kJobRows, run.rows - row)};
-      }
-    }
-    ++member;
-  }
-  return count;
-}
-
-StepShape ModelOnDevice::fill(const StepRequest& r) {
-  StepInputs& host = step_host_;
-  const auto rows = static_cast<size_t>(r.rows);
-  std::copy_n(r.tokens, rows, host.tokens);
-  std::copy_n(r.positions, rows, host.positions);
-  std::copy_n(r.scales, rows, host.scales);
-  std::fill_n(host.slots, rows, -1);
-  std::copy_n(r.table_of, rows, host.table_of);
-  std::copy_n(r.tables, r.tables_length, host.tables);
-  StepShape shape;
-  shape.rows = r.rows;
-  shape.splits = *std::max_element(r.positions, r.positions + r.rows) / kSplitTokens + 1;
-  for (int32_t i = 0; i < r.runs; ++i)
-    std::fill_n(host.slots + r.of_slots[i].row, r.of_slots[i].rows, r.of_slots[i].slot);
-  int32_t per_member = 0;
-  for (size_t g = 0; g < kGroups; ++g) {
-    const auto group = static_cast<Group>(g);
-    int32_t& count = host.job_counts[g];
-    count = 0;
-    if (!is_in_layers(group)) continue;
-    for (int32_t i = 0; i < r.runs; ++i) count = add_jobs(r.of_slots[i], group, host.jobs[g], count);
-    per_member = std::max(per_member, (count + members_of(group) - 1) / members_of(group));
-    shape.jobs[g] = count;
-  }
-  // What only the embedding or the head adapts is adapter code too.
-  if (r.runs > 0) shape.jobs[static_cast<size_t>(Group::kEmbed)] = 1;
-  if (r.rows > kFewRows || !uses_graphs_) return shape;
-
-  // A bucket's grids.
-  shape.rows = rows_bucket(r.rows);
-  shape.splits = splits_bucket(shape.splits);
-  for (size_t g = 0; g < kGroups; ++g) {
-    const auto group = static_cast<Group>(g);
-    if (is_in_layers(group)) shape.jobs[g] = jobs_bucket(per_member) * members_of(group);
-  }
-  pad(r.rows, shape.rows);
-  return shape;
-}
-
-void ModelOnDevice::pad(int32_t from, int32_t to) {
-  for (int32_t i = from; i < to; ++i) {
-    step_host_.tokens[i] = step_host_.positions[i] = 0;
-    step_host_.slots[i] = step_host_.table_of[i] = -1;
-    step_host_.scales[i] = 0;
-  }
+  inputs_->set_pages(slot, most);
 }
 
 template <typename Key, typename Launches>
@@ -373,31 +238,17 @@ void ModelOnDevice::run(std::map<Key, std::unique_ptr<Graph>>& graphs, const Key
 }
 
 void ModelOnDevice::step(const StepRequest& request) {
-  const StepShape shape = fill(request);
-  step_mirror_->copy_in(compute_, step_host_.tables + request.tables_length);
+  const StepShape shape = inputs_->fill(request);
+  inputs_->copy_step(compute_);
   run(step_graphs_, shape, uses_graphs_ && request.rows <= kFewRows, [&] { step_.run(shape); });
 }
 
 void ModelOnDevice::choose(const ChooseRequest& r, Chosen* chosen) {
   if (r.rows == 0) return compute_.synchronize();
-  HeadInputs& host = head_host_;
-  const int32_t rows = uses_graphs_ ? rows_bucket(r.rows) : r.rows;
-  for (int32_t i = 0; i < rows; ++i) {
-    host.wanted[i] = i < r.rows ? r.wanted[i] : Wanted{r.wanted[0].row, 0, -1, 0, 0, 1, 0, 0};
-    host.rows[i] = host.wanted[i].row;
-    host.slots[i] = -1;
-    host.scales[i] = i < r.rows ? r.scales[i] : 0;
-  }
-  int32_t jobs = 0;
-  for (int32_t i = 0; i < r.runs; ++i) {
-    const Run& run = r.of_slots[i];
-    const int32_t before = jobs;
-    jobs = add_jobs(run, Group::kHead, host.jobs, jobs);
-    if (jobs > before) std::fill_n(host.slots + run.row, run.rows, run.slot);
-  }
-  *host.job_count = jobs;
-  head_mirror_->copy_in(compute_, host.jobs + jobs);
-  run(choose_graphs_, rows, uses_graphs_ && jobs == 0, [&] { step_.choose_rows(rows, jobs); });
+  const HeadShape shape = inputs_->fill(r);
+  inputs_->copy_head(compute_);
+  run(choose_graphs_, shape.rows, uses_graphs_ && shape.jobs == 0,
+      [&] { step_.choose_rows(shape.rows, shape.jobs); });
   const size_t bytes = sizeof(Chosen) * static_cast<size_t>(r.rows);
   compute_.copy_out(results_->data(), buffers_.chosen, bytes);
   compute_.synchronize();

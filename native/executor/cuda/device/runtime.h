@@ -37,9 +37,8 @@ inline std::string missing_device() {
   if (count == 0) return "no CUDA device";
   int major = 0;
   check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), "compute capability");
-  return major >= 8
-             ? ""
-             : "compute capability 8.0 or later is needed, the device has " + std::to_string(major) + ".x";
+  if (major >= 8 && major <= 10) return {};
+  return "compute capability 8.x, 9.0 or 10.x is needed, the device has " + std::to_string(major) + ".x";
 }
 inline std::string device_name() {
   cudaDeviceProp properties;
