@@ -11,6 +11,9 @@
 namespace lorikeet::cuda {
 namespace {
 
+// Blocks of a grid along its second and third axis.
+constexpr int64_t kRowsMax = 65535;
+
 int32_t int32(int64_t n) { return static_cast<int32_t>(n); }
 
 // Only what the device computes; the rest is for the host.
@@ -44,18 +47,17 @@ ModelShape shape_of(const ModelDescriptor& descriptor) {
   const auto any = [&](auto has) {
     return std::any_of(descriptor.layers.begin(), descriptor.layers.end(), has);
   };
-  return {int32(c.layers),
-          int32(c.hidden),
-          int32(c.heads),
-          int32(c.kv_heads),
-          int32(c.head_dim),
-          int32(c.ffn),
-          int32(c.vocab),
-          int32(c.context),
-          c.rms_eps,
-          any([](const LayerTensors& l) { return l.q_bias || l.k_bias || l.v_bias; }),
-          any([](const LayerTensors& l) { return l.q_norm || l.k_norm; }),
-          has_tied_head(descriptor)};
+  const auto has_norms = [](const LayerTensors& l) { return l.q_norm && l.k_norm; };
+  if (any([](const LayerTensors& l) { return l.q_norm || l.k_norm; }) &&
+      !std::all_of(descriptor.layers.begin(), descriptor.layers.end(), has_norms)) {
+    throw EngineError::invalid("qNorm", "Expected norms of q and k in all layers or in none");
+  }
+  return {int32(c.layers),   int32(c.hidden),
+          int32(c.heads),    int32(c.kv_heads),
+          int32(c.head_dim), int32(c.ffn),
+          int32(c.vocab),    int32(c.context),
+          c.rms_eps,         any([](const LayerTensors& l) { return l.q_bias || l.k_bias || l.v_bias; }),
+          any(has_norms),    has_tied_head(descriptor)};
 }
 
 }  // namespace
@@ -73,6 +75,12 @@ std::unique_ptr<void, CudaExecutor::Closer> CudaExecutor::open(const ExecutorOpt
   if (options.compute == Compute::kFloat32) {
     throw EngineError::invalid(
         "dtype", "Expected auto or bfloat16 for dtype with the cuda backend but received float32");
+  }
+  if (options.max_batch_tokens > kRowsMax) {
+    throw EngineError::invalid("maxBatchTokens",
+                               "Expected at most " + std::to_string(kRowsMax) +
+                                   " for maxBatchTokens with the cuda backend but received " +
+                                   std::to_string(options.max_batch_tokens));
   }
   const ModelFiles files(options.model);
   const RopeTable rope = rope_table(config_);

@@ -120,6 +120,13 @@ describe('the CUDA backend', () => {
     });
   });
 
+  it('refuses steps of more rows than a grid has', async () => {
+    await expect(open('parrot', { maxBatchTokens: 1 << 16 })).rejects.toMatchObject({
+      code: 'invalid_argument',
+      field: 'maxBatchTokens',
+    });
+  });
+
   it('says what it needs and what is free where memory does not suffice', async () => {
     vi.stubEnv('LORIKEET_SIMT_MEMORY', '1000000');
     await expect(open('parrot')).rejects.toMatchObject({

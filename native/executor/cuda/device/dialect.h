@@ -43,6 +43,15 @@ __device__ __forceinline__ uint4 load_stream(const void* p) {
                : "l"(p));
   return v;
 }
+// The same of what a grid before this one wrote, which may still have been at it when this one began.
+__device__ __forceinline__ uint4 load_written(const void* p) {
+  uint4 v;
+  asm volatile("ld.global.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(p)
+               : "memory");
+  return v;
+}
 // d += a b with a [16, 16], b [16, 8]; fragments as in the PTX manual, mma.m16n8k16.
 __device__ __forceinline__ void mma(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
                                     uint32_t b0, uint32_t b1) {
@@ -101,6 +110,7 @@ inline uint4 load_stream(const void* p) {
   simt::check_aligned(p, 16);
   return *static_cast<const uint4*>(p);
 }
+inline uint4 load_written(const void* p) { return load_stream(p); }
 inline void mma(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
   simt::mma_m16n8k16(d, {a0, a1, a2, a3}, {b0, b1});
 }

@@ -24,7 +24,11 @@ class Fiber {
   static void entered();
 
  private:
+#if defined(SIMT_TSAN)  // a new one for each thread of each block, whose shadow is cleared
+  static constexpr size_t kStackBytes = 16 << 10;
+#else
   static constexpr size_t kStackBytes = 64 << 10;
+#endif
   std::unique_ptr<std::byte[]> stack_;
   void* stack_pointer_ = nullptr;
   void* sanitizer_ = nullptr;

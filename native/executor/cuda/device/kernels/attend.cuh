@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kAttendWarps * 32) attend(AttendArgs p) {
 #pragma unroll
       for (int i = 0; i < kSteps; ++i) {
         key[t][i] =
-            at + token < end ? load_stream(c.keys + base + token * kHeadStride + i * 32 + quad * 8) : uint4{};
+            at + token < end ? load_written(c.keys + base + token * kHeadStride + i * 32 + quad * 8) : uint4{};
       }
     }
     uint2 value[kTiles];
