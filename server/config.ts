@@ -79,7 +79,7 @@ export const FLAGS = {
   backend: {
     value: 'NAME',
     default: 'auto',
-    help: 'what computes: auto, cpu, or reference (exact, slow)',
+    help: 'what computes: auto, cuda, cpu, or reference (exact, slow)',
   },
   dtype: {
     value: 'auto|float32|bfloat16',

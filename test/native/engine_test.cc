@@ -117,10 +117,10 @@ void a_failed_step_ends_service(const std::string& path) {
 
   engine.submit(request(1));  // runs when the step fails
   engine.submit(request(2));  // waits
-  require(log.wait_for_failures(2) == std::vector<ErrorCode>(2, ErrorCode::kEngineFailed),
-          "running and waiting fail");
+  require(log.wait_for_failures(3) == std::vector<ErrorCode>(3, ErrorCode::kEngineFailed),
+          "running and waiting fail, and the engine itself");
   engine.submit(request(3));
-  require(log.wait_for_failures(3).back() == ErrorCode::kEngineFailed, "later requests fail");
+  require(log.wait_for_failures(4).back() == ErrorCode::kEngineFailed, "later requests fail");
 
   const std::vector<float> factors(128, 0.5f);
   const StageRequest revision{

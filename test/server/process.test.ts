@@ -166,10 +166,11 @@ describe('the command line', () => {
     [['--nonsense'], 2, /nonsense/],
     [[], 2, /--model is required/],
     [
-      ['--model', PARROT, '--backend', 'cuda'],
+      ['--model', PARROT, '--backend', 'abacus'],
       2,
-      /one of auto, cpu, reference for backend but received cuda/,
+      /one of auto, cuda, cpu, reference for backend but received abacus/,
     ],
+    [['--model', PARROT, '--backend', 'cuda'], 2, /The backend cuda cannot run here: \S/],
     [['--model', PARROT, '--backend', 'reference', '--dtype', 'bfloat16'], 2, /auto or float32 for dtype/],
     [['--model', PARROT, '--admin-host', '0.0.0.0'], 2, /--admin-token-file is required/],
     [
