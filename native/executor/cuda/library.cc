@@ -22,7 +22,10 @@ const Api& open_library() {
   const char* named = std::getenv("LORIKEET_CUDA_LIBRARY");
   const std::string path = named != nullptr ? named : own_folder() + "/" + kFileName;
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) throw EngineError(ErrorCode::kUnsupportedBackend, dlerror());
+  if (library == nullptr) {
+    throw EngineError(ErrorCode::kUnsupportedBackend,
+                      std::string(dlerror()) + (named == nullptr ? " (`npm run build:cuda` builds it)" : ""));
+  }
   const auto table = reinterpret_cast<const Api* (*)()>(dlsym(library, kApiSymbol));
   if (table == nullptr) {
     throw EngineError(ErrorCode::kUnsupportedBackend, "Expected " + std::string(kApiSymbol) + " in " + path);
