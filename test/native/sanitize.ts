@@ -61,18 +61,12 @@ function build({ flags, build }: Sanitizer, source = 'native', ...more: string[]
 function runCudaSteps(name: string, sanitizer: Sanitizer): boolean {
   const folder = sanitizer.build.replace('addon', 'cuda');
   build({ ...sanitizer, build: folder }, 'native/executor/cuda', '-DLORIKEET_TESTS=ON');
-  // A thread of each block is new to TSan, which takes minutes for one model.
-  const only = name === 'thread' ? ['--only', 'llama'] : [];
   // TSan wants its addresses where they are without randomization.
-  const ended = spawnSync(
-    'setarch',
-    ['-R', resolve(ROOT, folder, 'step_test'), '--quick', '--seed', '3', ...only],
-    {
-      env: { ...process.env, ...sanitizer.environment, TSAN_OPTIONS: 'halt_on_error=1:history_size=0' },
-      encoding: 'utf8',
-      maxBuffer: 1 << 28,
-    },
-  );
+  const ended = spawnSync('setarch', ['-R', resolve(ROOT, folder, 'step_test'), '--quick', '--seed', '3'], {
+    env: { ...process.env, ...sanitizer.environment, TSAN_OPTIONS: 'halt_on_error=1:history_size=0' },
+    encoding: 'utf8',
+    maxBuffer: 1 << 28,
+  });
   process.stdout.write(
     `${name} cuda steps: ${ended.status === 0 ? 'clean' : `exit ${ended.status ?? ended.signal}`}\n`,
   );

@@ -13,6 +13,13 @@
 
 namespace lorikeet::cuda {
 
+// Of tests that count threads: short contexts are split too, and blocks have few threads.
+#ifdef LORIKEET_SMALL
+constexpr bool kIsSmall = true;
+#else
+constexpr bool kIsSmall = false;
+#endif
+
 struct Bf16 {
   uint16_t bits;
 };

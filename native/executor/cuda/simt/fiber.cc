@@ -59,14 +59,13 @@ ASAN(const void* host_bottom = nullptr; size_t host_bytes = 0;)
 Fiber::~Fiber() { TSAN(if (sanitizer_ != nullptr) __tsan_destroy_fiber(sanitizer_);) }
 
 void Fiber::start(void (*entry)()) {
-  TSAN(stack_.reset();)  // new memory has been nobody's
   if (stack_ == nullptr) stack_ = std::make_unique_for_overwrite<std::byte[]>(kStackBytes);
   auto* top = reinterpret_cast<void**>(stack_.get() + kStackBytes);
   *--top = nullptr;  // the stack is as after a call
   *--top = reinterpret_cast<void*>(entry);
   for (int i = 0; i < kSavedRegisters; ++i) *--top = nullptr;
   stack_pointer_ = top;
-  TSAN(if (sanitizer_ != nullptr) __tsan_destroy_fiber(sanitizer_); sanitizer_ = __tsan_create_fiber(0);)
+  TSAN(if (sanitizer_ == nullptr) sanitizer_ = __tsan_create_fiber(0);)
 }
 
 void Fiber::resume() {

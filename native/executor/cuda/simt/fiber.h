@@ -13,8 +13,7 @@ class Fiber {
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
 
-  // Makes the next resume() begin with entry(), on a stack that may have been another's; to the thread
-  // sanitizer it is a thread that has seen nothing. entry() must not return.
+  // Makes the next resume() begin with entry(), which must not return.
   void start(void (*entry)());
   // From the host's thread: runs until the fiber yields.
   void resume();
@@ -24,11 +23,7 @@ class Fiber {
   static void entered();
 
  private:
-#if defined(SIMT_TSAN)  // a new one for each thread of each block, whose shadow is cleared
-  static constexpr size_t kStackBytes = 16 << 10;
-#else
   static constexpr size_t kStackBytes = 64 << 10;
-#endif
   std::unique_ptr<std::byte[]> stack_;
   void* stack_pointer_ = nullptr;
   void* sanitizer_ = nullptr;

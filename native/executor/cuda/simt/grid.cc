@@ -12,6 +12,11 @@ namespace simt {
 namespace {
 
 constexpr char kBarrier[] = "__syncthreads";
+#if defined(SIMT_TSAN)
+constexpr size_t kThreads = 4096;  // of which there are; the sanitizer has room for 8,128
+#else
+constexpr size_t kThreads = 1024;  // of a block, at most
+#endif
 constexpr uint32_t kAllLanes = 0xffffffffu;
 
 struct Copy {
@@ -43,9 +48,10 @@ struct Warp {
 
 // The one device, which runs one grid at a time.
 struct Machine {
-  // Two sets in turn, so that to the thread sanitizer no thread of a grid is one of the grid before.
-  std::vector<std::unique_ptr<Thread>> sets[2];
-  int set = 0;
+  // In turn, so that to the thread sanitizer a thread is none of the blocks before; one of a block long
+  // before knows what that one saw.
+  std::array<std::unique_ptr<Thread>, kThreads> pool;
+  size_t next_thread = 0;
   std::vector<Thread*> threads;  // of the block
   std::vector<Warp> warps;
   std::unique_ptr<std::byte[]> shared;
@@ -131,8 +137,7 @@ void run_threads() {
   }
 }
 
-void run_block(dim3 block, size_t shared_bytes, size_t number) {
-  std::vector<std::unique_ptr<Thread>>& set = machine.sets[machine.set];
+void run_block(dim3 block, size_t shared_bytes) {
   const size_t threads = machine.threads.size();
   machine.shared = std::make_unique<std::byte[]>(shared_bytes);
   std::memset(machine.shared.get(), 0xff, shared_bytes);
@@ -140,7 +145,9 @@ void run_block(dim3 block, size_t shared_bytes, size_t number) {
   for (Warp& warp : machine.warps) warp.order = machine.fresh();
   machine.barrier = machine.fresh();
   for (size_t id = 0; id < threads; ++id) {
-    Thread& thread = *(machine.threads[id] = set[(id + number * 37) % threads].get());
+    std::unique_ptr<Thread>& pooled = machine.pool[machine.next_thread++ % kThreads];
+    if (pooled == nullptr) pooled = std::make_unique<Thread>();
+    Thread& thread = *(machine.threads[id] = pooled.get());
     const auto i = static_cast<unsigned>(id);
     thread.index = {i % block.x, i / block.x % block.y, i / block.x / block.y};
     thread.done = false;
@@ -254,23 +261,19 @@ void run(dim3 grid, dim3 block, size_t shared_bytes, bool overlaps, const std::f
   if (grid.y > 65535 || grid.z > 65535 || grid.x * grid.y * grid.z == 0) {
     fail("a grid of %u x %u x %u blocks", grid.x, grid.y, grid.z);
   }
-  machine.set ^= 1;
   ++machine.grid;
   machine.overlaps = overlaps;
   machine.body = &thread;
   release(&machine.host);
   begin_ignoring();
-  std::vector<std::unique_ptr<Thread>>& set = machine.sets[machine.set];
-  while (set.size() < threads) set.push_back(std::make_unique<Thread>());
   machine.threads.resize(threads);
   gridDim = grid;
   blockDim = block;
-  size_t number = 0;
   for (unsigned z = 0; z < grid.z; ++z) {
     for (unsigned y = 0; y < grid.y; ++y) {
       for (unsigned x = 0; x < grid.x; ++x) {
         blockIdx = {x, y, z};
-        run_block(block, shared_bytes, number++);
+        run_block(block, shared_bytes);
       }
     }
   }

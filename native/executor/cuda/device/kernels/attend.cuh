@@ -6,10 +6,7 @@
 
 namespace lorikeet::cuda {
 
-#ifndef LORIKEET_SPLIT_TOKENS  // tests split short contexts too
-#define LORIKEET_SPLIT_TOKENS 256
-#endif
-constexpr int kSplitTokens = LORIKEET_SPLIT_TOKENS;  // of one block
+constexpr int kSplitTokens = kIsSmall ? 16 : 256;  // of one block
 constexpr int kAttendWarps = 4;
 constexpr int kAttendHeads = 8;  // query heads of one kv head that one block serves
 

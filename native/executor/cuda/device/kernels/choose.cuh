@@ -7,7 +7,7 @@
 
 namespace lorikeet::cuda {
 
-constexpr int kChooseThreads = 1024;
+constexpr int kChooseThreads = kIsSmall ? 64 : 1024;
 constexpr size_t kChooseShared = sizeof(double) * kChooseThreads;
 
 struct ChooseArgs {

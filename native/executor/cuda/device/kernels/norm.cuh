@@ -6,7 +6,7 @@
 
 namespace lorikeet::cuda {
 
-constexpr int kNormThreads = 512;
+constexpr int kNormThreads = kIsSmall ? 64 : 512;
 constexpr size_t kNormShared = sizeof(float) * kNormThreads / 32;
 
 struct Norm {
