@@ -1,9 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import type { LoraModule } from '../../native/types.ts';
-import { type Adapter, RequestFailed, randomAdapter, randomNumbers, TestEngine } from './support.ts';
+import { type Adapter, RequestFailed, randomNumbers, TestEngine } from './support.ts';
+import { fingerprints, REVISIONS, revision, swapUnderLoad } from './swaps.ts';
 
 const SLOTS = 4;
-const REVISIONS = 7;
 const NAMES = ['red', 'green', 'blue'];
 
 /** What the slot pool must look like, kept beside the engine. Between two operations nothing runs. */
@@ -23,13 +22,6 @@ class Model {
     this.touch(revision);
     return evicted;
   }
-}
-
-/** Random factors of its own rank and seed, every other one without k_proj: each revision answers differently. */
-function revision(served: TestEngine, index: number): Adapter {
-  const adapter = randomAdapter(served.model, { rank: 4 + 9 * index, seed: index + 1 });
-  const keeps = (module: LoraModule) => index % 2 === 0 || module.module !== 'k_proj';
-  return { body: adapter.body, modules: adapter.modules.filter(keeps) };
 }
 
 describe('random stage, activate, deactivate, release, submit and cancel', () => {
@@ -109,65 +101,6 @@ describe('random stage, activate, deactivate, release, submit and cancel', () =>
 describe('swaps under load', () => {
   it('never serve a token of another revision, and leave nothing behind', { timeout: 20_000 }, async () => {
     await using served = await TestEngine.open('parrot', { slots: SLOTS, kvBytes: 4 << 20, maxBatch: 16 });
-    const adapters = Array.from({ length: REVISIONS }, (_, i) => revision(served, i));
-    const prompt = [11, 22, 33, 44];
-    const answers = await fingerprints(served, adapters, prompt);
-    const random = randomNumbers(4);
-    const asked: Promise<unknown>[] = [];
-    let answered = 0;
-
-    for (let round = 0; round < 60; round++) {
-      const index = round % REVISIONS;
-      const { body, modules } = adapters[index] as Adapter;
-      const staged = await served.engine
-        .stage(`r${index}`, body, modules)
-        .catch((error: { code: string }) => error);
-      if ('code' in staged) {
-        expect(staged.code).toBe('no_capacity');
-        await Promise.race(asked);
-        continue;
-      }
-      await served.engine.activate('style', `r${index}`);
-      for (let i = 0; i < 4; i++) {
-        const request = served.start({
-          prompt,
-          target: i === 0 ? { kind: 'base' } : { kind: 'adapter', name: 'style' },
-          maxTokens: 4,
-          stopTokens: [],
-          logprobs: 3,
-        });
-        const checked = request.result.then((answer) => {
-          if (answer.reason === 'cancelled') return;
-          answered += 1;
-          const expected =
-            answer.revision === null ? answers[REVISIONS] : answers[Number(answer.revision.slice(1))];
-          expect(answer.logprobs).toEqual(expected);
-        });
-        asked.push(checked);
-        if (random() < 0.1) served.engine.cancel(request.id);
-      }
-      if (random() < 0.3) await served.engine.release(`r${index}`);
-      if (random() < 0.3) await served.engine.deactivate('style');
-    }
-
-    await Promise.all(asked);
-    expect(answered).toBeGreaterThan(100);
-    for (const slot of served.engine.snapshot().slots) await served.engine.release(slot.revision);
-    expect(served.engine.snapshot()).toMatchObject({ slots: [], pagesUsed: 0, kvBlocksUsed: 0, running: 0 });
+    expect(await swapUnderLoad(served, { rounds: 60, seed: 4 })).toBeGreaterThan(100);
   });
 });
-
-/** The log-probabilities that each revision answers with, and last those of the base; all differ. */
-async function fingerprints(served: TestEngine, adapters: Adapter[], prompt: number[]): Promise<unknown[]> {
-  const prints: unknown[] = [];
-  const request = { prompt, maxTokens: 4, stopTokens: [], logprobs: 3 };
-  for (const [index, { body, modules }] of adapters.entries()) {
-    await served.engine.stage(`r${index}`, body, modules);
-    const target = { kind: 'revision', digest: `r${index}` } as const;
-    prints.push((await served.generate({ ...request, target })).logprobs);
-    await served.engine.release(`r${index}`);
-  }
-  prints.push((await served.generate(request)).logprobs);
-  expect(new Set(prints.map((print) => JSON.stringify(print))).size).toBe(adapters.length + 1);
-  return prints;
-}

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { names } from '../../native/index.ts';
-import { agree, ask, MODELS } from './golden.ts';
-import { type GoldenCase, goldenCases, TestEngine } from './support.ts';
+import { agree, ask, MODELS, serveAll } from './golden.ts';
+import { type GoldenCase, goldenCases, type TestEngine } from './support.ts';
 
 /** What computes: each instruction set of this processor in each type; null: the engine's own choice. */
 const COMPUTES: { isa: string | null; backend: string; dtype: 'float32' | 'bfloat16' }[] = names()
@@ -20,14 +20,14 @@ describe.each(COMPUTES)('$backend $isa, $dtype', (compute) => {
 
     // More than 1 s: the reference backend runs prompts of 700 tokens.
     it('agrees with transformers and PEFT, each request alone', { timeout: 60_000 }, async () => {
-      await using served = await serveAll(model, cases, compute);
+      await using served = await open(model, cases, compute);
       // The oracle is slow: there, batch.test.ts shows that alone equals mixed, and a sample is enough here.
       const sample = compute.backend === 'reference' ? cases.filter((_, i) => i % 5 === 0) : cases;
       for (const golden of sample) agree(model, golden, await ask(served, golden), compute.dtype);
     });
 
     it('agrees with transformers and PEFT, all requests mixed', { timeout: 60_000 }, async () => {
-      await using served = await serveAll(model, cases, compute);
+      await using served = await open(model, cases, compute);
       const generated = await Promise.all(cases.map((golden) => ask(served, golden)));
       generated.forEach((answer, i) => {
         agree(model, cases[i] as GoldenCase, answer, compute.dtype);
@@ -38,12 +38,13 @@ describe.each(COMPUTES)('$backend $isa, $dtype', (compute) => {
 
 type Compute = (typeof COMPUTES)[number];
 
-async function serveAll(model: string, cases: GoldenCase[], compute: Compute): Promise<TestEngine> {
-  const { isa, backend, dtype } = compute;
+async function open(
+  model: string,
+  cases: GoldenCase[],
+  { isa, backend, dtype }: Compute,
+): Promise<TestEngine> {
   if (isa !== null) vi.stubEnv('LORIKEET_ISA', isa);
-  const served = await TestEngine.open(model, { backend, dtype, slots: 12, maxBatchTokens: 512 });
+  const served = await serveAll(model, cases, { backend, dtype, slots: 12, maxBatchTokens: 512 });
   expect(served.engine.info).toMatchObject({ backend: isa ?? 'reference', dtype });
-  const adapters = new Set(cases.map((golden) => golden.adapter).filter((name) => name !== 'base'));
-  for (const name of adapters) await served.serve(name);
   return served;
 }

@@ -1,5 +1,5 @@
-import { expect } from 'vitest';
-import type { TokenLogprobs } from '../../native/types.ts';
+import assert from 'node:assert/strict';
+import type { EngineOptions, TokenLogprobs } from '../../native/types.ts';
 import {
   BASE,
   bf16Distance,
@@ -7,10 +7,27 @@ import {
   type GoldenCase,
   goldenTensors,
   logSoftmax,
-  type TestEngine,
+  TestEngine,
 } from './support.ts';
 
 export const MODELS = ['parrot', 'llama3', 'mistral', 'qwen2', 'qwen3'];
+
+/** An engine that serves all adapters of the cases. */
+export async function serveAll(
+  model: string,
+  cases: GoldenCase[],
+  options: Partial<EngineOptions>,
+): Promise<TestEngine> {
+  const served = await TestEngine.open(model, options);
+  for (const name of new Set(cases.map(({ adapter }) => adapter)))
+    if (name !== 'base') await served.serve(name);
+  return served;
+}
+
+/** What must not depend on company. */
+export function withoutStep({ step: _, ...answer }: Generated): Omit<Generated, 'step'> {
+  return answer;
+}
 
 export function ask(served: TestEngine, golden: GoldenCase): Promise<Generated> {
   const target = golden.adapter === 'base' ? BASE : ({ kind: 'adapter', name: golden.adapter } as const);
@@ -34,18 +51,23 @@ export function agree(
   const certain = golden.margins.findIndex((margin) => margin < (dtype === 'float32' ? 2e-3 : bf16));
   const steps = certain < 0 ? golden.greedy.length : certain;
   const tokens = answer.stopToken === null ? answer.tokens : [...answer.tokens, answer.stopToken];
-  expect(tokens.slice(0, steps), golden.key).toEqual(golden.greedy.slice(0, steps));
+  assert.deepEqual(tokens.slice(0, steps), golden.greedy.slice(0, steps), golden.key);
 
   const first = answer.logprobs[0];
-  if (first) expect(distanceOf(first, logSoftmax(last)), `${golden.key} first token`).toBeLessThan(tolerance);
+  if (first) below(distanceOf(first, logSoftmax(last)), tolerance, `${golden.key} first token`);
 
   const scored = (answer.promptLogprobs ?? []).map((scores) => scores.logprob);
-  expect(scored.length, golden.key).toBe(golden.ids.length - 1);
+  assert.equal(scored.length, golden.ids.length - 1, golden.key);
   scored.forEach((logprob, i) => {
-    expect(Math.abs(logprob - (prompt?.[i] ?? Number.NaN)), `${golden.key} prompt ${i}`).toBeLessThan(
-      tolerance,
-    );
+    below(Math.abs(logprob - (prompt?.[i] ?? Number.NaN)), tolerance, `${golden.key} prompt ${i}`);
   });
+}
+
+function below(distance: number, tolerance: number, what: string): void {
+  assert.ok(
+    distance < tolerance,
+    `Expected a distance below ${tolerance} for ${what} but received ${distance}`,
+  );
 }
 
 function distanceOf(scores: TokenLogprobs, expected: Float64Array): number {

@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { backends } from '../../../native/index.ts';
 import type { EngineOptions } from '../../../native/types.ts';
-import { agree, ask, MODELS } from '../golden.ts';
+import { agree, ask, MODELS, serveAll, withoutStep } from '../golden.ts';
 import {
   type Generated,
   type GoldenCase,
@@ -17,8 +17,12 @@ import {
 const SIMT = resolve(import.meta.dirname, '../../../build/simt/liblorikeet_simt.so');
 const SLOW = { timeout: 120_000 };
 
+const EMULATED = { backend: 'cuda', dtype: 'bfloat16' } as const;
 const open = (model: string, options: Partial<EngineOptions> = {}) =>
-  TestEngine.open(model, { backend: 'cuda', dtype: 'bfloat16', ...options });
+  TestEngine.open(model, { ...EMULATED, ...options });
+const serve = (model: string, cases: GoldenCase[], options: Partial<EngineOptions> = {}) =>
+  serveAll(model, cases, { ...EMULATED, slots: 16, ...options });
+const withoutSteps = (answers: Generated[]) => answers.map(withoutStep);
 
 beforeAll(() => {
   if (!existsSync(SIMT)) throw new Error(`${SIMT} is missing: run \`node test/support/setup.mjs cluster\``);
@@ -37,23 +41,10 @@ function selection(model: string): GoldenCase[] {
   return [...short, ...cases.filter(({ ids }) => ids.length > 256).slice(0, 1)];
 }
 
-async function serveAll(
-  model: string,
-  cases: GoldenCase[],
-  options: Partial<EngineOptions> = {},
-): Promise<TestEngine> {
-  const served = await open(model, { slots: 16, ...options });
-  for (const name of new Set(cases.map(({ adapter }) => adapter)))
-    if (name !== 'base') await served.serve(name);
-  return served;
-}
-
-const withoutSteps = (answers: Generated[]) => answers.map(({ step: _, ...answer }) => answer);
-
 describe('the CUDA backend', () => {
   it.each(MODELS)('agrees with transformers and PEFT, all requests of %s mixed', SLOW, async (model) => {
     const cases = selection(model);
-    await using served = await serveAll(model, cases);
+    await using served = await serve(model, cases);
     expect(served.engine.info).toMatchObject({ backend: 'cuda, simt', dtype: 'bfloat16' });
     const answers = await Promise.all(cases.map((golden) => ask(served, golden)));
     answers.forEach((answer, i) => {
@@ -66,8 +57,8 @@ describe('the CUDA backend', () => {
     SLOW,
     async () => {
       const cases = selection('parrot').slice(0, 12);
-      await using served = await serveAll('parrot', cases);
-      await using chunked = await serveAll('parrot', cases, { maxBatchTokens: 7 });
+      await using served = await serve('parrot', cases);
+      await using chunked = await serve('parrot', cases, { maxBatchTokens: 7 });
       const mixed = await Promise.all(cases.map((golden) => ask(served, golden)));
       const alone: Generated[] = [];
       for (const golden of cases.slice(0, 3)) alone.push(await ask(served, golden));
@@ -80,9 +71,9 @@ describe('the CUDA backend', () => {
 
   it('gives the same bits with graphs and without', SLOW, async () => {
     const cases = selection('qwen3').slice(0, 4);
-    await using graphs = await serveAll('qwen3', cases);
+    await using graphs = await serve('qwen3', cases);
     vi.stubEnv('LORIKEET_CUDA_GRAPHS', '0');
-    await using eager = await serveAll('qwen3', cases);
+    await using eager = await serve('qwen3', cases);
     const all = (served: TestEngine) => Promise.all(cases.map((golden) => ask(served, golden)));
     expect(withoutSteps(await all(eager))).toEqual(withoutSteps(await all(graphs)));
   });
