@@ -88,7 +88,7 @@ export interface EngineInfo {
   /** Of keys, values and adapters' pages, and of what products read where the processor has instructions for it. */
   dtype: 'float32' | 'bfloat16';
   /** Bytes taken, or reserved to be taken as they are written. */
-  memoryBytes: { weights: number; kv: number; pages: number; activations: number };
+  memoryBytes: { weights: number; kv: number; pages: number; activations: number; graphs: number };
   slots: number;
   /** Pages of 16 ranks of one module group of one layer. */
   pages: number;

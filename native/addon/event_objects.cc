@@ -121,6 +121,7 @@ Napi::Object info_object(Napi::Env env, const EngineInfo& info) {
   memory.Set("kv", number(env, info.memory.kv));
   memory.Set("pages", number(env, info.memory.pages));
   memory.Set("activations", number(env, info.memory.activations));
+  memory.Set("graphs", number(env, info.memory.graphs));
   object.Set("memoryBytes", memory);
   object.Set("slots", number(env, info.slots));
   object.Set("pages", number(env, info.pages));

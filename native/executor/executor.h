@@ -33,7 +33,7 @@ struct ExecutorOptions {
 
 // Bytes that an executor has taken, or may come to take as they are written.
 struct MemoryBytes {
-  int64_t weights = 0, kv = 0, pages = 0, activations = 0;
+  int64_t weights = 0, kv = 0, pages = 0, activations = 0, graphs = 0;
 };
 
 // Fixed from the start on.

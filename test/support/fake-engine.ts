@@ -29,7 +29,7 @@ export class FakeEngine implements Engine {
     this.info = {
       backend: 'reference',
       dtype: 'float32',
-      memoryBytes: { weights: 0, kv: 0, pages: 0, activations: 0 },
+      memoryBytes: { weights: 0, kv: 0, pages: 0, activations: 0, graphs: 0 },
       slots,
       pages: 1024,
       kvBlocks: 64,

@@ -29,7 +29,7 @@ export function scriptedEngine(
     info: {
       backend: 'reference',
       dtype: 'float32',
-      memoryBytes: { weights: 0, kv: 0, pages: 0, activations: 0 },
+      memoryBytes: { weights: 0, kv: 0, pages: 0, activations: 0, graphs: 0 },
       slots: 1,
       pages: 1,
       kvBlocks: 128,

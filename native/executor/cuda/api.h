@@ -40,7 +40,7 @@ struct Opened {
   void* device;
   char name[100];
   int64_t kv_blocks;
-  int64_t weight_bytes, kv_bytes, page_bytes, activation_bytes;
+  int64_t weight_bytes, kv_bytes, page_bytes, activation_bytes, graph_bytes;
 };
 
 // Matrices are bf16, [outs, columns padded with zeros to a multiple of 32]; vectors float32. Parts that are

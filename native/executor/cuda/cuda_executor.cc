@@ -96,7 +96,8 @@ std::unique_ptr<void, CudaExecutor::Closer> CudaExecutor::open(const ExecutorOpt
   limits_.stored = Dtype::kBF16;
   limits_.kv_blocks = opened.kv_blocks;
   limits_.pages = pages_.pages;
-  limits_.memory = {opened.weight_bytes, opened.kv_bytes, opened.page_bytes, opened.activation_bytes};
+  limits_.memory = {opened.weight_bytes, opened.kv_bytes, opened.page_bytes, opened.activation_bytes,
+                    opened.graph_bytes};
   return device;
 }
 

@@ -123,7 +123,7 @@ describe('the CUDA backend', () => {
     await expect(open('parrot')).rejects.toMatchObject({
       code: 'no_capacity',
       message: expect.stringMatching(
-        /Expected \d+ bytes of device memory \(weights \d+, KV cache \d+, adapters' pages \d+, activations \d+\) but 1000000 are free/,
+        /Expected \d+ bytes of device memory \(weights \d+, KV cache \d+, adapters' pages \d+, activations \d+, graphs \d+\) but 1000000 are free/,
       ),
     });
   });

@@ -14,6 +14,8 @@ namespace {
 
 constexpr int64_t kPartialRowsSplits = 1024;
 constexpr size_t kGraphsMax = 64;
+// Of device memory that a launch in a graph takes: an upper bound to be measured on each kind of GPU.
+constexpr int64_t kGraphLaunchBytes = 8 << 10;
 
 bool is_on(const char* variable) {
   const char* value = std::getenv(variable);
@@ -65,7 +67,7 @@ class ModelOnDevice final : public Device {
   const OpenRequest request_;
   Model model_;
   const PageMap pages_;
-  int64_t kv_blocks_ = 0, kv_bytes_ = 0, table_bytes_ = 0, activation_bytes_ = 0;
+  int64_t kv_blocks_ = 0, kv_bytes_ = 0, table_bytes_ = 0, activation_bytes_ = 0, graph_bytes_ = 0;
   const bool uses_graphs_, overlaps_;
 
   std::vector<std::unique_ptr<DeviceMemory>> memory_;
@@ -155,15 +157,17 @@ void ModelOnDevice::take_memory() {
   };
   const Array tables[] = {array(page_table_, places * request_.pages_max), array(adapted_, places)};
   table_bytes_ = tables[0].bytes + tables[1].bytes;
-  const int64_t needed = model_.map.bytes + kv_bytes_ + pages_.bytes + table_bytes_ + activation_bytes_;
+  if (uses_graphs_) graph_bytes_ = int64_t{kGraphsMax} * Step::launches(c) * kGraphLaunchBytes;
+  const int64_t needed =
+      model_.map.bytes + kv_bytes_ + pages_.bytes + table_bytes_ + activation_bytes_ + graph_bytes_;
   const int64_t there = free_memory();
   if (needed > there) {
     throw DeviceError(FailureKind::kMemory,
                       "Expected " + std::to_string(needed) + " bytes of device memory (weights " +
                           std::to_string(model_.map.bytes) + ", KV cache " + std::to_string(kv_bytes_) +
                           ", adapters' pages " + std::to_string(pages_.bytes + table_bytes_) +
-                          ", activations " + std::to_string(activation_bytes_) + ") but " +
-                          std::to_string(there) + " are free");
+                          ", activations " + std::to_string(activation_bytes_) + ", graphs " +
+                          std::to_string(graph_bytes_) + ") but " + std::to_string(there) + " are free");
   }
   all.insert(all.end(),
              {array(weight_memory_, model_.map.bytes), array(page_memory_, pages_.bytes), tables[0],
@@ -191,6 +195,7 @@ Opened ModelOnDevice::describe() const {
   opened.kv_bytes = kv_bytes_;
   opened.page_bytes = pages_.bytes + table_bytes_;
   opened.activation_bytes = activation_bytes_;
+  opened.graph_bytes = graph_bytes_;
   return opened;
 }
 

@@ -77,6 +77,9 @@ class Step {
   Step(const Model& model, const Buffers& buffers, const Stream& stream, bool overlaps)
       : m_(model), c_(model.config), b_(buffers), stream_(stream), overlaps_(overlaps) {}
 
+  // Of a run.
+  static int64_t launches(const ModelConfig& config) { return 1 + 9 * config.layers; }
+
   void run(const StepShape& shape) const {
     // embed, norm
     const Expand none = {b_.table, shape.has_adapters() ? b_.step.slots : nullptr, b_.h, b_.h_stride, 0};
