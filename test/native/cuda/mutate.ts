@@ -41,12 +41,6 @@ const MUTATIONS: Mutation[] = [
     which: 0,
   },
   {
-    name: 'linear begins another turn without a barrier',
-    file: `${KERNELS}/linear.cuh`,
-    from: '    __syncthreads();  // before another turn writes the sums\n',
-    to: '',
-  },
-  {
     name: 'linear reads ranks that the adapter does not have',
     file: `${KERNELS}/linear.cuh`,
     from: 'outs = min(static_cast<int>(kPageRanks), adapted.rank - job.page * static_cast<int>(kPageRanks));',

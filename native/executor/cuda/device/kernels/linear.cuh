@@ -21,7 +21,7 @@ struct LinearArgs {
   Shrink shrink;
 };
 
-// kRows x 16 outputs by kTokens x 8 rows of x per turn of a block.
+// A block has kRows x 16 outputs, and kTokens x 8 rows, which are no fewer than the step has, or a job.
 template <int kRows, int kTokens>
 __global__ void __launch_bounds__(kWarps * 32, kRows* kTokens == 1 ? 3 : 1) linear(LinearArgs p) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, group = lane / 4, quad = lane % 4;
@@ -53,86 +53,83 @@ __global__ void __launch_bounds__(kWarps * 32, kRows* kTokens == 1 ? 3 : 1) line
     w_rows[i] = out < outs ? w + static_cast<int64_t>(out) * p.cols + quad * 8 : nullptr;
   }
 
-  for (int token0 = 0; token0 < count; token0 += 8 * kTokens) {
-    const Bf16* x_rows[kTokens];
+  const Bf16* x_rows[kTokens];
+#pragma unroll
+  for (int j = 0; j < kTokens; ++j) {
+    const int token = j * 8 + group;
+    x_rows[j] = token < count ? p.x + static_cast<int64_t>(row0 + token) * p.cols + quad * 8 : nullptr;
+  }
+  float sums[kRows][kTokens][4] = {};
+
+  // Both operands take their columns in the same order, so that 16 bytes of a row are a lane's share of two
+  // products.
+  const auto multiply = [&](int k, const uint4(&a)[2 * kRows]) {
 #pragma unroll
     for (int j = 0; j < kTokens; ++j) {
-      const int token = token0 + j * 8 + group;
-      x_rows[j] = token < count ? p.x + static_cast<int64_t>(row0 + token) * p.cols + quad * 8 : nullptr;
+      const uint4 b = x_rows[j] ? load_16(x_rows[j] + k) : uint4{};
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) {
+        const uint4 &low = a[2 * i], &high = a[2 * i + 1];
+        mma(sums[i][j], low.x, high.x, low.y, high.y, b.x, b.y);
+        mma(sums[i][j], low.z, high.z, low.w, high.w, b.z, b.w);
+      }
     }
-    float sums[kRows][kTokens][4] = {};
+  };
+  const auto load = [&](int k, uint4(&a)[2 * kRows]) {
+#pragma unroll
+    for (int i = 0; i < 2 * kRows; ++i) a[i] = w_rows[i] ? load_stream(w_rows[i] + k) : uint4{};
+  };
+  constexpr int kStride = kWarps * kSlab;
+  constexpr int kUnroll = kRows >= 4 ? 1 : 4 / kRows;  // 8 loads of 16 bytes under way per lane
+  // The matrix is nobody's result, x is: the first weights are under way before the grid before this one
+  // ends.
+  bool waits = true;
+  int k = warp * kSlab;
+  for (; k + (kUnroll - 1) * kStride < p.cols; k += kUnroll * kStride) {
+    uint4 a[kUnroll][2 * kRows];
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) load(k + u * kStride, a[u]);
+    if (waits) grid_wait(), waits = false;
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) multiply(k + u * kStride, a[u]);
+  }
+  if (waits) grid_wait();
+  for (; k < p.cols; k += kStride) {
+    uint4 a[2 * kRows];
+    load(k, a);
+    multiply(k, a);
+  }
+  grid_launch_next();
 
-    // Both operands take their columns in the same order, so that 16 bytes of a row are a lane's share of two
-    // products.
-    const auto multiply = [&](int k, const uint4(&a)[2 * kRows]) {
+  // The warps' sums, in their order.
+  constexpr int kTile = 16 * kRows * 8 * kTokens;
+  float* shared = dynamic_shared<float>();  // [kWarps, 8 kTokens, 16 kRows]
 #pragma unroll
-      for (int j = 0; j < kTokens; ++j) {
-        const uint4 b = x_rows[j] ? load_16(x_rows[j] + k) : uint4{};
+  for (int i = 0; i < kRows; ++i) {
 #pragma unroll
-        for (int i = 0; i < kRows; ++i) {
-          const uint4 &low = a[2 * i], &high = a[2 * i + 1];
-          mma(sums[i][j], low.x, high.x, low.y, high.y, b.x, b.y);
-          mma(sums[i][j], low.z, high.z, low.w, high.w, b.z, b.w);
-        }
-      }
-    };
-    const auto load = [&](int k, uint4(&a)[2 * kRows]) {
+    for (int j = 0; j < kTokens; ++j) {
 #pragma unroll
-      for (int i = 0; i < 2 * kRows; ++i) a[i] = w_rows[i] ? load_stream(w_rows[i] + k) : uint4{};
-    };
-    constexpr int kStride = kWarps * kSlab;
-    constexpr int kUnroll = kRows >= 4 ? 1 : 4 / kRows;  // 8 loads of 16 bytes under way per lane
-    // The matrix is nobody's result, x is: the first weights are under way before the grid before this one
-    // ends.
-    bool waits = token0 == 0;
-    int k = warp * kSlab;
-    for (; k + (kUnroll - 1) * kStride < p.cols; k += kUnroll * kStride) {
-      uint4 a[kUnroll][2 * kRows];
-#pragma unroll
-      for (int u = 0; u < kUnroll; ++u) load(k + u * kStride, a[u]);
-      if (waits) grid_wait(), waits = false;
-#pragma unroll
-      for (int u = 0; u < kUnroll; ++u) multiply(k + u * kStride, a[u]);
-    }
-    if (waits) grid_wait();
-    for (; k < p.cols; k += kStride) {
-      uint4 a[2 * kRows];
-      load(k, a);
-      multiply(k, a);
-    }
-    if (token0 == 0) grid_launch_next();
-
-    // The warps' sums, in their order.
-    constexpr int kTile = 16 * kRows * 8 * kTokens;
-    float* shared = dynamic_shared<float>();  // [kWarps, 8 kTokens, 16 kRows]
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-#pragma unroll
-      for (int j = 0; j < kTokens; ++j) {
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          const int out = i * 16 + e / 2 * 8 + group, token = j * 8 + quad * 2 + e % 2;
-          shared[warp * kTile + token * 16 * kRows + out] = sums[i][j][e];
-        }
+      for (int e = 0; e < 4; ++e) {
+        const int out = i * 16 + e / 2 * 8 + group, token = j * 8 + quad * 2 + e % 2;
+        shared[warp * kTile + token * 16 * kRows + out] = sums[i][j][e];
       }
     }
-    __syncthreads();
-    for (int at = threadIdx.x; at < kTile; at += kWarps * 32) {
-      const int token = token0 + at / (16 * kRows), out = at % (16 * kRows);
-      if (token >= count || out0 + out >= (is_job ? static_cast<int>(kPageRanks) : outs)) continue;
-      float sum = shared[at];
+  }
+  __syncthreads();
+  for (int at = threadIdx.x; at < kTile; at += kWarps * 32) {
+    const int token = at / (16 * kRows), out = at % (16 * kRows);
+    if (token >= count || out0 + out >= (is_job ? static_cast<int>(kPageRanks) : outs)) continue;
+    float sum = shared[at];
 #pragma unroll
-      for (int i = 1; i < kWarps; ++i) sum += shared[i * kTile + at];
-      const int64_t row = row0 + token;
-      if (is_job) {
-        const int place =
-            (job.member * p.shrink.table.pages_max + job.page) * static_cast<int>(kPageRanks) + out;
-        p.shrink.h[row * p.shrink.stride + place] = out < outs ? sum * (scale * p.shrink.scales[row]) : 0.0f;
-      } else {
-        p.y[row * p.outs + out0 + out] = sum;
-      }
+    for (int i = 1; i < kWarps; ++i) sum += shared[i * kTile + at];
+    const int64_t row = row0 + token;
+    if (is_job) {
+      const int place =
+          (job.member * p.shrink.table.pages_max + job.page) * static_cast<int>(kPageRanks) + out;
+      p.shrink.h[row * p.shrink.stride + place] = out < outs ? sum * (scale * p.shrink.scales[row]) : 0.0f;
+    } else {
+      p.y[row * p.outs + out0 + out] = sum;
     }
-    __syncthreads();  // before another turn writes the sums
   }
 }
 
