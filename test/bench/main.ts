@@ -1,5 +1,9 @@
 /** `npm run bench -- NAME …`: the benches by name; without one, push. */
-const BENCHES: Record<string, string> = { push: './push.ts', engine: './engine/main.ts' };
+const BENCHES: Record<string, string> = {
+  push: './push.ts',
+  engine: './engine/main.ts',
+  serving: './serving.ts',
+};
 
 const [name = '', ...rest] = process.argv.slice(2);
 const known = Object.hasOwn(BENCHES, name);

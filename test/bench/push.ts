@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { type AdapterFiles, fixtureAdapter } from '../e2e/client.ts';
 import { PARROT } from '../e2e/world.ts';
 import { type ServerProcess, startServer } from '../support/server-process.ts';
+import { putAdapter } from './put-adapter.ts';
 import { adapter8B, writeBase8B } from './shape-8b.ts';
 
 /**
@@ -33,17 +34,6 @@ async function time(work: () => Promise<unknown>): Promise<number> {
   return performance.now() - started;
 }
 
-async function put(url: string, token: string, { tensors, config }: AdapterFiles): Promise<void> {
-  const headers = {
-    authorization: `Bearer ${token}`,
-    'content-type': 'application/octet-stream',
-    'x-lora-config': config.toString('base64url'),
-  };
-  const response = await fetch(url, { method: 'PUT', headers, body: new Uint8Array(tensors) });
-  const text = await response.text();
-  if (response.status !== 200) throw new Error(`${response.status} ${text}`);
-}
-
 /** The least that any server must do: take the bytes and hash them. */
 async function floor(revisions: AdapterFiles[], pushes: number): Promise<Figures> {
   const sink = createServer((request, response) => {
@@ -55,7 +45,7 @@ async function floor(revisions: AdapterFiles[], pushes: number): Promise<Figures
   const url = `http://127.0.0.1:${(sink.address() as AddressInfo).port}/`;
   const ms: number[] = [];
   for (let i = 0; i < pushes; i++) {
-    ms.push(await time(() => put(url, 'none', revisions[i % revisions.length] as AdapterFiles)));
+    ms.push(await time(() => putAdapter(url, 'none', revisions[i % revisions.length] as AdapterFiles)));
   }
   sink.closeAllConnections();
   await new Promise((done) => sink.close(done));
@@ -69,7 +59,7 @@ async function measure(server: ServerProcess, revisions: AdapterFiles[], pushes:
     const { tensors, config } = revisions[i % revisions.length] as AdapterFiles;
     const changed = { ...JSON.parse(config.toString()), lora_dropout: (i + 1) / 1024 };
     const files = { tensors, config: Buffer.from(JSON.stringify(changed)) };
-    ms.push(await time(() => put(`${server.admin}/v1/adapters/live`, server.adminToken, files)));
+    ms.push(await time(() => putAdapter(`${server.admin}/v1/adapters/live`, server.adminToken, files)));
   }
   return figures(ms);
 }

@@ -60,6 +60,14 @@ export async function ensurePeftFolders(shape: Shape): Promise<string[]> {
 }
 
 async function writePeftFolder(dir: string, shape: Shape, index: number): Promise<void> {
+  const { config, tensors } = peftAdapter(shape, index);
+  await mkdir(dir, { recursive: true });
+  await writeFile(join(dir, 'adapter_config.json'), config);
+  await writeFile(join(dir, 'adapter_model.safetensors'), tensors);
+}
+
+/** The files of such a folder. */
+export function peftAdapter(shape: Shape, index: number, noise?: Noise): { config: Buffer; tensors: Buffer } {
   const sizes: Record<string, [out: number, input: number]> = projections(shape);
   const tensors: TensorSpec[] = adapterModules(shape).flatMap(({ layer, module, rank }) => {
     const prefix = `base_model.model.model.layers.${layer}.${projectionPath(module)}`;
@@ -78,10 +86,8 @@ async function writePeftFolder(dir: string, shape: Shape, index: number): Promis
     bias: 'none',
     target_modules: Object.keys(sizes),
   };
-  await mkdir(dir, { recursive: true });
-  await writeFile(join(dir, 'adapter_config.json'), JSON.stringify(config));
-  await writeFile(
-    join(dir, 'adapter_model.safetensors'),
-    Buffer.concat([safetensorsLayout(tensors).head, adapterBody(shape, index)]),
-  );
+  return {
+    config: Buffer.from(JSON.stringify(config)),
+    tensors: Buffer.concat([safetensorsLayout(tensors).head, adapterBody(shape, index, noise)]),
+  };
 }

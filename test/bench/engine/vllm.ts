@@ -3,13 +3,13 @@ import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { freePort } from '../../cluster/free-port.ts';
+import { streamCompletion } from '../stream-completion.ts';
 import { ADAPTERS, adapterName, ensurePeftFolders } from './adapters.ts';
 import { benchCache, say } from './cache.ts';
 import { adapterOf, type Case, type Effort } from './cases.ts';
 import type { Peer } from './peer.ts';
 import type { Shape } from './shape.ts';
 import { type Generate, measureCase, type TurnResult } from './trace.ts';
-import { streamCompletion } from './vllm-stream.ts';
 
 const READY_TIMEOUT_MS = 15 * 60_000;
 const STOP_TIMEOUT_MS = 20_000;

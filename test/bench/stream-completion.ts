@@ -1,6 +1,6 @@
 import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
-import type { Trace } from './trace.ts';
+import type { Trace } from './engine/trace.ts';
 
 export interface CompletionRequest {
   model: string;
@@ -23,7 +23,7 @@ export async function streamCompletion(url: string, request: CompletionRequest):
     }),
   });
   if (!response.ok || response.body === null) {
-    throw new Error(`vLLM answered ${response.status}: ${(await response.text()).slice(0, 300)}`);
+    throw new Error(`The server answered ${response.status}: ${(await response.text()).slice(0, 300)}`);
   }
   for await (const line of createInterface({ input: Readable.fromWeb(response.body) })) {
     if (!line.startsWith('data: {')) continue;
@@ -32,12 +32,12 @@ export async function streamCompletion(url: string, request: CompletionRequest):
       usage?: { completion_tokens?: number };
       error?: { message: string };
     };
-    if (event.error) throw new Error(`vLLM: ${event.error.message}`);
+    if (event.error) throw new Error(`The server failed: ${event.error.message}`);
     const tokens = event.usage?.completion_tokens ?? 0;
     while (trace.timesMs.length < tokens) trace.timesMs.push(nowMs);
   }
   if (trace.timesMs.length < request.max_tokens) {
-    throw new Error(`vLLM made ${trace.timesMs.length} tokens of ${request.max_tokens}`);
+    throw new Error(`The server made ${trace.timesMs.length} tokens of ${request.max_tokens}`);
   }
   return trace;
 }
