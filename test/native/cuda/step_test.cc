@@ -271,21 +271,26 @@ class Suite {
   }
   std::unique_ptr<Executor> open_reference() const { return cpu::open_reference(options(Compute::kFloat32)); }
 
-  // Of a freed slot: it has no ranks, and what still reads its pages is not finite.
+  // Of a freed slot: it has no ranks, what still reads its pages is not finite, and who gets them next does
+  // not see what they held.
   void expect_poison(const Request& request) {
-    Run cuda(open_cuda(), config(), {});
-    std::array<int32_t, kGroups> first{}, same{}, others{};
+    Run cuda(open_cuda(), config(), {}), fresh(open_cuda(), config(), {});
+    std::array<int32_t, kGroups> first{}, same{}, others{}, again{}, alone{};
     cuda.stage(0, adapters_.at(0), config(), first);
     cuda.stage(1, adapters_.at(0), config(), same);
     cuda.executor().poison(0);
     cuda.stage(2, {}, config(), others);  // what was begun before has landed then
-    const auto ask = [&](int slot) {
+    const auto ask = [&](Run& run, int slot) {
       Request asked = request;
       asked.slot = slot;
-      return cuda.answer({asked}, 1 << 20, 1)[0];
+      return run.answer({asked}, 1 << 20, 1)[0];
     };
-    check_.expect(ask(0) == ask(-1), name("a poisoned slot has no ranks"));
-    check_.expect(ask(1).prompt_scores.back() == -INFINITY, name("what is left in its pages is not finite"));
+    check_.expect(ask(cuda, 0) == ask(cuda, -1), name("a poisoned slot has no ranks"));
+    check_.expect(ask(cuda, 1).prompt_scores.back() == -INFINITY,
+                  name("what is left in its pages is not finite"));
+    cuda.stage(3, adapters_.at(1), config(), again);
+    fresh.stage(3, adapters_.at(1), config(), alone);
+    check_.expect(ask(cuda, 3) == ask(fresh, 3), name("fewer ranks in pages that were another's"));
   }
 
   const Shape shape_;
