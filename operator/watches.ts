@@ -1,4 +1,5 @@
 import { LORA_ADAPTERS, type LoraAdapter, servedNameOf } from './api/lora-adapter.ts';
+import { poolKeyOf } from './api/names.ts';
 import { SERVER_POOLS, type ServerPool } from './api/server-pool.ts';
 import { isApiError } from './kube/api-error.ts';
 import type { Log } from './kube/log.ts';
@@ -7,7 +8,6 @@ import { Reflector } from './kube/reflector.ts';
 import { keyOf, PODS } from './kube/resource.ts';
 import type { Rest } from './kube/rest.ts';
 import type { Fleet, KubePod } from './pods/fleet.ts';
-import { poolKeyOf } from './pods/placement.ts';
 import type { FleetChange } from './pods/pod.ts';
 
 const ADAPTERS_AT_ONCE = 16;

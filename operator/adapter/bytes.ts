@@ -1,8 +1,8 @@
 import { type LoraAdapter, shortDigest } from '../api/lora-adapter.ts';
 import type { Pod } from '../pods/pod.ts';
 import { sourceOf } from '../source/index.ts';
-import type { SpooledRevision } from '../source/spool.ts';
 import { SourceError, type SourceReason } from '../source/types.ts';
+import type { SpooledRevision } from '../spool/spool.ts';
 import type { AdapterDeps } from './deps.ts';
 import type { Draft } from './draft.ts';
 import { RevisionLost } from './failures.ts';

@@ -9,7 +9,7 @@ import type { KubeObject } from '../kube/resource.ts';
 import type { StatusWriter } from '../kube/status-writer.ts';
 import type { Fleet } from '../pods/fleet.ts';
 import type { Sources } from '../source/index.ts';
-import type { Spool } from '../source/spool.ts';
+import type { Spool } from '../spool/spool.ts';
 import type { Mutexes } from './mutex.ts';
 import type { Objects } from './objects.ts';
 import type { AdapterRecord, Records } from './records.ts';

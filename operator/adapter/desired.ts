@@ -6,9 +6,9 @@ import {
   type RevisionRecord,
   shortDigest,
 } from '../api/lora-adapter.ts';
+import { REFRESH_ANNOTATION, REFRESHED_ANNOTATION } from '../api/names.ts';
 import type { Pod } from '../pods/pod.ts';
-import type { Spool } from '../source/spool.ts';
-import { REFRESH_ANNOTATION, REFRESHED_ANNOTATION } from './names.ts';
+import type { Spool } from '../spool/spool.ts';
 import { adapterIn } from './plan.ts';
 import type { AdapterRecord } from './records.ts';
 

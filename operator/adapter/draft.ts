@@ -6,9 +6,10 @@ import {
   type LoraAdapterStatus,
   servedNameOf,
 } from '../api/lora-adapter.ts';
+import { poolKeyOf } from '../api/names.ts';
 import type { ServerPool } from '../api/server-pool.ts';
 import { keyOf } from '../kube/resource.ts';
-import { type Placement, placementOf, poolKeyOf } from '../pods/placement.ts';
+import { type Placement, placementOf } from '../placement/placement.ts';
 import type { AdapterDeps } from './deps.ts';
 import type { Failure } from './failures.ts';
 import { plan, type Row } from './plan.ts';

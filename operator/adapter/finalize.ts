@@ -1,12 +1,12 @@
 import { ADAPTER_FINALIZER, type LoraAdapter } from '../api/lora-adapter.ts';
 import { durationMs } from '../api/quantity.ts';
 import type { Outcome } from '../kube/queue.ts';
+import { ownerOfName } from '../placement/owner.ts';
 import type { Pod } from '../pods/pod.ts';
 import { podNames, podsText } from '../pods/words.ts';
 import { type AdapterDeps, fenceOf } from './deps.ts';
 import { type Draft, mark, openDraft } from './draft.ts';
 import { forget } from './forget.ts';
-import { ownerOfName } from './names.ts';
 import { adapterIn, planRemoval } from './plan.ts';
 
 const REPORT_MS = 1_000;

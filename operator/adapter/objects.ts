@@ -1,9 +1,9 @@
 import { ADAPTER_FINALIZER, LORA_ADAPTERS, type LoraAdapter } from '../api/lora-adapter.ts';
+import { REFRESHED_ANNOTATION } from '../api/names.ts';
 import { isApiError } from '../kube/api-error.ts';
 import { listAll } from '../kube/list.ts';
 import { pathOf } from '../kube/resource.ts';
 import type { Rest } from '../kube/rest.ts';
-import { REFRESHED_ANNOTATION } from './names.ts';
 
 /** Writes to metadata and reads past the cache. Spec is never written. */
 export class Objects {

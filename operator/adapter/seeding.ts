@@ -1,6 +1,6 @@
 import { type LoraAdapter, servedNameOf } from '../api/lora-adapter.ts';
+import { poolKeyOf } from '../api/names.ts';
 import { keyOf } from '../kube/resource.ts';
-import { poolKeyOf } from '../pods/placement.ts';
 import type { Pod } from '../pods/pod.ts';
 import { adapterIn, relevantAttempt } from './plan.ts';
 import { type Records, targetOf } from './records.ts';

@@ -1,12 +1,7 @@
 import type { Geometry } from '../../server/contract/adapter-api.ts';
-import type { LoraAdapter } from '../api/lora-adapter.ts';
 import { quantityBytes } from '../api/quantity.ts';
 import type { ServerPool } from '../api/server-pool.ts';
-import type { Pod } from './pod.ts';
-
-export function poolKeyOf(adapter: LoraAdapter): string {
-  return `${adapter.metadata.namespace}/${adapter.spec.poolRef.name}`;
-}
+import type { Pod } from '../pods/pod.ts';
 
 export interface Placement {
   /** Pods that should hold every adapter of the pool; one that has not reported yet is among them. */

@@ -2,7 +2,7 @@ import type { Condition, Reason } from '../api/conditions.ts';
 import { truncateMessage } from '../api/conditions.ts';
 import { POD_ERRORS_MAX, type PodError } from '../api/lora-adapter.ts';
 import type { ServerPool } from '../api/server-pool.ts';
-import type { Placement } from '../pods/placement.ts';
+import type { Placement } from '../placement/placement.ts';
 import type { Pod } from '../pods/pod.ts';
 import { podNames, podsText } from '../pods/words.ts';
 

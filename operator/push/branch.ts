@@ -1,6 +1,6 @@
 import type { StageReply } from '../../server/contract/adapter-api.ts';
 import { LorikeetError } from '../../server/contract/errors.ts';
-import type { PodOutcome } from '../adapter/publication.ts';
+import type { PodOutcome } from '../adapter/publish/publication.ts';
 import type { Pod } from '../pods/pod.ts';
 
 export interface BranchLimits {

@@ -1,5 +1,5 @@
 import { LorikeetError } from '../../server/contract/errors.ts';
-import type { PodOutcome } from '../adapter/publication.ts';
+import type { PodOutcome } from '../adapter/publish/publication.ts';
 import type { Pod } from '../pods/pod.ts';
 import { Branch, type BranchLimits, type Upload } from './branch.ts';
 

@@ -7,11 +7,11 @@ import {
 import { request as httpsRequest } from 'node:https';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { LorikeetError } from '../../server/contract/errors.ts';
+import { PUSH_ADDRESS } from '../api/names.ts';
 import type { Elector } from '../kube/leader.ts';
 import { ClientGone } from './body-reader.ts';
 import { type Answer, send } from './refusal.ts';
 
-export const PUSH_ADDRESS = 'lorikeet.dev/push-address';
 /** Set on what one operator sends to another: who receives it and does not lead either must not send it on. */
 export const FORWARDED = 'x-lorikeet-forwarded';
 

@@ -1,5 +1,5 @@
 import type { Fence } from '../../server/contract/adapter-api.ts';
-import type { Publication, PublishResult, PushContext } from '../adapter/publication.ts';
+import type { Publication, PublishResult, PushContext } from '../adapter/publish/publication.ts';
 
 /** The side of the operator that knows what is desired. All three throw LorikeetError. */
 export interface Publisher {

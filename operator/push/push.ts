@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { PublishResult } from '../adapter/publication.ts';
+import type { PublishResult } from '../adapter/publish/publication.ts';
 import type { Log } from '../kube/log.ts';
-import type { Spool } from '../source/spool.ts';
+import type { Spool } from '../spool/spool.ts';
 import { type Asked, readAsked } from './asked.ts';
 import { type BodyLimits, BodyReader, ClientGone, tooLarge } from './body-reader.ts';
 import type { BranchLimits } from './branch.ts';

@@ -1,26 +1,26 @@
 import { createHash } from 'node:crypto';
 import type { Fence } from '../../server/contract/adapter-api.ts';
+import { revisionDigest } from '../../server/contract/digest.ts';
+import { LorikeetError } from '../../server/contract/errors.ts';
 import {
   type AdapterConfig,
   configFromHeaders,
   parseAdapterConfig,
-} from '../../server/contract/adapter-config.ts';
-import { revisionDigest } from '../../server/contract/digest.ts';
-import { LorikeetError } from '../../server/contract/errors.ts';
+} from '../../server/contract/format/adapter-config.ts';
 import {
   headerLength,
   requireExactLength,
   type SafetensorsHeader,
-} from '../../server/contract/safetensors.ts';
-import type { PodOutcome, PushContext } from '../adapter/publication.ts';
+} from '../../server/contract/format/safetensors.ts';
+import type { PodOutcome, PushContext } from '../adapter/publish/publication.ts';
 import type { Log } from '../kube/log.ts';
-import type { Spool } from '../source/spool.ts';
 import { checkHeader, requireExpectedSha256, type Shape } from '../source/verify.ts';
+import type { Spool } from '../spool/spool.ts';
+import { SpoolCopy } from '../spool/spool-copy.ts';
 import type { Asked } from './asked.ts';
 import { type BodyReader, tooLarge } from './body-reader.ts';
 import type { BranchLimits } from './branch.ts';
 import { FanOut } from './fan-out.ts';
-import { SpoolCopy } from './spool-copy.ts';
 
 export interface Received extends Shape {
   digest: string;

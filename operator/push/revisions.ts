@@ -1,4 +1,4 @@
-import type { PushContext } from '../adapter/publication.ts';
+import type { PushContext } from '../adapter/publish/publication.ts';
 
 export interface ListedRevision {
   revision: string;

@@ -4,7 +4,7 @@ import { LorikeetError } from '../../server/contract/errors.ts';
 import { ObjectName, shortDigest } from '../api/lora-adapter.ts';
 import type { Elector } from '../kube/leader.ts';
 import type { Log } from '../kube/log.ts';
-import type { Spool } from '../source/spool.ts';
+import type { Spool } from '../spool/spool.ts';
 import { type Auth, bearerOf, type Caller, type Target } from './auth.ts';
 import { type BodyLimits, ClientGone } from './body-reader.ts';
 import type { BranchLimits } from './branch.ts';

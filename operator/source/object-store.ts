@@ -1,17 +1,17 @@
 import type { S3Client } from '@aws-sdk/client-s3';
+import { revisionDigest } from '../../server/contract/digest.ts';
 import {
   type AdapterConfig,
   CONFIG_BYTES_MAX,
   parseAdapterConfig,
-} from '../../server/contract/adapter-config.ts';
-import { revisionDigest } from '../../server/contract/digest.ts';
-import { headerLength, requireExactLength } from '../../server/contract/safetensors.ts';
+} from '../../server/contract/format/adapter-config.ts';
+import { headerLength, requireExactLength } from '../../server/contract/format/safetensors.ts';
+import type { Spool } from '../spool/spool.ts';
+import { SpoolError } from '../spool/spool-error.ts';
 import { type Location, locationOf } from './location.ts';
 import { head, OBJECTS, PinnedObject } from './pinned-object.ts';
 import type { RangeLimits } from './ranges.ts';
 import { abortReason, openS3, type S3Options } from './s3.ts';
-import type { Spool } from './spool.ts';
-import { SpoolError } from './spool-error.ts';
 import {
   type Fetched,
   type FetchLimits,

@@ -1,7 +1,7 @@
 import type { Geometry } from '../../server/contract/adapter-api.ts';
 import type { Reason } from '../api/conditions.ts';
 import type { LoraAdapter } from '../api/lora-adapter.ts';
-import type { Spool } from './spool.ts';
+import type { Spool } from '../spool/spool.ts';
 
 /** What a source reads of a LoraAdapter. */
 export interface SourcedAdapter {

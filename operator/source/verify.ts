@@ -1,7 +1,7 @@
-import type { AdapterConfig } from '../../server/contract/adapter-config.ts';
-import { bindAdapter } from '../../server/contract/bind.ts';
 import { type ErrorCode, LorikeetError } from '../../server/contract/errors.ts';
-import { parseHeader, type SafetensorsHeader } from '../../server/contract/safetensors.ts';
+import type { AdapterConfig } from '../../server/contract/format/adapter-config.ts';
+import { bindAdapter } from '../../server/contract/format/bind.ts';
+import { parseHeader, type SafetensorsHeader } from '../../server/contract/format/safetensors.ts';
 import { type FetchLimits, type SourcedAdapter, type SourceReason, Terminal } from './types.ts';
 
 export interface Shape {

@@ -1,6 +1,6 @@
 import type { Log } from '../kube/log.ts';
-import type { Spool } from '../source/spool.ts';
-import type { RevisionMeta, SpoolWriter } from '../source/spool-writer.ts';
+import type { Spool } from './spool.ts';
+import type { RevisionMeta, SpoolWriter } from './spool-writer.ts';
 
 /** The spool's copy of a push. A full or broken disk costs the copy, never the push: the pods hold the revision. */
 export class SpoolCopy {

@@ -2,8 +2,8 @@ import { type Dirent, lstatSync, mkdirSync, readdirSync, readFileSync, renameSyn
 import { join } from 'node:path';
 import { z } from 'zod';
 import { DIGEST_PATTERN } from '../../server/contract/adapter-api.ts';
-import { CONFIG_BYTES_MAX } from '../../server/contract/adapter-config.ts';
 import { revisionDigest } from '../../server/contract/digest.ts';
+import { CONFIG_BYTES_MAX } from '../../server/contract/format/adapter-config.ts';
 
 export const Entry = z.object({
   config: z.unknown(),

@@ -1,7 +1,7 @@
 import { Gauge, type Registry } from 'prom-client';
-import { type LoraAdapter, servedNameOf } from './api/lora-adapter.ts';
-import type { ServerPool } from './api/server-pool.ts';
-import type { Clock } from './kube/clock.ts';
+import { type LoraAdapter, servedNameOf } from '../api/lora-adapter.ts';
+import type { ServerPool } from '../api/server-pool.ts';
+import type { Clock } from '../kube/clock.ts';
 
 export interface Observed {
   adapters: { list(): LoraAdapter[] };

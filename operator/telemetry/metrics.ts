@@ -4,7 +4,7 @@ import { Thrash } from './thrash.ts';
 const PHASE_SECONDS = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
 const SWAP_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 
-/** What is counted as it happens; what is read off the caches at a scrape is in operator/gauges.ts. */
+/** What is counted as it happens; what is read off the caches at a scrape is in operator/telemetry/gauges.ts. */
 export class OperatorMetrics {
   readonly registry = new Registry();
   readonly #phases: Histogram<'phase'>;

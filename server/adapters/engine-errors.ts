@@ -1,6 +1,6 @@
-import type { BoundAdapter } from '../contract/bind.ts';
 import { LorikeetError } from '../contract/errors.ts';
-import { modulePath, partName } from '../contract/tensor-names.ts';
+import type { BoundAdapter } from '../contract/format/bind.ts';
+import { modulePath, partName } from '../contract/format/tensor-names.ts';
 
 export function engineCode(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;

@@ -1,6 +1,6 @@
-import type { AdapterConfig } from '../contract/adapter-config.ts';
-import type { BoundAdapter } from '../contract/bind.ts';
 import { LorikeetError } from '../contract/errors.ts';
+import type { AdapterConfig } from '../contract/format/adapter-config.ts';
+import type { BoundAdapter } from '../contract/format/bind.ts';
 
 /** One revision's bytes, as they came, and what they mean. */
 export interface Incoming {

@@ -1,7 +1,7 @@
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { PutAdapterReply } from '../contract/adapter-api.ts';
-import { CONFIG_BYTES_MAX } from '../contract/adapter-config.ts';
+import { CONFIG_BYTES_MAX } from '../contract/format/adapter-config.ts';
 import { Receiver, requireBodySize } from './receive.ts';
 import type { Registry } from './registry.ts';
 

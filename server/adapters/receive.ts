@@ -1,14 +1,18 @@
 import { createHash, type Hash } from 'node:crypto';
-import { type AdapterConfig, configFromHeaders, parseAdapterConfig } from '../contract/adapter-config.ts';
-import { type BindLimits, type BoundAdapter, bindAdapter } from '../contract/bind.ts';
 import { revisionDigest } from '../contract/digest.ts';
 import { LorikeetError } from '../contract/errors.ts';
+import {
+  type AdapterConfig,
+  configFromHeaders,
+  parseAdapterConfig,
+} from '../contract/format/adapter-config.ts';
+import { type BindLimits, type BoundAdapter, bindAdapter } from '../contract/format/bind.ts';
 import {
   headerLength,
   parseHeader,
   requireExactLength,
   type SafetensorsHeader,
-} from '../contract/safetensors.ts';
+} from '../contract/format/safetensors.ts';
 import type { HostTier, Incoming, Reservation } from './host-tier.ts';
 
 export interface ReceiveOptions {

@@ -7,9 +7,9 @@ import fastify, {
   type FastifyRequest,
 } from 'fastify';
 import type { Logger } from 'pino';
+import type { Registry } from '../adapters/registry.ts';
 import { type ErrorCode, LorikeetError } from '../contract/errors.ts';
 import { quoted } from '../contract/strict-json.ts';
-import type { Registry } from './registry.ts';
 import { bodyDeadlineMs } from './request-body.ts';
 import { registerAdminRoutes } from './routes.ts';
 

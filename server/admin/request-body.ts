@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { requireBodySize } from '../adapters/receive.ts';
 import { LorikeetError } from '../contract/errors.ts';
 import { parseStrictJson, StrictJsonError } from '../contract/strict-json.ts';
-import { requireBodySize } from './receive.ts';
 
 const BYTES_PER_SECOND_MIN = 1 << 20;
 const DEADLINE_MS_MIN = 30_000;

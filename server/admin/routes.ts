@@ -1,4 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { Held } from '../adapters/host-tier.ts';
+import { type Received, Receiver, requireBodySize } from '../adapters/receive.ts';
+import type { Registry } from '../adapters/registry.ts';
 import {
   ActivateRequest,
   HEADER,
@@ -9,9 +12,6 @@ import {
 } from '../contract/adapter-api.ts';
 import { canonicalJson } from '../contract/digest.ts';
 import { LorikeetError } from '../contract/errors.ts';
-import type { Held } from './host-tier.ts';
-import { type Received, Receiver, requireBodySize } from './receive.ts';
-import type { Registry } from './registry.ts';
 import { bodyDeadlineMs, pump, readJson } from './request-body.ts';
 import {
   readAllowZeroEffect,

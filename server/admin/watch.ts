@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http';
+import type { Registry } from '../adapters/registry.ts';
 import { LorikeetError } from '../contract/errors.ts';
-import type { Registry } from './registry.ts';
 
 const HEARTBEAT_MS = 10_000;
 /** Changes within this time become one event. */

@@ -9,7 +9,7 @@ import {
   parseHeader,
   requireExactLength,
   type SafetensorsHeader,
-} from '../contract/safetensors.ts';
+} from '../contract/format/safetensors.ts';
 import { parseStrictJson, StrictJsonError } from '../contract/strict-json.ts';
 import { ModelError, malformed, unsupported } from './errors.ts';
 import { type Keys, optionalKeys } from './keys.ts';

@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { parseAdapterConfig } from '../../server/contract/adapter-config.ts';
-import { bindAdapter } from '../../server/contract/bind.ts';
 import { LorikeetError } from '../../server/contract/errors.ts';
-import { headerLength, parseHeader, requireExactLength } from '../../server/contract/safetensors.ts';
+import { parseAdapterConfig } from '../../server/contract/format/adapter-config.ts';
+import { bindAdapter } from '../../server/contract/format/bind.ts';
+import { headerLength, parseHeader, requireExactLength } from '../../server/contract/format/safetensors.ts';
 import { parseStrictJson, StrictJsonError } from '../../server/contract/strict-json.ts';
 import { CONFIG, goodTensors, packSafetensors } from '../support/adapter-files.ts';
 import { PARROT_GEOMETRY } from '../support/parrot-geometry.ts';

@@ -12,10 +12,10 @@ import {
   type Target,
   type TokenLogprobs,
 } from '../../native/types.ts';
-import { parseAdapterConfig } from '../../server/contract/adapter-config.ts';
-import { bindAdapter } from '../../server/contract/bind.ts';
-import { headerLength, parseHeader } from '../../server/contract/safetensors.ts';
-import { isInLayers } from '../../server/contract/tensor-names.ts';
+import { parseAdapterConfig } from '../../server/contract/format/adapter-config.ts';
+import { bindAdapter } from '../../server/contract/format/bind.ts';
+import { headerLength, parseHeader } from '../../server/contract/format/safetensors.ts';
+import { isInLayers } from '../../server/contract/format/tensor-names.ts';
 import { type LoadedModel, loadModel } from '../../server/model/load.ts';
 
 const FIXTURES = resolve(import.meta.dirname, '../fixtures');

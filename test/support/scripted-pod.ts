@@ -1,8 +1,8 @@
 import type { AddressInfo } from 'node:net';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { pino } from 'pino';
-import { buildAdminApp } from '../../server/adapters/admin-app.ts';
 import { Registry } from '../../server/adapters/registry.ts';
+import { buildAdminApp } from '../../server/admin/admin-app.ts';
 import { type ErrorCode, LorikeetError } from '../../server/contract/errors.ts';
 import { FakeEngine } from './fake-engine.ts';
 import { PARROT_GEOMETRY } from './parrot-geometry.ts';

@@ -6,8 +6,8 @@ import { noteFailure, noteSuccess } from '../attempts.ts';
 import { type AdapterDeps, fenceOf } from '../deps.ts';
 import { type Draft, NEXT, rowsOf, STOP, type Stage } from '../draft.ts';
 import { adapterIn } from '../plan.ts';
+import { type Swap, swap } from '../publish/swap.ts';
 import { targetOf } from '../records.ts';
-import { type Swap, swap } from '../swap.ts';
 
 /** A pod reports a swap at once; this only bounds how long the word of the watch is waited for. */
 const REPORT_MS = 500;

@@ -1,7 +1,7 @@
 import { NAME_LENGTH_MAX, NAME_PATTERN } from '../../../server/contract/adapter-api.ts';
+import { ownerOfName } from '../../placement/owner.ts';
 import type { AdapterDeps } from '../deps.ts';
 import { type ConditionWords, type Draft, mark, NEXT, STOP, type Stage } from '../draft.ts';
-import { ownerOfName } from '../names.ts';
 
 /** Which pods should hold the adapter, and whether it may have its name in them. */
 export const place: Stage = {

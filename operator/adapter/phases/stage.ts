@@ -1,13 +1,13 @@
 import type { RevisionRecord } from '../../api/lora-adapter.ts';
 import type { Pod } from '../../pods/pod.ts';
 import { podsText } from '../../pods/words.ts';
-import type { SpooledRevision } from '../../source/spool.ts';
+import type { SpooledRevision } from '../../spool/spool.ts';
 import { forgetGonePods, noteFailure, noteSuccess } from '../attempts.ts';
 import { bytesOf } from '../bytes.ts';
 import { type AdapterDeps, fenceOf } from '../deps.ts';
 import { type Draft, NEXT, rowsOf, STOP, type Stage } from '../draft.ts';
-import { callAll } from '../laggards.ts';
 import { revisionIn } from '../plan.ts';
+import { callAll } from '../publish/laggards.ts';
 import { targetOf } from '../records.ts';
 import { ready } from './ready.ts';
 

@@ -1,6 +1,6 @@
-import type { Clock } from '../kube/clock.ts';
-import { PodUnreachable } from '../pods/errors.ts';
-import type { Pod } from '../pods/pod.ts';
+import type { Clock } from '../../kube/clock.ts';
+import { PodUnreachable } from '../../pods/errors.ts';
+import type { Pod } from '../../pods/pod.ts';
 
 const LAGGARD_MS = 3_000;
 const LAGGARD_FACTOR = 3;

@@ -1,7 +1,7 @@
-import type { Geometry } from '../../server/contract/adapter-api.ts';
-import type { LorikeetError } from '../../server/contract/errors.ts';
-import type { LoraAdapter } from '../api/lora-adapter.ts';
-import type { Pod } from '../pods/pod.ts';
+import type { Geometry } from '../../../server/contract/adapter-api.ts';
+import type { LorikeetError } from '../../../server/contract/errors.ts';
+import type { LoraAdapter } from '../../api/lora-adapter.ts';
+import type { Pod } from '../../pods/pod.ts';
 
 /** What a push must fit, as it is at this moment. */
 export interface PushContext {

@@ -1,18 +1,18 @@
-import type { Fence } from '../../server/contract/adapter-api.ts';
-import { type ErrorCode, LorikeetError } from '../../server/contract/errors.ts';
-import { type RevisionRecord, shortDigest } from '../api/lora-adapter.ts';
-import { quantityBytes } from '../api/quantity.ts';
-import { keyOf } from '../kube/resource.ts';
-import { type AdapterDeps, fenceOf, NotLeading } from './deps.ts';
-import { adopt, timestamp } from './desired.ts';
-import { type Draft, openDraft } from './draft.ts';
-import { isContentRefusal } from './failures.ts';
-import { observe } from './plan.ts';
+import type { Fence } from '../../../server/contract/adapter-api.ts';
+import { type ErrorCode, LorikeetError } from '../../../server/contract/errors.ts';
+import { type RevisionRecord, shortDigest } from '../../api/lora-adapter.ts';
+import { quantityBytes } from '../../api/quantity.ts';
+import { keyOf } from '../../kube/resource.ts';
+import { type AdapterDeps, fenceOf, NotLeading } from '../deps.ts';
+import { adopt, timestamp } from '../desired.ts';
+import { type Draft, openDraft } from '../draft.ts';
+import { isContentRefusal } from '../failures.ts';
+import { activateOn } from '../phases/activate.ts';
+import { observe } from '../plan.ts';
+import { recoverRecord } from '../recover.ts';
 import { requireMayFollow } from './preconditions.ts';
 import type { PodOutcome, Publication, PublishResult, PushContext } from './publication.ts';
 import { requirePushable } from './pushable.ts';
-import { recoverRecord } from './recover.ts';
-import { activateOn } from './stages/activate.ts';
 import { type Swap, type SwapResult, tenths } from './swap.ts';
 
 /** How a push calls a pod that gave no answer while others did. */

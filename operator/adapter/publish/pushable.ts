@@ -1,8 +1,8 @@
-import { LorikeetError } from '../../server/contract/errors.ts';
-import { ADAPTER_FINALIZER } from '../api/lora-adapter.ts';
-import type { AdapterDeps } from './deps.ts';
-import type { Draft } from './draft.ts';
-import { placementRefusal } from './stages/place.ts';
+import { LorikeetError } from '../../../server/contract/errors.ts';
+import { ADAPTER_FINALIZER } from '../../api/lora-adapter.ts';
+import type { AdapterDeps } from '../deps.ts';
+import type { Draft } from '../draft.ts';
+import { placementRefusal } from '../phases/place.ts';
 
 /** Refuses a push that the state of the object does not allow. */
 export function requirePushable(draft: Draft, deps: AdapterDeps): void {

@@ -1,6 +1,6 @@
-import type { ActivateRequest, Fence } from '../../server/contract/adapter-api.ts';
-import type { Clock } from '../kube/clock.ts';
-import type { Pod } from '../pods/pod.ts';
+import type { ActivateRequest, Fence } from '../../../server/contract/adapter-api.ts';
+import type { Clock } from '../../kube/clock.ts';
+import type { Pod } from '../../pods/pod.ts';
 
 export interface SwapResult {
   pod: Pod;

@@ -1,7 +1,7 @@
-import { HEADER } from './adapter-api.ts';
-import { type ErrorCode, LorikeetError } from './errors.ts';
+import { HEADER } from '../adapter-api.ts';
+import { type ErrorCode, LorikeetError } from '../errors.ts';
+import { brief, parseStrictJson, plain, StrictJsonError } from '../strict-json.ts';
 import { type KeyPattern, PatternCompiler } from './patterns.ts';
-import { brief, parseStrictJson, plain, StrictJsonError } from './strict-json.ts';
 import { moduleSelector } from './targets.ts';
 
 export const CONFIG_BYTES_MAX = 1 << 18;

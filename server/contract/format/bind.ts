@@ -1,9 +1,9 @@
-import type { Geometry } from './adapter-api.ts';
+import type { Geometry } from '../adapter-api.ts';
+import { LorikeetError } from '../errors.ts';
+import { brief, quoted } from '../strict-json.ts';
 import type { AdapterConfig } from './adapter-config.ts';
-import { LorikeetError } from './errors.ts';
 import type { KeyPattern } from './patterns.ts';
 import type { SafetensorsHeader, TensorInfo } from './safetensors.ts';
-import { brief, quoted } from './strict-json.ts';
 import { isInLayers, modulePath, partName, readTensorName, type TensorName } from './tensor-names.ts';
 
 export type FactorDtype = 'F32' | 'F16' | 'BF16';

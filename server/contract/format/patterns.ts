@@ -1,6 +1,6 @@
 import { RE2JS } from 're2js';
-import { LorikeetError } from './errors.ts';
-import { brief, quoted } from './strict-json.ts';
+import { LorikeetError } from '../errors.ts';
+import { brief, quoted } from '../strict-json.ts';
 
 const PATTERN_CHARACTERS_MAX = 1024;
 const PATTERNS_CHARACTERS_MAX = 4096;

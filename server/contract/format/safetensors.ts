@@ -1,6 +1,6 @@
-import { SAFETENSORS_HEADER_BYTES_MAX } from './adapter-api.ts';
-import { LorikeetError } from './errors.ts';
-import { brief, parseStrictJson, plain, quoted, StrictJsonError } from './strict-json.ts';
+import { SAFETENSORS_HEADER_BYTES_MAX } from '../adapter-api.ts';
+import { LorikeetError } from '../errors.ts';
+import { brief, parseStrictJson, plain, quoted, StrictJsonError } from '../strict-json.ts';
 
 export interface TensorInfo {
   name: string;

@@ -1,4 +1,4 @@
-import { LorikeetError } from './errors.ts';
+import { LorikeetError } from '../errors.ts';
 import type { PatternCompiler } from './patterns.ts';
 
 export interface ModuleSelection {

@@ -1,4 +1,4 @@
-import { LorikeetError } from './errors.ts';
+import { LorikeetError } from '../errors.ts';
 
 /** `copy`: the base's own weight, which PEFT saves beside the factors of the embedding and the head. */
 export type Part = 'a' | 'b' | 'copy';

@@ -1,14 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { failureOf, RevisionLost } from '../../../operator/adapter/failures.ts';
-import { ownerOfName } from '../../../operator/adapter/names.ts';
 import type { Attempt, Row } from '../../../operator/adapter/plan.ts';
-import { requireMayFollow } from '../../../operator/adapter/preconditions.ts';
+import { requireMayFollow } from '../../../operator/adapter/publish/preconditions.ts';
 import { type AdapterRecord, Records } from '../../../operator/adapter/records.ts';
 import { missingFor } from '../../../operator/adapter/seeding.ts';
 import { loadedVerdict, podErrorsOf } from '../../../operator/adapter/status.ts';
 import type { RevisionRecord } from '../../../operator/api/lora-adapter.ts';
+import { ownerOfName } from '../../../operator/placement/owner.ts';
+import { placementOf } from '../../../operator/placement/placement.ts';
 import { PodUnreachable } from '../../../operator/pods/errors.ts';
-import { placementOf } from '../../../operator/pods/placement.ts';
 import { Retryable, Terminal } from '../../../operator/source/types.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
 import { BASE_DIGEST } from '../../support/scripted-pod.ts';

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { adopt, intentOf, isSettledByStatus, recoverPushed } from '../../../operator/adapter/desired.ts';
 import { Records, targetOf } from '../../../operator/adapter/records.ts';
 import type { LoraAdapterStatus, RevisionRecord } from '../../../operator/api/lora-adapter.ts';
-import type { Spool } from '../../../operator/source/spool.ts';
+import type { Spool } from '../../../operator/spool/spool.ts';
 import { loraAdapter } from './objects.ts';
 import { digest, fakePod, held } from './pods.ts';
 

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
-import type { Spool } from '../../../operator/source/spool.ts';
 import type { Fetched, Resolved, Source } from '../../../operator/source/types.ts';
 import { Retryable } from '../../../operator/source/types.ts';
+import type { Spool } from '../../../operator/spool/spool.ts';
 import { revisionDigest } from '../../../server/contract/digest.ts';
 import { type AdapterFiles, goodAdapter } from '../../support/adapter-files.ts';
 

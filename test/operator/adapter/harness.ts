@@ -17,7 +17,7 @@ import type { Outcome } from '../../../operator/kube/queue.ts';
 import { keyOf } from '../../../operator/kube/resource.ts';
 import { Fleet } from '../../../operator/pods/fleet.ts';
 import type { PoolDeps } from '../../../operator/pool/deps.ts';
-import { Spool } from '../../../operator/source/spool.ts';
+import { Spool } from '../../../operator/spool/spool.ts';
 import { POD_TOKEN, ScriptedPod, type ScriptedPodOptions } from '../../support/scripted-pod.ts';
 import { FakeSource } from './fake-source.ts';
 import { kubePod, serverPool } from './objects.ts';

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { callAll } from '../../../operator/adapter/laggards.ts';
+import { callAll } from '../../../operator/adapter/publish/laggards.ts';
 import type { Pod } from '../../../operator/pods/pod.ts';
 import { FakeClock } from '../kube/fake-clock.ts';
 

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import type { Publication } from '../../../operator/adapter/publication.ts';
-import { RevisionPublisher } from '../../../operator/adapter/publisher.ts';
+import type { Publication } from '../../../operator/adapter/publish/publication.ts';
+import { RevisionPublisher } from '../../../operator/adapter/publish/publisher.ts';
 import type { Pod } from '../../../operator/pods/pod.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
 import { goodAdapter } from '../../support/adapter-files.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { placementOf } from '../../../operator/pods/placement.ts';
+import { placementOf } from '../../../operator/placement/placement.ts';
 import { capacityVerdict, poolVerdict, usageOf } from '../../../operator/pool/describe.ts';
 import { serverPool } from '../adapter/objects.ts';
 import { fakePod } from '../adapter/pods.ts';

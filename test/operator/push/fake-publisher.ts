@@ -1,4 +1,8 @@
-import type { Publication, PublishResult, PushContext } from '../../../operator/adapter/publication.ts';
+import type {
+  Publication,
+  PublishResult,
+  PushContext,
+} from '../../../operator/adapter/publish/publication.ts';
 import type { Publisher } from '../../../operator/push/publisher.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
 import { PARROT_GEOMETRY } from '../../support/parrot-geometry.ts';

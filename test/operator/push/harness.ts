@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { TokenAuth } from '../../../operator/push/auth.ts';
 import { buildPushApp, type PushAppOptions, type PushLimits } from '../../../operator/push/server.ts';
-import { Spool } from '../../../operator/source/spool.ts';
+import { Spool } from '../../../operator/spool/spool.ts';
 import { configHeader } from './adapters.ts';
 import { FakePublisher } from './fake-publisher.ts';
 import { FakeReviews, TOKENS } from './fake-reviews.ts';

@@ -3,12 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { openSources, type SourceOptions } from '../../../operator/source/index.ts';
-import { Spool } from '../../../operator/source/spool.ts';
 import {
   SourceError as AnySourceError,
   type SourcedAdapter,
   type SourceError,
 } from '../../../operator/source/types.ts';
+import { Spool } from '../../../operator/spool/spool.ts';
 import { revisionDigest } from '../../../server/contract/digest.ts';
 import { type ObjectStore, startObjectStore } from '../../cluster/object-store.ts';
 import { f32, factorName, goodAdapter, packSafetensors, type Tensors } from '../../support/adapter-files.ts';

@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Spool } from '../../../operator/source/spool.ts';
+import { Spool } from '../../../operator/spool/spool.ts';
 import { revisionDigest } from '../../../server/contract/digest.ts';
 
 let dir: string;

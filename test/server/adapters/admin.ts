@@ -3,7 +3,7 @@ import { connect } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import pino from 'pino';
 import { afterEach } from 'vitest';
-import { buildAdminApp } from '../../../server/adapters/admin-app.ts';
+import { buildAdminApp } from '../../../server/admin/admin-app.ts';
 import { goodAdapter } from '../../support/adapter-files.ts';
 import { type Bench, bench } from './bench.ts';
 

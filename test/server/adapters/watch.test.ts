@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { watchState } from '../../../server/adapters/watch.ts';
+import { watchState } from '../../../server/admin/watch.ts';
 import { type Bench, bench } from './bench.ts';
 
 /** A client that takes `room` writes and then no more until `drain`. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { configFromHeaders, parseAdapterConfig } from '../../../server/contract/adapter-config.ts';
+import { configFromHeaders, parseAdapterConfig } from '../../../server/contract/format/adapter-config.ts';
 import { CONFIG } from '../../support/adapter-files.ts';
 import { cpuMs } from '../../support/cpu-time.ts';
 import { refusalOf } from './refusal.ts';

@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { headerLength } from '../../../server/contract/safetensors.ts';
+import { headerLength } from '../../../server/contract/format/safetensors.ts';
 import { loadModel } from '../../../server/model/load.ts';
 import {
   EMBEDDING,

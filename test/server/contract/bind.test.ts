@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { headerLength } from '../../../server/contract/safetensors.ts';
+import { headerLength } from '../../../server/contract/format/safetensors.ts';
 import { f32, factorName, goodTensors, packSafetensors, type Tensors } from '../../support/adapter-files.ts';
 import { PARROT_GEOMETRY } from '../../support/parrot-geometry.ts';
 import { bind, bindFiles, fixtureFiles, layerTensors } from './binding.ts';

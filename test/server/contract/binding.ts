@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import type { Geometry } from '../../../server/contract/adapter-api.ts';
-import { parseAdapterConfig } from '../../../server/contract/adapter-config.ts';
-import { type BoundAdapter, bindAdapter } from '../../../server/contract/bind.ts';
-import { headerLength, parseHeader } from '../../../server/contract/safetensors.ts';
+import { parseAdapterConfig } from '../../../server/contract/format/adapter-config.ts';
+import { type BoundAdapter, bindAdapter } from '../../../server/contract/format/bind.ts';
+import { headerLength, parseHeader } from '../../../server/contract/format/safetensors.ts';
 import {
   type AdapterFiles,
   CONFIG,

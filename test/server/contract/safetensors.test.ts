@@ -1,7 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { SAFETENSORS_HEADER_BYTES_MAX } from '../../../server/contract/adapter-api.ts';
-import { headerLength, parseHeader, requireExactLength } from '../../../server/contract/safetensors.ts';
+import {
+  headerLength,
+  parseHeader,
+  requireExactLength,
+} from '../../../server/contract/format/safetensors.ts';
 import { f32, packSafetensors, withMetadata } from '../../support/adapter-files.ts';
 import { cpuMs } from '../../support/cpu-time.ts';
 import { refusalOf } from './refusal.ts';

@@ -11,7 +11,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { headerLength } from '../../../server/contract/safetensors.ts';
+import { headerLength } from '../../../server/contract/format/safetensors.ts';
 import { ModelError } from '../../../server/model/errors.ts';
 import { loadModel } from '../../../server/model/load.ts';
 

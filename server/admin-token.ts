@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { rmSync } from 'node:fs';
-import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ConfigError } from './config.ts';
@@ -28,11 +28,12 @@ export async function adminToken(file: string | null): Promise<AdminToken> {
     }
     return { value, path: file, made: false };
   }
-  const folder = await mkdtemp(join(process.env.XDG_RUNTIME_DIR ?? tmpdir(), 'lorikeet-'));
+  // Without a pause in which a signal could end the process and leave something behind.
+  const folder = mkdtempSync(join(process.env.XDG_RUNTIME_DIR ?? tmpdir(), 'lorikeet-'));
   process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
   const path = join(folder, 'admin-token');
   const value = randomBytes(32).toString('base64url');
-  await writeFile(path, `${value}\n`, { mode: 0o600 });
+  writeFileSync(path, `${value}\n`, { mode: 0o600 });
   return { value, path, made: true };
 }
 

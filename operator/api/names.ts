@@ -1,0 +1,12 @@
+/** Names that objects, pods and leases carry between the operator and its users. */
+import type { LoraAdapter } from './lora-adapter.ts';
+
+/** `adapter lorikeet.dev/refresh: <anything new>` makes the operator resolve the source again. */
+export const REFRESH_ANNOTATION = 'lorikeet.dev/refresh';
+/** The last value of it that has been acted on; written by the operator. */
+export const REFRESHED_ANNOTATION = 'lorikeet.dev/refreshed';
+export const PUSH_ADDRESS = 'lorikeet.dev/push-address';
+
+export function poolKeyOf(adapter: LoraAdapter): string {
+  return `${adapter.metadata.namespace}/${adapter.spec.poolRef.name}`;
+}
