@@ -58,6 +58,9 @@ class Run {
     executor_->stage({slot, adapter.modules, pages}, adapter.body);
   }
 
+  // The next answer gets the cache's blocks that the first one had, with what is in them.
+  void use_blocks_again() { next_block_ = 0; }
+
   // `count` tokens of each: as many rows of all as a step has room for, at most `chunk` of each.
   std::vector<Answer> answer(const std::vector<Request>& requests, int64_t chunk, int count) {
     sequences_.clear();
@@ -280,14 +283,19 @@ class Suite {
     cuda.stage(1, adapters_.at(0), config(), same);
     cuda.executor().poison(0);
     cuda.stage(2, {}, config(), others);  // what was begun before has landed then
-    const auto ask = [&](Run& run, int slot) {
+    const auto ask = [&](Run& run, int slot, int more = 0) {
       Request asked = request;
       asked.slot = slot;
+      asked.prompt.insert(asked.prompt.end(), static_cast<size_t>(more), 1);
       return run.answer({asked}, 1 << 20, 1)[0];
     };
-    check_.expect(ask(cuda, 0) == ask(cuda, -1), name("a poisoned slot has no ranks"));
-    check_.expect(ask(cuda, 1).prompt_scores.back() == -INFINITY,
+    const Answer base = ask(cuda, -1);
+    check_.expect(ask(cuda, 0) == base, name("a poisoned slot has no ranks"));
+    cuda.use_blocks_again();
+    check_.expect(ask(cuda, 1, 1).prompt_scores.back() == -INFINITY,
                   name("what is left in its pages is not finite"));
+    cuda.use_blocks_again();
+    check_.expect(ask(cuda, -1) == base, name("what lies in the cache past the context is not seen"));
     cuda.stage(3, adapters_.at(1), config(), again);
     fresh.stage(3, adapters_.at(1), config(), alone);
     check_.expect(ask(cuda, 3) == ask(fresh, 3), name("fewer ranks in pages that were another's"));
