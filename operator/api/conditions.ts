@@ -16,7 +16,6 @@ export const REASONS = {
   // Any condition
   Pending: 'An earlier step has not finished.',
   Suspended: 'The spec says suspend: what is loaded stays, nothing changes.',
-  Deleting: 'The object is being deleted.',
   InternalError: 'The operator failed in a way that it should not; its log says how. It tries again.',
   // SourceResolved
   Resolved: 'The source names one revision.',

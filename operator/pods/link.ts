@@ -36,7 +36,6 @@ export class PodLink implements Pod {
   readonly poolKey: string;
   readonly adminUrl: string;
   readonly client: PodClient;
-  readonly terminating = false;
   state: PodState | null = null;
   reachable = false;
   error: string | null = null;

@@ -19,7 +19,6 @@ export interface Pod {
   error: string | null;
   /** The reason is that the operator has no admin token for it. */
   lacksToken?: boolean;
-  terminating: boolean;
 }
 
 /** What changed in a pod: served names, or everything (it came, went, restarted, or became (un)reachable). */

@@ -46,6 +46,7 @@ describe('on a real API server', () => {
     ['no', ['update', 'loraadapters.lorikeet.dev', '-n', 'other']],
     ['yes', ['update', 'loraadapters.lorikeet.dev', '--subresource=status', '-n', 'other']],
     ['no', ['update', 'loraadapters.lorikeet.dev', '--subresource=tensors', '-n', 'other']],
+    ['no', ['patch', 'loraadapters.lorikeet.dev', '--subresource=status', '-n', 'other']],
     ['no', ['patch', 'serverpools.lorikeet.dev', '-n', 'team']],
     ['yes', ['update', 'lease/lorikeet', '-n', 'lorikeet-system']],
     ['no', ['update', 'lease/another', '-n', 'lorikeet-system']],

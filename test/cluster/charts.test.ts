@@ -110,7 +110,7 @@ describe('the operator chart', () => {
         "ClusterRole lorikeet: create subjectaccessreviews.authorization.k8s.io",
         "ClusterRole lorikeet: get,list,watch,patch loraadapters.lorikeet.dev",
         "ClusterRole lorikeet: get,list,watch serverpools.lorikeet.dev",
-        "ClusterRole lorikeet: update,patch loraadapters/status.lorikeet.dev,serverpools/status.lorikeet.dev",
+        "ClusterRole lorikeet: update loraadapters/status.lorikeet.dev,serverpools/status.lorikeet.dev",
         "ClusterRole lorikeet: get,list,watch pods",
         "ClusterRole lorikeet: create,patch events",
         "ClusterRole lorikeet-pusher: update loraadapters/tensors.lorikeet.dev",

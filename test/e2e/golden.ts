@@ -24,7 +24,7 @@ export interface GoldenCase {
   whole: boolean;
 }
 
-/** The float32 bound of fixtures/README.md: a smaller margin may fall either way. */
+/** The float32 bound of test/fixtures/README.md: a smaller margin may fall either way. */
 const MARGIN_MIN = 2e-3;
 
 export async function goldenCases(adapter: string): Promise<GoldenCase[]> {

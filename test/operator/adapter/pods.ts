@@ -71,6 +71,5 @@ export function fakePod(options: FakePod = {}): Pod {
     state: options.state === null ? null : state,
     reachable,
     error: reachable ? null : error,
-    terminating: false,
   };
 }
