@@ -122,12 +122,6 @@ const MUTATIONS: Mutation[] = [
     to: 'end_of[h] = end;',
   },
   {
-    name: 'a row of a tile that sees nothing of a block is NaN',
-    file: `${KERNELS}/attend.cuh`,
-    from: 'best == -INFINITY ? 0.0f : best',
-    to: 'best',
-  },
-  {
     name: 'a tile goes on in the next sequence',
     file: `${KERNELS}/attend.cuh`,
     from: 'c.table_of[row] == c.table_of[row - 1] && ',

@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(kAttendWarps * 32) attend(AttendArgs p) {
       }
     }
 
-    // Weights. A row that sees nothing here keeps what it has.
+    // Weights. A row that a warp sees nothing of gets NaN, in a part that is not joined.
     float kept[2];
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
@@ -134,14 +134,13 @@ __global__ void __launch_bounds__(kAttendWarps * 32) attend(AttendArgs p) {
       }
       best = fmaxf(best, __shfl_xor_sync(0xffffffffu, best, 1));
       best = fmaxf(best, __shfl_xor_sync(0xffffffffu, best, 2));
-      const float from = best == -INFINITY ? 0.0f : best;
-      kept[h] = __expf(largest[h] - from);
+      kept[h] = __expf(largest[h] - best);
       largest[h] = best;
       float sum = 0;
 #pragma unroll
       for (int t = 0; t < 2; ++t) {
 #pragma unroll
-        for (int e = 0; e < 2; ++e) sum += s[t][2 * h + e] = __expf(s[t][2 * h + e] - from);
+        for (int e = 0; e < 2; ++e) sum += s[t][2 * h + e] = __expf(s[t][2 * h + e] - best);
       }
       total[h] = total[h] * kept[h] + sum;
     }
