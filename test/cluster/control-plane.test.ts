@@ -5,9 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { eventually } from '../support/eventually.ts';
 import { Api, isStatus } from './api.ts';
 import { type ControlPlane, startControlPlane } from './control-plane.ts';
-import { eventually } from './eventually.ts';
 import { type ObjectStore, startObjectStore } from './object-store.ts';
 
 describe('the control plane', () => {

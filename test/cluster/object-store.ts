@@ -8,8 +8,8 @@ import {
   PutObjectCommand,
   S3Client,
 } from '@aws-sdk/client-s3';
+import { eventually } from '../support/eventually.ts';
 import { toolPath } from '../support/tools.ts';
-import { eventually } from './eventually.ts';
 import { freePort } from './free-port.ts';
 import { type RunningProcess, startProcess } from './process.ts';
 

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { eventually } from '../cluster/eventually.ts';
 import { brokenAdapters } from '../support/broken-adapters.ts';
+import { eventually } from '../support/eventually.ts';
 import { ask, fixtureAdapter } from './client.ts';
 import { goldenAnswer } from './golden.ts';
 import { BUCKET, storedAdapter } from './manifests.ts';

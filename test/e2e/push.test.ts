@@ -2,8 +2,8 @@ import { createConnection } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { eventually } from '../cluster/eventually.ts';
 import { brokenAdapters } from '../support/broken-adapters.ts';
+import { eventually } from '../support/eventually.ts';
 import {
   type AdapterFiles,
   ask,

@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { join, resolve } from 'node:path';
 import { type ControlPlane, startControlPlane } from '../cluster/control-plane.ts';
-import { eventually } from '../cluster/eventually.ts';
 import { CHARTS, helmInstall } from '../cluster/helm.ts';
 import { type ObjectStore, startObjectStore } from '../cluster/object-store.ts';
 import { type StandInNode, startStandInNode } from '../cluster/stand-in-node.ts';
+import { eventually } from '../support/eventually.ts';
 import { parseAdapter, parsePod, type SeenAdapter, type SeenPod } from './objects.ts';
 
 export const ROOT = resolve(import.meta.dirname, '../..');

@@ -7,7 +7,7 @@ import { SERVER_POOLS, type ServerPool } from '../../../operator/api/server-pool
 import { pathOf, type Resource } from '../../../operator/kube/resource.ts';
 import { Rest } from '../../../operator/kube/rest.ts';
 import { type ControlPlane, startControlPlane } from '../../cluster/control-plane.ts';
-import { eventually } from '../../cluster/eventually.ts';
+import { eventually } from '../../support/eventually.ts';
 import {
   adapterManifest,
   FULL_ADAPTER_STATUS,

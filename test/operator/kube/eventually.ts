@@ -1,15 +1,9 @@
-const PATIENCE_MS = 3_000;
+import { eventually as repeat } from '../../support/eventually.ts';
 
-/** Waits, in real time, for what crosses a real socket; the message of the last failure is the failure. */
-export async function eventually(expectation: () => void): Promise<void> {
-  const untilMs = performance.now() + PATIENCE_MS;
-  for (;;) {
-    try {
-      expectation();
-      return;
-    } catch (error) {
-      if (performance.now() > untilMs) throw error;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
+/** Waits, in real time, for what crosses a real socket. */
+export function eventually(expectation: () => void): Promise<true> {
+  return repeat('what a test expects', { timeoutMs: 3_000, everyMs: 2 }, () => {
+    expectation();
+    return true;
+  });
 }

@@ -3,7 +3,7 @@ import { silentLog } from '../../../operator/kube/log.ts';
 import { Rest } from '../../../operator/kube/rest.ts';
 import { TokenAuth } from '../../../operator/push/auth.ts';
 import { type ControlPlane, startControlPlane } from '../../cluster/control-plane.ts';
-import { eventually } from '../../cluster/eventually.ts';
+import { eventually } from '../../support/eventually.ts';
 
 let plane: ControlPlane;
 let rest: Rest;

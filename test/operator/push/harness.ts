@@ -6,6 +6,7 @@ import type { FastifyInstance } from 'fastify';
 import { TokenAuth } from '../../../operator/push/auth.ts';
 import { buildPushApp, type PushAppOptions, type PushLimits } from '../../../operator/push/server.ts';
 import { Spool } from '../../../operator/spool/spool.ts';
+import { eventually } from '../../support/eventually.ts';
 import { configHeader } from './adapters.ts';
 import { FakePublisher } from './fake-publisher.ts';
 import { FakeReviews, TOKENS } from './fake-reviews.ts';
@@ -95,10 +96,7 @@ export async function put(
   };
 }
 
-export async function until(condition: () => boolean): Promise<void> {
-  const deadline = performance.now() + 5_000;
-  while (!condition()) {
-    if (performance.now() > deadline) throw new Error(`never: ${condition}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
+export function until(condition: () => boolean): Promise<true> {
+  const patience = { timeoutMs: 5_000, everyMs: 5 };
+  return eventually(String(condition), patience, () => condition() || undefined);
 }
