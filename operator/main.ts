@@ -1,5 +1,6 @@
+import { ConfigError } from '../server/contract/flags.ts';
 import { type Operator, startOperator } from './app.ts';
-import { ConfigError, helpText, parseConfig } from './config.ts';
+import { HELP, parseConfig } from './config.ts';
 import { createLog } from './telemetry/log.ts';
 
 const EXIT_FAILED = 1;
@@ -9,7 +10,7 @@ const STOP_MS = 15_000;
 async function main(): Promise<void> {
   const config = parseConfig(process.argv.slice(2), process.env);
   if (config === null) {
-    process.stdout.write(helpText());
+    process.stdout.write(HELP);
     return;
   }
   const log = createLog(config.logLevel);
@@ -46,10 +47,12 @@ async function stopOperator(
   process.exit(0);
 }
 
+function describe(error: unknown): string {
+  if (error instanceof ConfigError) return `${error.message}\nRun with --help for all flags.`;
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}
+
 main().catch((error: unknown) => {
-  const isMisuse = error instanceof ConfigError;
-  process.stderr.write(
-    `${isMisuse ? error.message : error instanceof Error ? error.stack : String(error)}\n`,
-  );
-  process.exit(isMisuse ? EXIT_MISUSED : EXIT_FAILED);
+  process.stderr.write(`${describe(error)}\n`);
+  process.exit(error instanceof ConfigError ? EXIT_MISUSED : EXIT_FAILED);
 });

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ConfigError } from './config.ts';
+import { ConfigError } from './contract/flags.ts';
 
 /** What a bearer token may consist of (RFC 6750, b64token). */
 const TOKEN_PATTERN = /^[A-Za-z0-9._~+/-]+=*$/;

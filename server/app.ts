@@ -7,7 +7,8 @@ import { putDirectory } from './adapters/load-directory.ts';
 import { Registry } from './adapters/registry.ts';
 import { buildAdminApp } from './admin/admin-app.ts';
 import { adminToken } from './admin-token.ts';
-import { ConfigError, type ServerConfig } from './config.ts';
+import type { ServerConfig } from './config.ts';
+import { ConfigError } from './contract/flags.ts';
 import { Door } from './engine/door.ts';
 import { timedEngine } from './engine/timed-engine.ts';
 

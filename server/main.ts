@@ -1,7 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Server, startServer } from './app.ts';
-import { ConfigError, helpText, parseConfig } from './config.ts';
+import { HELP, parseConfig } from './config.ts';
 import { LorikeetError } from './contract/errors.ts';
+import { ConfigError } from './contract/flags.ts';
 import { ModelError } from './model/errors.ts';
 import { createLog } from './telemetry/log.ts';
 import { MissingFile } from './text/files.ts';
@@ -14,7 +15,7 @@ const FAILED_MS = 5000;
 async function main(): Promise<void> {
   const config = parseConfig(process.argv.slice(2), process.env);
   if (config === null) {
-    process.stdout.write(helpText());
+    process.stdout.write(HELP);
     return;
   }
   const log = createLog(config.logLevel);

@@ -18,6 +18,7 @@ const ALLOWED: Record<string, string[]> = {
     'operator/kube',
     'operator/api',
     'operator/telemetry',
+    'server/contract',
   ],
   'operator/push': [
     'operator/adapter',

@@ -1,39 +1,23 @@
 import { z } from 'zod';
+import { SIZE_PATTERN, sizeBytes } from '../../server/contract/size.ts';
 
-const BYTES_PATTERN = /^([0-9]+(\.[0-9]+)?)(k|M|G|T|Ki|Mi|Gi|Ti)?$/;
 const DURATION_PATTERN = /^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$/;
 const DURATION_PART = /([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)/g;
 
 /** Bytes the Kubernetes way: 512Mi, 1.5G, 1073741824. */
-export const Quantity = z.union([z.number().int().positive(), z.string().max(32).regex(BYTES_PATTERN)]);
+export const Quantity = z.union([z.number().int().positive(), z.string().max(32).regex(SIZE_PATTERN)]);
 export type Quantity = z.infer<typeof Quantity>;
 
 /** A span of time the Go way: 500ms, 60s, 1h30m. */
 export const Duration = z.string().max(32).regex(DURATION_PATTERN);
 
-const BYTES_OF_SUFFIX: Record<string, number> = {
-  '': 1,
-  k: 1e3,
-  M: 1e6,
-  G: 1e9,
-  T: 1e12,
-  Ki: 2 ** 10,
-  Mi: 2 ** 20,
-  Gi: 2 ** 30,
-  Ti: 2 ** 40,
-};
-
 const MS_OF_UNIT: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
 
 /** Whole bytes, rounded up; throws RangeError for what the schema would not have let in. */
 export function quantityBytes(quantity: Quantity): number {
-  const text = String(quantity);
-  const [, number, , suffix = ''] = BYTES_PATTERN.exec(text) ?? [];
-  const bytes = Math.ceil(Number(number) * (BYTES_OF_SUFFIX[suffix] ?? Number.NaN));
-  if (!Number.isSafeInteger(bytes) || bytes < 1) {
-    throw new RangeError(`Expected a quantity of at least one byte such as 512Mi but received ${text}`);
-  }
-  return bytes;
+  const bytes = sizeBytes(String(quantity));
+  if (bytes !== null) return bytes;
+  throw new RangeError(`Expected a quantity of at least one byte such as 512Mi but received ${quantity}`);
 }
 
 /** Throws RangeError for what the schema would not have let in. */

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { ConfigError, environmentName, helpText, parseConfig } from '../../operator/config.ts';
+import { HELP, parseConfig } from '../../operator/config.ts';
+import { ConfigError, environmentName } from '../../server/contract/flags.ts';
 
 describe('the flags of the operator', () => {
   it('have defaults', () => {
@@ -41,7 +42,7 @@ describe('the flags of the operator', () => {
 
   it('are all in --help', () => {
     expect(parseConfig(['--help'], {})).toBeNull();
-    const names = helpText().match(/^ {2}--[a-z-]+/gm) ?? [];
+    const names = HELP.match(/^ {2}--[a-z-]+/gm) ?? [];
     expect(names).toHaveLength(15);
     expect(environmentName('push-port')).toBe('LORIKEET_PUSH_PORT');
   });

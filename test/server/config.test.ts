@@ -1,7 +1,6 @@
-import { readFileSync } from 'node:fs';
-import { resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { ConfigError, environmentName, FLAGS, helpText, parseConfig } from '../../server/config.ts';
+import { FLAGS, HELP, parseConfig } from '../../server/config.ts';
+import { ConfigError, environmentName } from '../../server/contract/flags.ts';
 
 const MODEL = ['--model', 'some/dir'];
 const parse = (args: string[], environment: NodeJS.ProcessEnv = {}) =>
@@ -102,25 +101,9 @@ describe('--help', () => {
   it('lists every flag with its default', () => {
     expect(parseConfig(['--help'], {})).toBeNull();
     for (const [name, flag] of Object.entries(FLAGS)) {
-      const line = helpText()
-        .split('\n')
-        .find((text) => text.includes(`--${name} `));
+      const line = HELP.split('\n').find((text) => text.includes(`--${name} `));
       expect(line, name).toBeDefined();
       if (flag.default !== null) expect(line, name).toContain(`[${flag.default}]`);
     }
-  });
-});
-
-describe('server/README.md', () => {
-  it('has a row for every flag, with its default', () => {
-    const readme = readFileSync(resolve(import.meta.dirname, '../../server/README.md'), 'utf8');
-    const rows = Object.entries(FLAGS).map(([name, flag]) => {
-      const value = flag.value.replaceAll('|', '\\|');
-      return `| \`--${name} ${value}\` | ${flag.default ?? ''} | ${flag.help} |`;
-    });
-    const written = readme.split('\n').filter((line) => line.startsWith('| `--'));
-    expect(written.map((line) => line.replace(/ +/g, ' '))).toEqual(
-      rows.map((row) => row.replace(/ +/g, ' ')),
-    );
   });
 });
