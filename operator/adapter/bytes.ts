@@ -7,7 +7,6 @@ import type { AdapterDeps } from './deps.ts';
 import type { Draft } from './draft.ts';
 import { RevisionLost } from './failures.ts';
 import { observe } from './plan.ts';
-import { targetOf } from './records.ts';
 
 /** The pinned content is not there any more, however often one asks. */
 const GONE: ReadonlySet<SourceReason> = new Set(['SourceChanged', 'SourceNotFound']);
@@ -25,7 +24,7 @@ export async function bytesOf(
     const copied = await fromPod(draft, deps, pod, digest, signal);
     if (copied !== null) return copied;
   }
-  draft.record.lost = digest;
+  draft.record.lose(digest);
   throw new RevisionLost(lostMessage(draft.adapter, digest));
 }
 
@@ -50,7 +49,7 @@ async function fromSource(
   signal: AbortSignal,
 ): Promise<SpooledRevision | null> {
   const source = sourceOf(draft.adapter, deps.sources);
-  const target = targetOf(draft.record);
+  const target = draft.record.target;
   if (source === null || target?.digest !== digest || target.sourceVersion === undefined) return null;
   try {
     const fetched = await source.fetch(
@@ -80,7 +79,7 @@ async function fromPod(
   try {
     const { config, body } = await pod.client.fetch(draft.servedName, digest, signal);
     for await (const chunk of body) await writer.write(chunk);
-    await writer.commit(digest, { config, step: targetOf(draft.record)?.step ?? null });
+    await writer.commit(digest, { config, step: draft.record.target?.step ?? null });
     deps.log.info(
       { adapter: draft.key, pod: pod.name, revision: shortDigest(digest) },
       'bytes copied from a pod',

@@ -12,7 +12,8 @@ import type { Sources } from '../source/index.ts';
 import type { Spool } from '../spool/spool.ts';
 import type { Mutexes } from './mutex.ts';
 import type { Objects } from './objects.ts';
-import type { AdapterRecord, Records } from './records.ts';
+import type { AdapterRecord } from './record.ts';
+import type { Records } from './records.ts';
 import type { Tombstones } from './tombstones.ts';
 
 export interface Cache<T extends KubeObject> {

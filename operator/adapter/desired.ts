@@ -8,9 +8,7 @@ import {
 } from '../api/lora-adapter.ts';
 import { REFRESH_ANNOTATION, REFRESHED_ANNOTATION } from '../api/names.ts';
 import type { Pod } from '../pods/pod.ts';
-import type { Spool } from '../spool/spool.ts';
 import { adapterIn } from './plan.ts';
-import type { AdapterRecord } from './records.ts';
 
 /** Everything that, when it changes, makes the source be resolved anew. Content that changes under it does not. */
 export function intentOf(adapter: LoraAdapter): string {
@@ -32,14 +30,6 @@ export function isSettledByStatus(adapter: LoraAdapter): boolean {
   });
   const refreshed = annotations?.[REFRESHED_ANNOTATION] ?? null;
   return holds && adapter.status?.desiredRevision !== undefined && refreshed === refreshOf(adapter);
-}
-
-/** Takes over what status says. Pods may know better where revisions are pushed: see recoverPushed. */
-export function restoreFromStatus(record: AdapterRecord, status: LoraAdapterStatus | undefined): void {
-  record.desired = status?.desiredRevision ?? null;
-  record.current = status?.currentRevision ?? null;
-  record.previous = [...(status?.previousRevisions ?? [])];
-  record.lastSwap = status?.lastSwap ?? null;
 }
 
 interface Reported {
@@ -113,24 +103,6 @@ export function recordFromPod(pod: Pod, servedName: string, digest: string, now:
     targetModules: [...(revision?.modules ?? [])].sort(),
     at: timestamp(now),
   };
-}
-
-/** Makes a revision the desired one; the only place that does. */
-export function adopt(
-  record: AdapterRecord,
-  revision: RevisionRecord,
-  { keep, spool, sequence }: { keep: number; spool: Spool; sequence: () => number },
-): void {
-  const { desired, uid } = record;
-  record.desired = revision;
-  if (desired?.digest === revision.digest) return;
-  record.sequence = sequence();
-  record.refused.delete(revision.digest);
-  spool.pin(revision.digest, uid);
-  if (desired === null) return;
-  spool.unpin(desired.digest, uid);
-  const earlier = [desired, ...record.previous].filter(({ digest }) => digest !== revision.digest);
-  record.previous = earlier.slice(0, keep);
 }
 
 /** Seconds, as Kubernetes writes times. */

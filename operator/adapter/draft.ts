@@ -13,7 +13,7 @@ import { type Placement, placementOf } from '../placement/placement.ts';
 import type { AdapterDeps } from './deps.ts';
 import type { Failure } from './failures.ts';
 import { plan, type Row } from './plan.ts';
-import { type AdapterRecord, targetOf } from './records.ts';
+import type { AdapterRecord } from './record.ts';
 
 /** One look at one adapter: what stages read, and the copy of status that they write. */
 export interface Draft {
@@ -108,13 +108,14 @@ export function conditionOf(
 /** The plan as things stand at this moment. */
 export function rowsOf(draft: Draft, deps: AdapterDeps): Row[] {
   const { record, placement, servedName } = draft;
-  const digest = targetOf(record)?.digest ?? null;
+  const digest = record.target?.digest ?? null;
   return plan({
     servedName,
     digest,
     pods: placement.desired,
-    attemptOf: (pod) => record.attempts.get(pod.uid) ?? null,
-    refusedSomewhere: digest !== null && record.refused.has(digest) && record.current?.digest !== digest,
+    attemptOf: (pod) => record.attemptOf(pod.uid),
+    refusedSomewhere:
+      digest !== null && record.refusalOf(digest) !== null && record.current?.digest !== digest,
     nowMs: deps.clock.monotonicMs(),
   });
 }

@@ -6,7 +6,6 @@ import type { Pod } from '../pods/pod.ts';
 import { podNames, podsText } from '../pods/words.ts';
 import { type AdapterDeps, fenceOf } from './deps.ts';
 import { type Draft, mark, openDraft } from './draft.ts';
-import { forget } from './forget.ts';
 import { adapterIn, planRemoval } from './plan.ts';
 
 const REPORT_MS = 1_000;
@@ -37,7 +36,7 @@ export async function finalize(
     deps.log.info({ adapter: draft.key }, 'removed');
   }
   await deps.objects.removeFinalizer(adapter);
-  forget(deps, draft.key);
+  deps.records.forget(draft.key, deps.spool);
   return { kind: 'done' };
 }
 
@@ -46,9 +45,9 @@ type Removal = 'absent' | 'waits' | 'givenUp';
 
 async function removeFromPods(draft: Draft, deps: AdapterDeps, signal: AbortSignal): Promise<Removal> {
   const pods = deps.fleet.podsOf(draft.poolKey);
-  await deps.mutexes.run(draft.key, async () => {
+  await deps.mutexes.run(draft.key, async (lock) => {
     const holding = planRemoval(pods, draft.servedName).filter(({ action }) => action === 'remove');
-    if (holding.length > 0) draft.record.sequence = deps.records.nextSequence();
+    if (holding.length > 0) draft.record.withdraw(lock);
     await Promise.all(holding.map(({ pod }) => removeFrom(draft, deps, pod, signal)));
   });
   const rows = planRemoval(pods, draft.servedName).filter(({ action }) => action !== 'none');
@@ -103,11 +102,10 @@ function markWaiting(draft: Draft, deps: AdapterDeps, pods: { holding: Pod[]; si
         reason: 'Draining' as const,
         message: `${podsText(holding.length)}: ${podNames(holding.map(({ name }) => name))}`,
       };
-  const isNews = draft.record.announced?.reason !== verdict.reason;
-  draft.record.announced = { status: 'False', reason: verdict.reason };
+  const told = draft.record.tell({ status: 'False', reason: verdict.reason });
   mark(draft, deps, 'Ready', { status: 'False', ...verdict });
   deps.status.write(draft.adapter, draft.status);
-  if (!isNews) return;
+  if (told?.reason === verdict.reason) return;
   deps.log.info({ adapter: draft.key, code: verdict.reason, reason: verdict.message }, 'removal waits');
   if (first) deps.events.event(draft.adapter, 'Warning', verdict.reason, verdict.message);
 }

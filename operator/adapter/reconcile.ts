@@ -4,14 +4,12 @@ import type { AdapterDeps } from './deps.ts';
 import { type Draft, lookAgain, mark, openDraft, type Stage } from './draft.ts';
 import { failureOf } from './failures.ts';
 import { finalize } from './finalize.ts';
-import { forget } from './forget.ts';
 import { activate } from './phases/activate.ts';
 import { fetch } from './phases/fetch.ts';
 import { place } from './phases/place.ts';
 import { ready } from './phases/ready.ts';
 import { resolve } from './phases/resolve.ts';
 import { stage } from './phases/stage.ts';
-import { targetOf } from './records.ts';
 
 const STAGES: readonly Stage[] = [resolve, place, fetch, stage, activate];
 const FAILURE_RETRY_MS = 5_000;
@@ -19,7 +17,7 @@ const FAILURE_RETRY_MS = 5_000;
 /** Looks at one adapter as it is now and brings the world one step nearer to its spec. Level-based: call it any time. */
 export async function reconcile(deps: AdapterDeps, key: string, signal: AbortSignal): Promise<Outcome> {
   const adapter = deps.adapters.get(key);
-  if (adapter === undefined) forget(deps, key);
+  if (adapter === undefined) deps.records.forget(key, deps.spool);
   if (adapter === undefined || deps.leader.leading === null) return { kind: 'done' };
   if (adapter.metadata.deletionTimestamp !== undefined) return await finalize(deps, adapter, signal);
   if (!adapter.metadata.finalizers?.includes(ADAPTER_FINALIZER)) {
@@ -33,7 +31,7 @@ export async function reconcile(deps: AdapterDeps, key: string, signal: AbortSig
     if (!next) break;
   }
   if (!draft.record.recovered) return outcomeOf(draft);
-  await deps.mutexes.run(key, async () => ready(draft, deps));
+  await deps.mutexes.run(key, async (lock) => ready(lock, draft, deps));
   deps.status.write(adapter, draft.status);
   if (draft.placement.desired.some(({ state }) => state?.seeded === false)) deps.requeuePool(draft.poolKey);
   return outcomeOf(draft);
@@ -56,6 +54,6 @@ async function attempt(step: Stage, draft: Draft, deps: AdapterDeps, signal: Abo
     if (reason === 'InternalError') deps.log.error({ adapter: draft.key, err: error }, 'a stage failed');
     if (!terminal && draft.againMs === null) lookAgain(draft, FAILURE_RETRY_MS);
     // What pods should hold already is brought to them even while the source fails.
-    return { next: targetOf(draft.record) !== null };
+    return { next: draft.record.target !== null };
   }
 }

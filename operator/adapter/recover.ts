@@ -1,6 +1,6 @@
 import { shortDigest } from '../api/lora-adapter.ts';
 import type { AdapterDeps } from './deps.ts';
-import { recordFromPod, recoverPushed, restoreFromStatus } from './desired.ts';
+import { recordFromPod, recoverPushed } from './desired.ts';
 import type { Draft } from './draft.ts';
 
 /** How long a pod may take to say what it holds before what it holds is decided without it. */
@@ -16,18 +16,13 @@ export function recoverRecord(draft: Draft, deps: AdapterDeps): boolean {
   const pods = placement.desired;
   const isAwaited = pods.some((pod) => pod.state === null && deps.fleet.followedMs(pod) < REPORT_MS);
   if (isAwaited) return false;
-  restoreFromStatus(record, adapter.status);
-  record.recovered = true;
   const found = recoverPushed(adapter.status, pods, servedName);
+  const newer = found?.pod ? recordFromPod(found.pod, servedName, found.digest, deps.clock.date()) : null;
+  record.recover(adapter.status, newer, deps.spool);
   if (found?.pod) {
-    const earlier = record.desired;
-    record.desired = recordFromPod(found.pod, servedName, found.digest, deps.clock.date());
-    if (earlier) record.previous = [earlier, ...record.previous];
     const about = { adapter: draft.key, pod: found.pod.name, revision: shortDigest(found.digest) };
     deps.log.info(about, 'desired revision taken from a pod: it is newer than status');
   }
-  if (record.desired === null) return true;
-  deps.spool.pin(record.desired.digest, record.uid);
-  record.config = deps.spool.open(record.desired.digest)?.config ?? null;
+  if (record.desired !== null) record.keepConfig(deps.spool.open(record.desired.digest)?.config ?? null);
   return true;
 }

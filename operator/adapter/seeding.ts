@@ -3,7 +3,7 @@ import { poolKeyOf } from '../api/names.ts';
 import { keyOf } from '../kube/resource.ts';
 import type { Pod } from '../pods/pod.ts';
 import { adapterIn, relevantAttempt } from './plan.ts';
-import { type Records, targetOf } from './records.ts';
+import type { Records } from './records.ts';
 
 /**
  * Names of the adapters that a new or restarted pod still has to wait for. It waits for what it can get, never for what
@@ -29,9 +29,9 @@ function isAwaited(pod: Pod, adapter: LoraAdapter, records: Records): boolean {
   if (adapter.metadata.deletionTimestamp !== undefined || adapter.spec.suspend) return false;
   const record = records.get(keyOf(adapter));
   if (record === undefined || record.uid !== adapter.metadata.uid || !record.decided) return true;
-  const digest = targetOf(record)?.digest ?? null;
+  const digest = record.target?.digest ?? null;
   if (digest === null || digest === record.lost) return false;
   if (adapterIn(pod.state, servedNameOf(adapter))?.current === digest) return false;
-  const attempt = relevantAttempt(record.attempts.get(pod.uid) ?? null, pod, digest);
+  const attempt = relevantAttempt(record.attemptOf(pod.uid), pod, digest);
   return !(attempt?.terminal || attempt?.code === 'no_capacity');
 }

@@ -2,30 +2,28 @@ import { type RevisionRecord, shortDigest } from '../../api/lora-adapter.ts';
 import { PodUnreachable } from '../../pods/errors.ts';
 import type { Pod } from '../../pods/pod.ts';
 import { msText, podsText } from '../../pods/words.ts';
-import { noteFailure, noteSuccess } from '../attempts.ts';
+import { noteFailure } from '../attempts.ts';
 import { type AdapterDeps, fenceOf } from '../deps.ts';
 import { type Draft, NEXT, rowsOf, STOP, type Stage } from '../draft.ts';
+import type { Lock } from '../mutex.ts';
 import { adapterIn } from '../plan.ts';
 import { type Swap, swap } from '../publish/swap.ts';
-import { targetOf } from '../records.ts';
 
 /** A pod reports a swap at once; this only bounds how long the word of the watch is waited for. */
 const REPORT_MS = 500;
-/** A trainer that pushes every second must not fill the list of events. */
-const EVENT_INTERVAL_MS = 30_000;
 
 /** Makes the revision current in every pod that holds it, all at once. */
 export const activate: Stage = {
   condition: 'Loaded',
   whenSuspended: false,
   async run(draft, deps, signal) {
-    return await deps.mutexes.run(draft.key, async () => {
+    return await deps.mutexes.run(draft.key, async (lock) => {
       // A push may have come while this reconcile staged: the plan is made again under the lock.
-      const target = targetOf(draft.record);
+      const target = draft.record.target;
       if (target === null) return STOP;
       const pods = rowsOf(draft, deps).flatMap((row) => (row.action === 'activate' ? [row.pod] : []));
       if (pods.length === 0) return NEXT;
-      const { reported } = await activateOn(draft, deps, { pods, target, signal });
+      const { reported } = await activateOn(draft, deps, { lock, pods, target, signal });
       await reported;
       return NEXT;
     });
@@ -33,24 +31,25 @@ export const activate: Stage = {
 };
 
 interface Activation {
+  lock: Lock;
   pods: Pod[];
   target: RevisionRecord;
   signal: AbortSignal;
 }
 
-/** To be called under the adapter's mutex, to be kept until `reported`: then the pods' own word agrees with the replies. */
+/** The mutex is to be kept until `reported`: then the pods' own word agrees with the replies. */
 export async function activateOn(
   draft: Draft,
   deps: AdapterDeps,
   activation: Activation,
 ): Promise<{ outcome: Swap; reported: Promise<unknown> }> {
-  const { pods, target, signal } = activation;
+  const { lock, pods, target, signal } = activation;
   const { record, servedName, adapter } = draft;
   const request = { revision: target.digest, keep: adapter.spec.update.keepRevisions };
   const order = { servedName, request, fence: fenceOf(deps, record) };
   const outcome = await swap(pods, order, deps.clock, signal);
   for (const { pod, error } of outcome.results) {
-    if (error === null) noteSuccess(draft, pod);
+    if (error === null) record.clearPod(pod.uid);
     else noteFailure(draft, deps, pod, { digest: target.digest, error });
     if (error instanceof PodUnreachable && outcome.timing !== null) pod.client.breaker.suspect();
   }
@@ -64,19 +63,19 @@ export async function activateOn(
       ),
     ),
   );
-  noteSwap(draft, deps, { target, outcome, confirmed: confirmed.length });
+  noteSwap(draft, deps, { lock, target, outcome, confirmed: confirmed.length });
   return { outcome, reported };
 }
 
 function noteSwap(
   draft: Draft,
   deps: AdapterDeps,
-  done: { target: RevisionRecord; outcome: Swap; confirmed: number },
+  done: { lock: Lock; target: RevisionRecord; outcome: Swap; confirmed: number },
 ): void {
-  const { target, outcome, confirmed } = done;
+  const { lock, target, outcome, confirmed } = done;
   if (outcome.timing === null) return;
   const { durationMs, skewMs } = outcome.timing;
-  draft.record.lastSwap = { durationMs, skewMs, bytes: target.bytes, pods: confirmed };
+  draft.record.swap(lock, { durationMs, skewMs, bytes: target.bytes, pods: confirmed });
   deps.metrics.phase('activate', durationMs);
   deps.metrics.swap(durationMs, skewMs);
   const { key, adapter } = draft;
@@ -87,8 +86,7 @@ function noteSwap(
   );
   const skew = confirmed > 1 ? `, skew ${msText(skewMs)}` : '';
   const words = `${target.short} on ${podsText(confirmed)} in ${msText(durationMs)}${skew}`;
-  const nowMs = deps.clock.monotonicMs();
-  if (nowMs - draft.record.activatedEventAtMs < EVENT_INTERVAL_MS) return;
-  draft.record.activatedEventAtMs = nowMs;
-  deps.events.event(adapter, 'Normal', 'Activated', words);
+  if (draft.record.tellSwap(deps.clock.monotonicMs())) {
+    deps.events.event(adapter, 'Normal', 'Activated', words);
+  }
 }

@@ -3,9 +3,8 @@ import { bytesText } from '../../pods/words.ts';
 import { sourceOf } from '../../source/index.ts';
 import type { Fetched, Resolved } from '../../source/types.ts';
 import type { AdapterDeps } from '../deps.ts';
-import { adopt, intentOf, refreshOf, timestamp } from '../desired.ts';
+import { intentOf, refreshOf, timestamp } from '../desired.ts';
 import { type Draft, mark, NEXT, STOP, type Stage } from '../draft.ts';
-import { targetOf } from '../records.ts';
 import { noteSourceFailure } from './resolve.ts';
 
 /** Brings what the source names into the spool, checked against the base model and spec.verify before a pod sees it. */
@@ -14,14 +13,14 @@ export const fetch: Stage = {
   whenSuspended: false,
   async run(draft, deps, signal) {
     const { record, adapter, placement } = draft;
-    const { resolved, sourceFailure: failure } = record;
+    const { resolved, failure } = record.source;
     if (resolved === null) {
-      const isRefused = failure?.settledFor === intentOf(adapter) && failure.sourceVersion !== null;
+      const isRefused = failure?.intent === intentOf(adapter) && failure.sourceVersion !== null;
       if (isRefused) throw failure.error;
     } else if (placement.fit === null) {
       const message = 'No pod has reported its base model yet.';
       mark(draft, deps, 'Verified', { status: 'Unknown', reason: 'Pending', message });
-      return targetOf(record) === null ? STOP : NEXT;
+      return record.target === null ? STOP : NEXT;
     } else {
       const fetched = await fetchRevision(draft, deps, resolved, signal);
       await settle(draft, deps, fetched);
@@ -31,9 +30,9 @@ export const fetch: Stage = {
 };
 
 function markVerified(draft: Draft, deps: AdapterDeps) {
-  const { desired, refused } = draft.record;
+  const { desired } = draft.record;
   if (desired === null) return STOP;
-  const refusal = refused.get(desired.digest);
+  const refusal = draft.record.refusalOf(desired.digest);
   if (refusal) {
     mark(draft, deps, 'Verified', { status: 'False', reason: refusal.reason, message: refusal.message });
     return NEXT;
@@ -79,12 +78,8 @@ async function settle(draft: Draft, deps: AdapterDeps, fetched: Fetched): Promis
     at: isNew ? timestamp(deps.clock.date()) : (record.desired?.at ?? timestamp(deps.clock.date())),
   };
   const keep = adapter.spec.update.keepRevisions;
-  await deps.mutexes.run(key, async () =>
-    adopt(record, revision, { keep, spool: deps.spool, sequence: () => deps.records.nextSequence() }),
-  );
-  record.settledFor = intentOf(adapter);
-  record.resolved = null;
-  record.sourceFailure = null;
+  await deps.mutexes.run(key, async (lock) => record.adopt(lock, revision, { keep, spool: deps.spool }));
+  record.settle(intentOf(adapter));
   const refresh = refreshOf(adapter);
   if (refresh !== null) await deps.objects.noteRefreshed(adapter, refresh);
   if (!isNew) return;

@@ -1,27 +1,27 @@
-import type { Condition } from '../../api/conditions.ts';
+import { type Condition, findCondition } from '../../api/conditions.ts';
 import { podsSummary } from '../../api/lora-adapter.ts';
 import { podsText } from '../../pods/words.ts';
 import type { AdapterDeps } from '../deps.ts';
 import { intentOf } from '../desired.ts';
 import { conditionOf, type Draft, lookAgain, mark, rowsOf } from '../draft.ts';
 import { failureOf } from '../failures.ts';
+import type { Lock } from '../mutex.ts';
 import { adapterIn, observe, type Row, revisionIn } from '../plan.ts';
-import { targetOf } from '../records.ts';
 import { loadedVerdict, podErrorsOf, type Verdict } from '../status.ts';
 
 const BEFORE_READY = ['SourceResolved', 'Placed', 'Verified', 'Loaded'] as const;
 /** A name that cannot be had matters more than that nobody has pushed to it. */
 const BEFORE_READY_PUSHED = ['Placed', 'SourceResolved', 'Verified', 'Loaded'] as const;
 
-/** Writes down what is: only what pods have reported counts. To be called under the adapter's mutex. */
-export function ready(draft: Draft, deps: AdapterDeps): void {
+/** Writes down what is: only what pods have reported counts. */
+export function ready(lock: Lock, draft: Draft, deps: AdapterDeps): void {
   const { record, status } = draft;
   const rows = draft.isPlaced ? rowsOf(draft, deps) : [];
   const observed = rows.map(({ pod }) => observe(pod, draft.servedName, record.desired?.digest ?? null));
   const serving = observed.filter((state) => state === 'current').length;
   const isServing = rows.length > 0 && serving === rows.length;
-  if (isServing) record.current = record.desired;
-  record.decided = isDecided(draft);
+  if (isServing) record.confirm(lock);
+  record.decide(draft.isPlaced);
   markLoaded(draft, deps, rows);
   writeRevisions(draft);
   const staged = observed.filter((state) => state === 'held').length + serving;
@@ -45,7 +45,7 @@ function markLoaded(draft: Draft, deps: AdapterDeps, rows: Row[]): void {
   for (const type of BEFORE_READY) {
     if (!conditionOf(draft, type)) mark(draft, deps, type, { status: 'Unknown', reason: 'Pending' });
   }
-  if (rows.length === 0 || targetOf(draft.record) === null) {
+  if (rows.length === 0 || draft.record.target === null) {
     mark(draft, deps, 'Loaded', { status: 'Unknown', reason: 'Pending' });
     return;
   }
@@ -101,18 +101,12 @@ function writeRevisions({ record, status, placement, adapter, servedName }: Draf
   status.previousRevisions = kept.slice(0, adapter.spec.update.keepRevisions);
 }
 
-/** Whether a new pod can know what it should have of this adapter, or that there is nothing to be had. */
-function isDecided({ record, isPlaced }: Draft): boolean {
-  if (!record.recovered) return false;
-  return !isPlaced || targetOf(record) !== null || record.resolved === null;
-}
-
 /** Nothing more will happen for this generation until somebody changes something. */
 function isFinal({ record, adapter }: Draft): boolean {
-  const { desired, refused, sourceFailure } = record;
+  const { desired, source } = record;
   if (adapter.spec.suspend) return true;
-  if (desired !== null && refused.has(desired.digest)) return true;
-  return sourceFailure?.settledFor === intentOf(adapter) && failureOf(sourceFailure.error).terminal;
+  if (desired !== null && record.refusalOf(desired.digest) !== null) return true;
+  return source.failure?.intent === intentOf(adapter) && failureOf(source.failure.error).terminal;
 }
 
 function pushUrlOf({ adapter }: Draft, base: string): string {
@@ -123,9 +117,8 @@ function pushUrlOf({ adapter }: Draft, base: string): string {
 /** Tells people, once, when the adapter became ready or why it is not. */
 function announce(draft: Draft, deps: AdapterDeps, verdict: Verdict): void {
   const { record, adapter, key } = draft;
-  const before = record.announced ?? conditionOf({ ...draft, status: adapter.status ?? {} }, 'Ready') ?? null;
   const { status, reason, message = '' } = verdict;
-  record.announced = { status, reason };
+  const before = record.tell({ status, reason }) ?? findCondition(adapter.status?.conditions, 'Ready');
   if (before?.status === status && before.reason === reason) return;
   if (status === 'True') {
     deps.log.info(

@@ -2,9 +2,10 @@ import { backoffMs } from '../../kube/clock.ts';
 import { sourceOf } from '../../source/index.ts';
 import type { Resolved } from '../../source/types.ts';
 import type { AdapterDeps } from '../deps.ts';
-import { intentOf, isSettledByStatus, restoreFromStatus } from '../desired.ts';
+import { intentOf, isSettledByStatus } from '../desired.ts';
 import { type Draft, lookAgain, mark, NEXT, STOP, type Stage } from '../draft.ts';
 import { failureOf } from '../failures.ts';
+import type { AdapterRecord, SourceFailure } from '../record.ts';
 import { recoverRecord } from '../recover.ts';
 
 const RETRY = { baseMs: 2_000, maxMs: 300_000 };
@@ -18,13 +19,12 @@ export const resolve: Stage = {
   whenSuspended: true,
   async run(draft, deps, signal) {
     if (draft.adapter.spec.source.push) return resolvePushed(draft, deps);
-    if (!draft.record.recovered) {
-      restoreFromStatus(draft.record, draft.adapter.status);
-      if (draft.record.desired) deps.spool.pin(draft.record.desired.digest, draft.record.uid);
-      if (isSettledByStatus(draft.adapter)) draft.record.settledFor = intentOf(draft.adapter);
-      draft.record.recovered = true;
+    const { record, adapter } = draft;
+    if (!record.recovered) {
+      record.recover(adapter.status, null, deps.spool);
+      if (isSettledByStatus(adapter)) record.settle(intentOf(adapter));
     }
-    if (!draft.adapter.spec.suspend) await resolveSource(draft, deps, signal);
+    if (!adapter.spec.suspend) await resolveSource(draft, deps, signal);
     return NEXT;
   },
 };
@@ -48,8 +48,9 @@ function resolvePushed(draft: Draft, deps: AdapterDeps) {
 async function resolveSource(draft: Draft, deps: AdapterDeps, signal: AbortSignal): Promise<void> {
   const { record, adapter } = draft;
   const intent = intentOf(adapter);
-  const failure = record.sourceFailure?.settledFor === intent ? record.sourceFailure : null;
-  if (record.settledFor === intent) {
+  const { settledFor, resolved: found } = record.source;
+  const failure = failureFor(record, intent);
+  if (settledFor === intent) {
     markResolved(draft, deps, record.desired?.sourceVersion ?? '');
     return;
   }
@@ -60,12 +61,12 @@ async function resolveSource(draft: Draft, deps: AdapterDeps, signal: AbortSigna
     markResolved(draft, deps, failure.sourceVersion);
     return;
   }
-  const known = record.resolved?.settledFor === intent ? record.resolved : null;
+  const known = found?.intent === intent ? found : null;
   const resolved = known ?? (await askSource(draft, deps, signal));
   const isStillBad = failure?.sourceVersion === resolved.sourceVersion && failureOf(failure.error).terminal;
   if (isStillBad)
     noteSourceFailure(draft, deps, { sourceVersion: resolved.sourceVersion, error: failure.error });
-  else record.resolved = { settledFor: intent, sourceVersion: resolved.sourceVersion };
+  else record.resolve(intent, resolved.sourceVersion);
   markResolved(draft, deps, resolved.sourceVersion);
 }
 
@@ -90,20 +91,21 @@ function markResolved(draft: Draft, deps: AdapterDeps, sourceVersion: string): v
   mark(draft, deps, 'SourceResolved', { status: 'True', reason: 'Resolved', message });
 }
 
-/** `sourceVersion` null: the source did not even say what is there. */
 export function noteSourceFailure(
   draft: Draft,
   deps: AdapterDeps,
   failed: { sourceVersion: string | null; error: unknown },
 ): void {
   const { record, adapter } = draft;
-  const settledFor = intentOf(adapter);
+  const intent = intentOf(adapter);
   const { terminal } = failureOf(failed.error);
-  const before = record.sourceFailure?.settledFor === settledFor ? record.sourceFailure : null;
-  const failures = (before?.failures ?? 0) + 1;
+  const failures = (failureFor(record, intent)?.failures ?? 0) + 1;
   const retryMs = terminal ? TERMINAL_RETRY_MS : backoffMs(failures, { ...RETRY, random: deps.random });
   const retryAtMs = deps.clock.monotonicMs() + retryMs;
-  record.sourceFailure = { ...failed, settledFor, failures, retryAtMs };
-  record.resolved = null;
+  record.failSource({ ...failed, intent, failures, retryAtMs });
   lookAgain(draft, retryMs);
+}
+
+function failureFor({ source: { failure } }: AdapterRecord, intent: string): SourceFailure | null {
+  return failure?.intent === intent ? failure : null;
 }

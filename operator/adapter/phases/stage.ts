@@ -2,13 +2,12 @@ import type { RevisionRecord } from '../../api/lora-adapter.ts';
 import type { Pod } from '../../pods/pod.ts';
 import { podsText } from '../../pods/words.ts';
 import type { SpooledRevision } from '../../spool/spool.ts';
-import { forgetGonePods, noteFailure, noteSuccess } from '../attempts.ts';
+import { noteFailure } from '../attempts.ts';
 import { bytesOf } from '../bytes.ts';
 import { type AdapterDeps, fenceOf } from '../deps.ts';
 import { type Draft, NEXT, rowsOf, STOP, type Stage } from '../draft.ts';
 import { revisionIn } from '../plan.ts';
 import { callAll } from '../publish/laggards.ts';
-import { targetOf } from '../records.ts';
 import { ready } from './ready.ts';
 
 /** A pod reports what it was given at once; this only bounds how long that is waited for. */
@@ -20,10 +19,10 @@ export const stage: Stage = {
   condition: 'Loaded',
   whenSuspended: false,
   async run(draft, deps, signal) {
-    forgetGonePods(draft, draft.placement.desired);
+    draft.record.keepPods(new Set(draft.placement.desired.map(({ uid }) => uid)));
     // Under the mutex: a push that is just being activated has not been reported by all of its pods.
     const { target, pods } = await deps.mutexes.run(draft.key, async () => ({
-      target: targetOf(draft.record),
+      target: draft.record.target,
       pods: rowsOf(draft, deps).flatMap((row) => (row.action === 'stage' ? [row.pod] : [])),
     }));
     if (target === null) return STOP;
@@ -31,7 +30,7 @@ export const stage: Stage = {
     const startMs = deps.clock.monotonicMs();
     using _progress = reportIfSlow(draft, deps);
     const bytes = await bytesOf(draft, deps, target.digest, signal);
-    draft.record.lost = null;
+    draft.record.regain();
     const staged = await callAll(
       pods,
       (pod, life) => stagePod(draft, deps, pod, { target, bytes, signal, life }),
@@ -51,8 +50,8 @@ export const stage: Stage = {
 /** What takes longer than this is worth a word in status before it ends. */
 function reportIfSlow(draft: Draft, deps: AdapterDeps): Disposable {
   const cancel = deps.clock.after(PROGRESS_MS, () => {
-    void deps.mutexes.run(draft.key, async () => {
-      ready(draft, deps);
+    void deps.mutexes.run(draft.key, async (lock) => {
+      ready(lock, draft, deps);
       deps.status.write(draft.adapter, { ...draft.status });
     });
   });
@@ -74,7 +73,7 @@ async function stagePod(draft: Draft, deps: AdapterDeps, pod: Pod, delivery: Del
   try {
     const fence = fenceOf(deps, draft.record);
     // A pod that gave no answer last time is asked something short first.
-    if (draft.record.attempts.get(pod.uid)?.code === 'Unreachable') await pod.client.state(life);
+    if (draft.record.attemptOf(pod.uid)?.code === 'Unreachable') await pod.client.state(life);
     await pod.client.stage(draft.servedName, digest, bytes.stream(), {
       size: bytes.size,
       config: bytes.config,
@@ -84,7 +83,7 @@ async function stagePod(draft: Draft, deps: AdapterDeps, pod: Pod, delivery: Del
       allow: draft.adapter.spec.source.push ? ['zero_effect'] : [],
       signal: life,
     });
-    noteSuccess(draft, pod);
+    draft.record.clearPod(pod.uid);
     deps.metrics.loaded(pod.uid, draft.record.uid);
     await deps.fleet.whenState(
       pod,

@@ -1,6 +1,6 @@
 import { LorikeetError } from '../../../server/contract/errors.ts';
 import type { RevisionRecord } from '../../api/lora-adapter.ts';
-import type { AdapterRecord } from '../records.ts';
+import type { AdapterRecord } from '../record.ts';
 
 /** Whether a push may take the place of what is desired: compare-and-swap first, then the trainer's own count. */
 export function requireMayFollow(

@@ -4,9 +4,10 @@ import { type RevisionRecord, shortDigest } from '../../api/lora-adapter.ts';
 import { quantityBytes } from '../../api/quantity.ts';
 import { keyOf } from '../../kube/resource.ts';
 import { type AdapterDeps, fenceOf, NotLeading } from '../deps.ts';
-import { adopt, timestamp } from '../desired.ts';
+import { timestamp } from '../desired.ts';
 import { type Draft, openDraft } from '../draft.ts';
 import { isContentRefusal } from '../failures.ts';
+import type { Lock } from '../mutex.ts';
 import { activateOn } from '../phases/activate.ts';
 import { observe } from '../plan.ts';
 import { recoverRecord } from '../recover.ts';
@@ -63,11 +64,11 @@ export class RevisionPublisher {
   publish(publication: Publication): Promise<PublishResult> {
     const { namespace, name } = publication;
     const { promise, resolve, reject } = Promise.withResolvers<PublishResult>();
-    const published = this.#deps.mutexes.run(`${namespace}/${name}`, async () => {
+    const published = this.#deps.mutexes.run(`${namespace}/${name}`, async (lock) => {
       publication.signal.throwIfAborted();
       const draft = this.#draft(namespace, name);
-      const noop = await this.#adoptOrDiscard(draft, publication, reject);
-      const { outcome, reported } = await this.#activate(draft, publication);
+      const noop = await this.#adoptOrDiscard(lock, draft, publication, reject);
+      const { outcome, reported } = await this.#activate(lock, draft, publication);
       this.#deps.requeue(draft.key);
       if (outcome !== null && outcome.timing === null) throw activationFailed(outcome.results);
       resolve(resultOf(draft, publication, { noop, swap: outcome }));
@@ -79,12 +80,13 @@ export class RevisionPublisher {
 
   /** What a refused push has staged would else lie in the pods until they need the room. */
   async #adoptOrDiscard(
+    lock: Lock,
     draft: Draft,
     publication: Publication,
     refuse: (error: unknown) => void,
   ): Promise<boolean> {
     try {
-      return this.#adopt(draft, publication);
+      return this.#adopt(lock, draft, publication);
     } catch (error) {
       refuse(error);
       await discard(draft, this.#deps, publication);
@@ -93,7 +95,7 @@ export class RevisionPublisher {
   }
 
   /** True where the revision was desired already: a retry changes nothing, whatever else it says. */
-  #adopt(draft: Draft, publication: Publication): boolean {
+  #adopt(lock: Lock, draft: Draft, publication: Publication): boolean {
     const { staged, digest, config } = publication;
     const noop = draft.record.desired?.digest === digest;
     for (const { pod, error } of staged) {
@@ -102,13 +104,17 @@ export class RevisionPublisher {
     if (!noop) {
       requireMayFollow(draft.record, publication);
       requireStaged(staged);
-      adoptPushed(draft, this.#deps, publication);
+      draft.record.adopt(lock, revisionOf(publication, this.#deps.clock.date()), {
+        keep: draft.adapter.spec.update.keepRevisions,
+        spool: this.#deps.spool,
+      });
     }
-    draft.record.config = config;
+    draft.record.keepConfig(config);
     return noop;
   }
 
   async #activate(
+    lock: Lock,
     draft: Draft,
     { staged, wait, digest }: Publication,
   ): Promise<{ outcome: Swap | null; reported: Promise<unknown> }> {
@@ -121,7 +127,8 @@ export class RevisionPublisher {
     }
     try {
       // Not the caller's signal: a half-done swap is finished whoever hangs up.
-      return await activateOn(draft, this.#deps, { pods, target, signal: new AbortController().signal });
+      const { signal } = new AbortController();
+      return await activateOn(draft, this.#deps, { lock, pods, target, signal });
     } catch (error) {
       throw error instanceof NotLeading ? notLeader() : error;
     }
@@ -178,9 +185,9 @@ async function discard(draft: Draft, deps: AdapterDeps, { staged, digest }: Publ
   await Promise.allSettled(pods.map((pod) => pod.client.remove(draft.servedName, digest, fence, left)));
 }
 
-function adoptPushed(draft: Draft, deps: AdapterDeps, publication: Publication): void {
+function revisionOf(publication: Publication, now: Date): RevisionRecord {
   const { digest, step, bytes, rank, targetModules, pushedBy } = publication;
-  const revision: RevisionRecord = {
+  return {
     digest,
     short: shortDigest(digest),
     step,
@@ -188,10 +195,8 @@ function adoptPushed(draft: Draft, deps: AdapterDeps, publication: Publication):
     rank,
     targetModules: [...targetModules].sort(),
     pushedBy,
-    at: timestamp(deps.clock.date()),
+    at: timestamp(now),
   };
-  const keep = draft.adapter.spec.update.keepRevisions;
-  adopt(draft.record, revision, { keep, spool: deps.spool, sequence: () => deps.records.nextSequence() });
 }
 
 function resultOf(

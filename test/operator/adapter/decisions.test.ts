@@ -2,15 +2,16 @@ import { describe, expect, it } from 'vitest';
 import { failureOf, RevisionLost } from '../../../operator/adapter/failures.ts';
 import type { Attempt, Row } from '../../../operator/adapter/plan.ts';
 import { requireMayFollow } from '../../../operator/adapter/publish/preconditions.ts';
-import { type AdapterRecord, Records } from '../../../operator/adapter/records.ts';
+import type { AdapterRecord } from '../../../operator/adapter/record.ts';
+import { Records } from '../../../operator/adapter/records.ts';
 import { missingFor } from '../../../operator/adapter/seeding.ts';
 import { loadedVerdict, podErrorsOf } from '../../../operator/adapter/status.ts';
-import type { RevisionRecord } from '../../../operator/api/lora-adapter.ts';
+import type { LoraAdapterStatus, RevisionRecord } from '../../../operator/api/lora-adapter.ts';
 import { ownerOfName } from '../../../operator/placement/owner.ts';
 import { placementOf } from '../../../operator/placement/placement.ts';
 import { PodUnreachable } from '../../../operator/pods/errors.ts';
 import { Retryable, Terminal } from '../../../operator/source/types.ts';
-import { LorikeetError } from '../../../server/contract/errors.ts';
+import { type ErrorCode, LorikeetError } from '../../../server/contract/errors.ts';
 import { BASE_DIGEST } from '../../support/scripted-pod.ts';
 import { loraAdapter, POOL_KEY, pushedAdapter, serverPool } from './objects.ts';
 import { digest, fakePod, held } from './pods.ts';
@@ -164,9 +165,16 @@ describe('status from a plan', () => {
 });
 
 describe('a new pod waits for', () => {
-  function missing(change: Partial<AdapterRecord>, pod = fakePod(), adapter = pushedAdapter('sql')) {
+  type Happened = (record: AdapterRecord) => void;
+  const spool = { pin() {}, unpin() {} };
+  const recovered = (record: AdapterRecord, status: LoraAdapterStatus) => {
+    record.recover(status, null, spool);
+    record.decide(true);
+  };
+  const known: Happened = (record) => recovered(record, { desiredRevision: revision(null) });
+  function missing(happened: Happened, pod = fakePod(), adapter = pushedAdapter('sql')) {
     const records = new Records();
-    Object.assign(records.of('lora/sql', 'uid-sql'), { decided: true, desired: revision(null), ...change });
+    happened(records.of('lora/sql', 'uid-sql'));
     return missingFor(pod, [adapter], records);
   }
   const serving = fakePod({ adapters: [{ name: 'sql', current: D, revisions: [held(D, 'current')] }] });
@@ -181,29 +189,36 @@ describe('a new pod waits for', () => {
     retryAt: new Date(0),
   });
 
-  const after = (code: string, terminal: boolean) => ({
-    attempts: new Map([['uid-pod-0', attemptOf(code, terminal)]]),
-  });
+  const after = (code: ErrorCode, terminal: boolean): Happened => {
+    return (record) => {
+      known(record);
+      record.failPod('uid-pod-0', attemptOf(code, terminal), failureOf(new LorikeetError(code, '')));
+    };
+  };
+  const lost: Happened = (record) => {
+    known(record);
+    record.lose(D);
+  };
 
-  it.each([
-    ['what it lacks', {}, ['sql']],
-    ['what nobody has looked at yet', { decided: false }, ['sql']],
+  it.each<[string, Happened, string[]]>([
+    ['what it lacks', known, ['sql']],
+    ['what nobody has looked at yet', () => {}, ['sql']],
     ['what failed for the moment', after('internal', false), ['sql']],
-    ['not what has no revision', { desired: null }, []],
+    ['not what has no revision', (record) => recovered(record, {}), []],
     ['not what it refused', after('non_finite', true), []],
     ['not what does not fit into it', after('no_capacity', false), []],
-    ['not what nobody has any more', { lost: D }, []],
-  ])('%s', (_name, change, names) => {
-    expect(missing(change)).toEqual(names);
+    ['not what nobody has any more', lost, []],
+  ])('%s', (_name, happened, names) => {
+    expect(missing(happened)).toEqual(names);
   });
 
   it('not what it serves', () => {
-    expect(missing({}, serving)).toEqual([]);
+    expect(missing(known, serving)).toEqual([]);
   });
 
   it('not what is suspended or leaves', () => {
-    expect(missing({}, fakePod(), pushedAdapter('sql', { spec: { suspend: true } }))).toEqual([]);
+    expect(missing(known, fakePod(), pushedAdapter('sql', { spec: { suspend: true } }))).toEqual([]);
     const deleting = pushedAdapter('sql', { metadata: { deletionTimestamp: '2026-06-01T00:00:00Z' } });
-    expect(missing({}, fakePod(), deleting)).toEqual([]);
+    expect(missing(known, fakePod(), deleting)).toEqual([]);
   });
 });

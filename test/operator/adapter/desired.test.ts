@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { adopt, intentOf, isSettledByStatus, recoverPushed } from '../../../operator/adapter/desired.ts';
-import { Records, targetOf } from '../../../operator/adapter/records.ts';
+import { intentOf, isSettledByStatus, recoverPushed } from '../../../operator/adapter/desired.ts';
+import { type Lock, Mutexes } from '../../../operator/adapter/mutex.ts';
+import { Records } from '../../../operator/adapter/records.ts';
 import type { LoraAdapterStatus, RevisionRecord } from '../../../operator/api/lora-adapter.ts';
-import type { Spool } from '../../../operator/spool/spool.ts';
 import { loraAdapter } from './objects.ts';
 import { digest, fakePod, held } from './pods.ts';
 
@@ -48,37 +48,57 @@ describe('adopting a revision', () => {
   const spool = {
     pin: (of: string) => pins.push(`+${of}`),
     unpin: (of: string) => pins.push(`-${of}`),
-  } as unknown as Spool;
+  };
+  const locked = (task: (lock: Lock) => void) =>
+    new Mutexes().run('lora/sql', async (lock) => {
+      task(lock);
+      return lock;
+    });
 
-  it('raises the sequence, keeps so many earlier ones, and pins only the desired one', () => {
-    const records = new Records();
-    const record = records.of('lora/sql', 'uid');
-    const options = { keep: 1, spool, sequence: () => records.nextSequence() };
+  it('raises the sequence, keeps so many earlier ones, and pins only the desired one', async () => {
+    const record = new Records().of('lora/sql', 'uid');
     const before = record.sequence;
-    for (const of of [A, B, C]) adopt(record, revision(of), options);
+    await locked((lock) => {
+      for (const of of [A, B, C]) record.adopt(lock, revision(of), { keep: 1, spool });
+    });
     expect(record.desired?.digest).toBe(C);
     expect(record.previous.map((item) => item.digest)).toEqual([B]);
     expect(record.sequence).toBe(before + 3);
     expect(pins).toEqual([`+${A}`, `+${B}`, `-${A}`, `+${C}`, `-${B}`]);
   });
 
-  it('again is no change', () => {
-    const records = new Records();
-    const record = records.of('lora/sql', 'uid');
-    const options = { keep: 2, spool, sequence: () => records.nextSequence() };
-    adopt(record, revision(A), options);
+  it('again is no change', async () => {
+    const record = new Records().of('lora/sql', 'uid');
+    const adopt = (lock: Lock) => record.adopt(lock, revision(A), { keep: 2, spool });
+    await locked(adopt);
     const { sequence } = record;
-    adopt(record, revision(A), options);
+    await locked(adopt);
     expect([record.sequence, record.previous]).toEqual([sequence, []]);
+  });
+
+  it('only under the mutex of the adapter', async () => {
+    const record = new Records().of('lora/sql', 'uid');
+    const adopt = (lock: Lock) => record.adopt(lock, revision(A), { keep: 2, spool });
+    const released = await locked(() => {});
+    expect(() => adopt(released)).toThrow('not held');
+    await expect(new Mutexes().run('lora/other', async (lock) => adopt(lock))).rejects.toThrow('not held');
+    expect(record.desired).toBeNull();
   });
 
   it('that pods refuse leaves the last good one as what pods get', () => {
     const record = new Records().of('lora/sql', 'uid');
-    record.current = revision(A);
-    record.desired = revision(B);
-    expect(targetOf(record)?.digest).toBe(B);
-    record.refused.set(B, { reason: 'AdapterIncompatible', message: '', terminal: true });
-    expect(targetOf(record)?.digest).toBe(A);
+    record.recover({ desiredRevision: revision(B), currentRevision: revision(A) }, null, spool);
+    expect(record.target?.digest).toBe(B);
+    const { sequence } = record;
+    const failure = { reason: 'AdapterIncompatible', message: '', terminal: true } as const;
+    const times = { retryAtMs: 0, retryAt: new Date(0) };
+    record.failPod(
+      'uid-pod-0',
+      { bootId: '', digest: B, failures: 1, code: 'no_modules', ...failure, ...times },
+      failure,
+    );
+    expect(record.target?.digest).toBe(A);
+    expect(record.sequence).toBe(sequence + 1);
   });
 
   it('of an object made again under the same name starts anew, with a later sequence', () => {
