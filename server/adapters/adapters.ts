@@ -1,5 +1,5 @@
 import type { Fence } from '../contract/adapter-api.ts';
-import { LorikeetError } from '../contract/errors.ts';
+import { expected } from '../contract/errors.ts';
 
 /** One revision under one served name. */
 export interface Revision {
@@ -115,20 +115,13 @@ export function requireNewerStep(
   const current = adapter?.current ? adapter.revisions.get(adapter.current) : undefined;
   if (step === null || current === undefined || current.step === null || current.digest === digest) return;
   if (step > current.step) return;
-  throw new LorikeetError('step_not_newer', `Expected a step above ${current.step} but received ${step}`, {
-    field: 'x-lora-step',
-    expected: `above ${current.step}`,
-    actual: step,
-  });
+  throw expected('step_not_newer', 'x-lora-step', `above ${current.step}`, step);
 }
 
 /** Compare-and-swap; undefined asks for no check, `*` for any revision to be current. */
-export function requireCurrent(adapter: Adapter | undefined, expected: string | null | undefined): void {
+export function requireCurrent(adapter: Adapter | undefined, digest: string | null | undefined): void {
   const actual = adapter?.current ?? null;
-  if (expected === undefined || expected === actual || (expected === '*' && actual !== null)) return;
-  throw new LorikeetError('precondition_failed', `Expected ${expected} to be current but ${actual} is`, {
-    field: 'expectCurrent',
-    expected,
-    actual,
-  });
+  if (digest === undefined || digest === actual || (digest === '*' && actual !== null)) return;
+  const want = { words: `${digest ?? 'no revision'} as the current one`, value: digest };
+  throw expected('precondition_failed', 'expectCurrent', want, actual);
 }

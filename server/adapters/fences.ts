@@ -1,5 +1,5 @@
 import type { Fence } from '../contract/adapter-api.ts';
-import { LorikeetError } from '../contract/errors.ts';
+import { expected, type LorikeetError } from '../contract/errors.ts';
 import type { Adapter } from './adapters.ts';
 
 export function isOlder(fence: Fence, than: Fence): boolean {
@@ -12,17 +12,10 @@ export function requireNotOlder(adapter: Adapter, fence: Fence | null): void {
   throw staleFence(adapter.highestFence, fence);
 }
 
-export function staleFence(expected: Fence, actual: Fence): LorikeetError {
+export function staleFence(least: Fence, actual: Fence): LorikeetError {
   const text = ({ term, sequence }: Fence) => `${term}.${sequence}`;
-  return new LorikeetError(
-    'stale_fence',
-    `Expected a fence not below ${text(expected)} but received ${text(actual)}`,
-    {
-      field: 'x-lora-fence',
-      expected: text(expected),
-      actual: text(actual),
-    },
-  );
+  const want = { words: `a fence not below ${text(least)}`, value: text(least) };
+  return expected('stale_fence', 'x-lora-fence', want, text(actual));
 }
 
 /** The same for another revision, where an equal fence says that two operators act as one. */

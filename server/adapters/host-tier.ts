@@ -1,4 +1,4 @@
-import { LorikeetError } from '../contract/errors.ts';
+import { expected } from '../contract/errors.ts';
 import type { AdapterConfig } from '../contract/format/adapter-config.ts';
 import type { BoundAdapter } from '../contract/format/bind.ts';
 
@@ -99,11 +99,8 @@ export class HostTier {
       }
       return;
     }
-    throw new LorikeetError(
-      'no_capacity',
-      `The host tier has no room for ${bytes} bytes: all but ${freeBytes} of ${this.bytesMax} are held by current, leased or arriving revisions`,
-      { field: 'hostBytes', expected: `at most ${freeBytes} bytes`, actual: bytes },
-    );
+    const want = `at most ${freeBytes} bytes (the rest of ${this.bytesMax} is held by current, leased or arriving revisions)`;
+    throw expected('no_capacity', 'hostBytes', want, bytes);
   }
 }
 

@@ -1,6 +1,6 @@
 import { createHash, type Hash } from 'node:crypto';
 import { revisionDigest } from '../contract/digest.ts';
-import { LorikeetError } from '../contract/errors.ts';
+import { expected } from '../contract/errors.ts';
 import {
   type AdapterConfig,
   configFromHeaders,
@@ -12,6 +12,7 @@ import {
   parseHeader,
   requireExactLength,
   type SafetensorsHeader,
+  wrongLength,
 } from '../contract/format/safetensors.ts';
 import type { HostTier, Incoming, Reservation } from './host-tier.ts';
 
@@ -69,7 +70,7 @@ export class Receiver {
     let rest = chunk;
     while (rest.length > 0) {
       const room = this.#target.length - this.#filled;
-      if (room === 0) throw this.#trailing(rest.length);
+      if (room === 0) throw wrongLength(this.#target.length, this.#target.length + rest.length);
       const part = rest.subarray(0, room);
       this.#target.set(part, this.#filled);
       this.#filled += part.length;
@@ -126,37 +127,17 @@ export class Receiver {
     requireBodySize(header.totalBytes, limits.maxAdapterBytes);
     const configBytes = configFromHeaders(configHeader, header.metadata);
     if (configBytes === null) {
-      throw new LorikeetError(
-        'missing_config',
-        'Expected adapter_config.json as base64url in header x-lora-config, or as text in adapter_config of __metadata__',
-        { field: 'x-lora-config', expected: 'base64url of adapter_config.json', actual: null },
-      );
+      const want = 'adapter_config.json as base64url, or as text in adapter_config of __metadata__,';
+      throw expected('missing_config', 'x-lora-config', want, undefined);
     }
     const config = parseAdapterConfig(configBytes);
     const bound = bindAdapter(config, header, limits);
     this.#checkMs = performance.now() - startedMs;
     return { config, header, bound, reservation: tier.reserve(header.totalBytes) };
   }
-
-  #trailing(more: number): LorikeetError {
-    const bytes = this.#target.length;
-    return new LorikeetError(
-      'malformed_safetensors',
-      `The safetensors file has trailing bytes: expected ${bytes} bytes but received at least ${bytes + more}`,
-      { field: 'body', expected: bytes, actual: bytes + more },
-    );
-  }
 }
 
 export function requireBodySize(bytes: number, bytesMax: number): void {
   if (bytes <= bytesMax) return;
-  throw new LorikeetError(
-    'body_too_large',
-    `Expected a body of at most ${bytesMax} bytes but received ${bytes}`,
-    {
-      field: 'body',
-      expected: bytesMax,
-      actual: bytes,
-    },
-  );
+  throw expected('body_too_large', 'body', { words: `at most ${bytesMax} bytes`, value: bytesMax }, bytes);
 }

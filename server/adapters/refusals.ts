@@ -1,4 +1,4 @@
-import { LorikeetError } from '../contract/errors.ts';
+import { expected, LorikeetError } from '../contract/errors.ts';
 import { brief, quoted } from '../contract/strict-json.ts';
 
 export function noEffect(): LorikeetError {
@@ -28,9 +28,5 @@ export function revisionNotFound(name: string, pin: string): LorikeetError {
 }
 
 export function baseModelName(name: string): LorikeetError {
-  return new LorikeetError('invalid_name', `Expected another name than the base model's, ${quoted(name)}`, {
-    field: 'name',
-    expected: "a name that is not the base model's",
-    actual: name,
-  });
+  return expected('invalid_name', 'name', "a name that is not the base model's", name);
 }

@@ -1,3 +1,5 @@
+import { brief, plain, StrictJsonError } from './strict-json.ts';
+
 /**
  * The catalogue of refusals of the admin API and of the push endpoint: code → HTTP status. Codes are stable; decide
  * on them, never on messages.
@@ -86,4 +88,25 @@ export class LorikeetError extends Error {
     const { code, message, field, expected, actual } = this;
     return { error: { code, message, field, expected, actual } };
   }
+}
+
+/** In words, or in words and as the value that a program reads. */
+export type Want = string | { words: string; value: unknown };
+
+/** The refusal of one value; `got` may be a stranger's, and undefined where there is none. */
+export function expected(code: ErrorCode, field: string, want: Want, got: unknown): LorikeetError {
+  const { words, value } = typeof want === 'string' ? { words: want, value: want } : want;
+  const named = plain(field, 256);
+  const actual = brief(got) ?? null;
+  const received = got === undefined ? 'nothing' : JSON.stringify(actual);
+  const message = `Expected ${words} for ${named} but received ${received}`;
+  return new LorikeetError(code, message, { field: named, expected: value, actual });
+}
+
+/** `error` of parseStrictJson as a refusal of `what`; any other is thrown on. */
+export function notStrictJson(code: ErrorCode, what: string, error: unknown): LorikeetError {
+  if (!(error instanceof StrictJsonError)) throw error;
+  const field = plain(String(error.path[0] ?? what), 256);
+  const detail = { field, expected: 'strict JSON', actual: error.reason, cause: error };
+  return new LorikeetError(code, `${what} is not valid JSON: ${error.message}`, detail);
 }

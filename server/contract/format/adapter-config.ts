@@ -1,6 +1,6 @@
 import { HEADER } from '../adapter-api.ts';
-import { type ErrorCode, LorikeetError } from '../errors.ts';
-import { brief, parseStrictJson, plain, StrictJsonError } from '../strict-json.ts';
+import { expected, type LorikeetError, notStrictJson } from '../errors.ts';
+import { parseStrictJson, plain } from '../strict-json.ts';
 import { type KeyPattern, PatternCompiler } from './patterns.ts';
 import { moduleSelector } from './targets.ts';
 
@@ -101,7 +101,7 @@ export function configFromHeaders(
   if (headerValue !== undefined) {
     const unpadded = headerValue.replace(/={1,2}$/, '');
     if (!/^[A-Za-z0-9_-]+$/.test(unpadded) || unpadded.length % 4 === 1) {
-      throw refusal('malformed_config', HEADER.config, 'base64url of adapter_config.json', headerValue);
+      throw malformed(HEADER.config, 'base64url of adapter_config.json', headerValue);
     }
     return Buffer.from(unpadded, 'base64url');
   }
@@ -111,34 +111,23 @@ export function configFromHeaders(
 
 function readJson(bytes: Uint8Array): Keys {
   if (bytes.length > CONFIG_BYTES_MAX) {
-    throw refusal(
-      'malformed_config',
-      'adapter_config.json',
-      `at most ${CONFIG_BYTES_MAX} bytes`,
-      bytes.length,
-    );
+    throw malformed('adapter_config.json', `at most ${CONFIG_BYTES_MAX} bytes`, bytes.length);
   }
   let value: unknown;
   try {
     value = parseStrictJson(bytes, { depth: DEPTH_MAX });
-  } catch (cause) {
-    if (!(cause instanceof StrictJsonError)) throw cause;
-    throw new LorikeetError('malformed_config', `adapter_config.json is not valid JSON: ${cause.message}`, {
-      field: plain(String(cause.path[0] ?? 'adapter_config.json')),
-      expected: 'strict JSON',
-      actual: cause.reason,
-      cause,
-    });
+  } catch (error) {
+    throw notStrictJson('malformed_config', 'adapter_config.json', error);
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw refusal('malformed_config', 'adapter_config.json', 'a JSON object', value);
+    throw malformed('adapter_config.json', 'a JSON object', value);
   }
   return value as Keys;
 }
 
 function requireServable(keys: Keys): void {
   const { peft_type: type, task_type: task, bias, init_lora_weights: init = true } = keys;
-  if (typeof type !== 'string') throw refusal('malformed_config', 'peft_type', 'LORA', type);
+  if (typeof type !== 'string') throw malformed('peft_type', 'LORA', type);
   if (type.toUpperCase() !== 'LORA') throw unsupported('peft_type', 'LORA', type);
   if (!isOff(task) && task !== 'CAUSAL_LM') throw unsupported('task_type', 'CAUSAL_LM', task);
   if (!isOff(bias) && bias !== 'none') throw unsupported('bias', 'none', bias);
@@ -161,28 +150,28 @@ function isOff(value: unknown): boolean {
 }
 
 function readTargets(value: unknown): string[] | string {
-  if (isOff(value)) throw refusal('malformed_config', 'target_modules', 'module names or a pattern', value);
+  if (isOff(value)) throw malformed('target_modules', 'module names or a pattern', value);
   return readNames('target_modules', value);
 }
 
 function readNames(field: string, value: unknown): string[] | string {
   if (typeof value === 'string' && value !== '') return value;
   if (isTexts(value) && value.length <= 4096) return value;
-  throw refusal('malformed_config', field, 'a list of module names or a pattern', value);
+  throw malformed(field, 'a list of module names or a pattern', value);
 }
 
 function readLayers(value: unknown): number[] | null {
   if (isOff(value)) return null;
   const layers = Array.isArray(value) ? value : [value];
   if (layers.length <= 4096 && layers.every((layer) => Number.isInteger(layer) && layer >= 0)) return layers;
-  throw refusal('malformed_config', 'layers_to_transform', 'whole numbers of at least 0', value);
+  throw malformed('layers_to_transform', 'whole numbers of at least 0', value);
 }
 
 function readLayersPattern(value: unknown): string[] {
   if (isOff(value) || value === '') return [];
   if (typeof value === 'string') return [value];
   if (isTexts(value) && value.length <= 16) return value;
-  throw refusal('malformed_config', 'layers_pattern', 'text or a list of at most 16 texts', value);
+  throw malformed('layers_pattern', 'text or a list of at most 16 texts', value);
 }
 
 function readPatterns(
@@ -192,41 +181,35 @@ function readPatterns(
 ): [string, number][] {
   if (isOff(value)) return [];
   if (typeof value !== 'object' || Array.isArray(value)) {
-    throw refusal('malformed_config', field, 'an object from pattern to number', value);
+    throw malformed(field, 'an object from pattern to number', value);
   }
   return Object.entries(value as Keys).map(([key, item]) => [key, read(`${field}.${plain(key)}`, item)]);
 }
 
 function readRank(field: string, value: unknown): number {
   if (typeof value === 'number' && Number.isInteger(value) && value >= 1) return value;
-  throw refusal('malformed_config', field, 'a whole number of at least 1', value);
+  throw malformed(field, 'a whole number of at least 1', value);
 }
 
 function readNumber(field: string, value: unknown): number {
   if (typeof value === 'number') return value;
-  throw refusal('malformed_config', field, 'a number', value);
+  throw malformed(field, 'a number', value);
 }
 
 function readSwitch(field: string, value: unknown): boolean {
   if (typeof value === 'boolean') return value;
   if (value === undefined || value === null) return false;
-  throw refusal('malformed_config', field, 'true or false', value);
+  throw malformed(field, 'true or false', value);
 }
 
 function isTexts(value: unknown): value is string[] {
   return Array.isArray(value) && value.every((item) => typeof item === 'string' && item !== '');
 }
 
-function unsupported(field: string, expected: string, value: unknown): LorikeetError {
-  return refusal('unsupported_adapter_feature', field, expected, value);
+function unsupported(field: string, want: string, value: unknown): LorikeetError {
+  return expected('unsupported_adapter_feature', field, want, value);
 }
 
-function refusal(code: ErrorCode, field: string, expected: string, value: unknown): LorikeetError {
-  const actual = brief(value);
-  const received = value === undefined ? 'nothing' : JSON.stringify(actual);
-  return new LorikeetError(code, `Expected ${expected} for ${field} but received ${received}`, {
-    field,
-    expected,
-    actual: actual ?? null,
-  });
+function malformed(field: string, want: string, value: unknown): LorikeetError {
+  return expected('malformed_config', field, want, value);
 }

@@ -1,5 +1,5 @@
 import type { Geometry } from '../adapter-api.ts';
-import { LorikeetError } from '../errors.ts';
+import { expected } from '../errors.ts';
 import { brief, quoted } from '../strict-json.ts';
 import type { AdapterConfig } from './adapter-config.ts';
 import type { KeyPattern } from './patterns.ts';
@@ -82,22 +82,16 @@ export function bindAdapter(
   limits: BindLimits,
 ): BoundAdapter {
   if (header.tensors.length === 0) {
-    throw new LorikeetError(
-      'no_modules',
-      'Expected at least one lora_A and lora_B but the file holds no tensor',
-      {
-        expected: 'at least 2 tensors',
-        actual: 0,
-      },
-    );
+    throw expected('no_modules', 'tensors', 'at least one lora_A and lora_B', undefined);
   }
   const pairs = pairTensors(header.tensors, limits.geometry);
   const modules: BoundModule[] = [];
   for (let layer = 0; layer < limits.geometry.layers; layer++) {
     for (const [module, width] of Object.entries(limits.geometry.modules)) {
       if (layer > 0 && !isInLayers(module)) continue;
-      const pair = pairs.get(modulePath(layer, module));
-      requireTargeted(config, { layer, module }, pair);
+      const path = modulePath(layer, module);
+      const pair = pairs.get(path);
+      requireTargeted(config, path, module, pair);
       if (pair === undefined) continue;
       requireCopy(pair, width);
       modules.push(bindModule(config, pair, { ...width, maxRank: limits.maxRank }));
@@ -115,12 +109,8 @@ function pairTensors(tensors: TensorInfo[], geometry: Geometry): Map<string, Pai
     pairs.set(name.path, pair);
     const { part, module, path } = name;
     if (pair[part] !== undefined) {
-      const expected = `one ${partName(module, part)} of ${path}`;
-      throw new LorikeetError(
-        'unexpected_tensor',
-        `Expected ${expected} but received both ${pair[part].name} and ${tensor.name}`,
-        { field: tensor.name, expected, actual: tensor.name },
-      );
+      const want = `the only ${partName(module, part)} of ${path}`;
+      throw expected('unexpected_tensor', tensor.name, want, `one more beside ${pair[part].name}`);
     }
     pair[part] = tensor;
   }
@@ -129,86 +119,45 @@ function pairTensors(tensors: TensorInfo[], geometry: Geometry): Map<string, Pai
 
 function requireKnown(tensor: TensorInfo, { layer, module }: TensorName, geometry: Geometry): void {
   if (!Object.hasOwn(geometry.modules, module)) {
-    const known = Object.keys(geometry.modules);
-    throw new LorikeetError(
-      'unknown_module',
-      `Expected a module of ${known.join(', ')} but tensor ${tensor.name} names ${module}`,
-      {
-        field: tensor.name,
-        expected: known,
-        actual: module,
-      },
-    );
+    const known = Object.keys(geometry.modules).join(', ');
+    throw expected('unknown_module', tensor.name, `a module of ${known}`, module);
   }
   if (layer >= geometry.layers) {
-    throw new LorikeetError(
-      'unknown_module',
-      `Expected a layer below ${geometry.layers}, as the model has ${geometry.layers} layers, but tensor ${tensor.name} names layer ${layer}`,
-      { field: tensor.name, expected: `a layer below ${geometry.layers}`, actual: layer },
-    );
+    throw expected('unknown_module', tensor.name, `a layer below ${geometry.layers}`, layer);
   }
   if (!FACTOR_DTYPES.includes(tensor.dtype as FactorDtype)) {
-    throw new LorikeetError(
-      'unsupported_dtype',
-      `Expected ${FACTOR_DTYPES.join(', ')} for tensor ${tensor.name} but received ${tensor.dtype}`,
-      {
-        field: tensor.name,
-        expected: FACTOR_DTYPES,
-        actual: tensor.dtype,
-      },
-    );
+    throw expected('unsupported_dtype', tensor.name, FACTOR_DTYPES.join(', '), tensor.dtype);
   }
 }
 
-function requireTargeted(
-  config: AdapterConfig,
-  { layer, module }: { layer: number; module: string },
-  pair: Pair | undefined,
-): void {
-  const path = modulePath(layer, module);
+function requireTargeted(config: AdapterConfig, path: string, module: string, pair?: Pair): void {
   const targeted = config.targets(path);
   const tensor = pair?.a ?? pair?.b;
   if (targeted && tensor === undefined) {
-    const [a, b] = [partName(module, 'a'), partName(module, 'b')];
-    throw new LorikeetError(
-      'missing_tensor',
-      `The config targets ${path} but the file has no ${a} and ${b} of it`,
-      {
-        field: path,
-        expected: [`${path}.${a}`, `${path}.${b}`],
-        actual: 'none',
-      },
-    );
+    const want = `${partName(module, 'a')} and ${partName(module, 'b')} (the config targets it)`;
+    throw expected('missing_tensor', path, want, undefined);
   }
   if (!targeted && tensor !== undefined) {
-    const targets = brief(config.targetModules);
-    throw new LorikeetError(
-      'unexpected_tensor',
-      `Tensor ${tensor.name} is of ${path}, which the config does not target: target_modules is ${JSON.stringify(targets)}, after exclude_modules and layers_to_transform`,
-      { field: tensor.name, expected: targets, actual: path },
-    );
+    const targets = JSON.stringify(brief(config.targetModules));
+    const want = `a target of target_modules ${targets}, after exclude_modules and layers_to_transform,`;
+    throw expected('unexpected_tensor', tensor.name, want, path);
   }
 }
 
 /** The base's weight may stand only beside the factors that it came with, and only in the base's own shape. */
 function requireCopy({ name, a, b, copy }: Pair, width: Width): void {
   if (copy === undefined) return;
-  const { path, module } = name;
   if (a === undefined && b === undefined) {
-    throw new LorikeetError(
-      'unsupported_adapter_feature',
-      `Tensor ${copy.name} belongs to base_layer (weights of the base model), which this server does not apply: the file does not adapt ${path}`,
-      { field: copy.name, expected: `LoRA of ${path} beside it`, actual: 'none' },
-    );
+    const want = `LoRA of ${name.path} beside it (base_layer, weights of the base model, is not applied)`;
+    throw expected('unsupported_adapter_feature', copy.name, want, undefined);
   }
-  const [vocab, hidden] = module === 'lm_head' ? [width.out, width.in] : [width.in, width.out];
-  const { shape } = copy;
-  if (shape.length === 2 && shape[0] === vocab && shape[1] === hidden) return;
-  const resized = shape.length === 2 && shape[1] === hidden;
-  throw new LorikeetError(
-    'shape_mismatch',
-    `Expected shape [${vocab}, ${hidden}] for ${path}.base_layer.weight but received [${shape.join(', ')}]${resized ? ': the vocabulary was resized, and this base does not have the new one' : ''}`,
-    { field: copy.name, expected: [vocab, hidden], actual: shape },
+  const sizes = name.module === 'lm_head' ? [width.out, width.in] : [width.in, width.out];
+  const resized = copy.shape.length === 2 && copy.shape[1] === sizes[1];
+  requireShape(
+    copy.name,
+    copy,
+    sizes,
+    resized ? ' (the vocabulary was resized, that of this base was not)' : '',
   );
 }
 
@@ -222,21 +171,14 @@ function bindModule(config: AdapterConfig, pair: Pair, limits: Width & { maxRank
   const configRank = firstMatch(config.rankPattern, path) ?? config.r;
   requireShape(fieldA, a, [a.shape[1] === limits.in ? rank : configRank, limits.in]);
   requireShape(fieldB, b, [limits.out, b.shape[0] === limits.out ? (b.shape[1] as number) : rank]);
-  if (b.shape[1] !== rank)
-    throw rankMismatch(fieldB, `${partName(module, 'a')} has rank ${rank}`, rank, b.shape[1]);
-  if (rank !== configRank) {
-    throw rankMismatch(fieldA, `the config says ${configRank}`, configRank, rank);
+  if (b.shape[1] !== rank) {
+    throw expected('rank_mismatch', fieldB, `rank ${rank}, as ${partName(module, 'a')} has,`, b.shape[1]);
   }
+  if (rank !== configRank)
+    throw expected('rank_mismatch', fieldA, `rank ${configRank}, as the config says,`, rank);
   if (rank > limits.maxRank) {
-    throw new LorikeetError(
-      'rank_too_large',
-      `Expected a rank of at most ${limits.maxRank} for ${path} but received ${rank}`,
-      {
-        field: path,
-        expected: limits.maxRank,
-        actual: rank,
-      },
-    );
+    const want = { words: `a rank of at most ${limits.maxRank}`, value: limits.maxRank };
+    throw expected('rank_too_large', path, want, rank);
   }
   const alpha = firstMatch(config.alphaPattern, path) ?? config.loraAlpha;
   return {
@@ -250,46 +192,15 @@ function bindModule(config: AdapterConfig, pair: Pair, limits: Width & { maxRank
 }
 
 function requireFactor(field: string, tensor: TensorInfo | undefined): TensorInfo {
-  if (tensor === undefined) {
-    throw new LorikeetError('missing_tensor', `Expected lora_A and lora_B in pairs but ${field} is missing`, {
-      field,
-      expected: field,
-      actual: 'none',
-    });
-  }
-  if (tensor.shape.length !== 2) {
-    throw new LorikeetError(
-      'shape_mismatch',
-      `Expected 2 dimensions for ${field} but received shape [${tensor.shape}]`,
-      {
-        field,
-        expected: 2,
-        actual: tensor.shape,
-      },
-    );
-  }
+  if (tensor === undefined) throw expected('missing_tensor', field, 'lora_A and lora_B in pairs', undefined);
+  if (tensor.shape.length !== 2) throw expected('shape_mismatch', field, '2 dimensions', tensor.shape);
   return tensor;
 }
 
-function requireShape(field: string, tensor: TensorInfo, expected: number[]): void {
-  if (tensor.shape.every((size, dimension) => size === expected[dimension])) return;
-  throw new LorikeetError(
-    'shape_mismatch',
-    `Expected shape [${expected.join(', ')}] for ${field} but received [${tensor.shape.join(', ')}]`,
-    { field, expected, actual: tensor.shape },
-  );
-}
-
-function rankMismatch(field: string, reason: string, expected: number, actual: unknown): LorikeetError {
-  return new LorikeetError(
-    'rank_mismatch',
-    `Expected rank ${expected} for ${field}, as ${reason}, but received ${actual}`,
-    {
-      field,
-      expected,
-      actual,
-    },
-  );
+function requireShape(field: string, { shape }: TensorInfo, sizes: number[], note = ''): void {
+  if (shape.length === sizes.length && shape.every((size, i) => size === sizes[i])) return;
+  const want = { words: `shape [${sizes.join(', ')}]${note}`, value: sizes };
+  throw expected('shape_mismatch', field, want, shape);
 }
 
 function firstMatch(patterns: KeyPattern[], path: string): number | undefined {

@@ -1,6 +1,5 @@
 import { RE2JS } from 're2js';
-import { LorikeetError } from '../errors.ts';
-import { brief, quoted } from '../strict-json.ts';
+import { expected, type LorikeetError } from '../errors.ts';
 
 const PATTERN_CHARACTERS_MAX = 1024;
 const PATTERNS_CHARACTERS_MAX = 4096;
@@ -43,15 +42,7 @@ export class PatternCompiler {
   /** PEFT's `rank_pattern` and `alpha_pattern`: `re.match(rf"(.*\.)?({key})$", path)`, the first key that matches wins. */
   keys(field: string, patterns: [string, number][]): KeyPattern[] {
     if (patterns.length > KEYS_MAX) {
-      throw new LorikeetError(
-        'malformed_config',
-        `Expected at most ${KEYS_MAX} keys in ${field} but received ${patterns.length}`,
-        {
-          field,
-          expected: KEYS_MAX,
-          actual: patterns.length,
-        },
-      );
+      throw expected('malformed_config', field, `at most ${KEYS_MAX} keys`, patterns.length);
     }
     return patterns.map(([key, value]) => {
       if (PLAIN_KEY.test(key)) return { key, value, matches: (path) => endsWithKey(path, key) };
@@ -72,12 +63,9 @@ export class PatternCompiler {
     let regex: RE2JS;
     try {
       regex = RE2JS.compile(pattern);
-    } catch (cause) {
-      throw new LorikeetError(
-        'malformed_config',
-        `Expected a regular expression of the RE2 kind (no look-around, no back-references) in ${field} but received ${quoted(source)}`,
-        { field, expected: 'a regular expression of the RE2 kind', actual: brief(source), cause },
-      );
+    } catch {
+      const want = 'a regular expression of the RE2 kind (no look-around, no back-references)';
+      throw expected('malformed_config', field, want, source);
     }
     this.#instructions += regex.programSize();
     if (this.#instructions > INSTRUCTIONS_MAX) throw this.#tooLarge(field, source);
@@ -85,11 +73,8 @@ export class PatternCompiler {
   }
 
   #tooLarge(field: string, source: string): LorikeetError {
-    return new LorikeetError(
-      'malformed_config',
-      `Expected smaller regular expressions: at most ${PATTERN_CHARACTERS_MAX} characters each, ${PATTERNS_CHARACTERS_MAX} characters and ${INSTRUCTIONS_MAX} instructions together, repeats below 100; ${field} goes beyond with ${quoted(source)}`,
-      { field, expected: `at most ${INSTRUCTIONS_MAX} instructions`, actual: brief(source) },
-    );
+    const want = `smaller patterns (at most ${PATTERN_CHARACTERS_MAX} characters each, ${PATTERNS_CHARACTERS_MAX} characters and ${INSTRUCTIONS_MAX} instructions together, repeats below 100)`;
+    return expected('malformed_config', field, want, source);
   }
 }
 

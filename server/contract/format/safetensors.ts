@@ -1,6 +1,6 @@
 import { SAFETENSORS_HEADER_BYTES_MAX } from '../adapter-api.ts';
-import { LorikeetError } from '../errors.ts';
-import { brief, parseStrictJson, plain, quoted, StrictJsonError } from '../strict-json.ts';
+import { expected, type LorikeetError, notStrictJson, type Want } from '../errors.ts';
+import { parseStrictJson } from '../strict-json.ts';
 
 export interface TensorInfo {
   name: string;
@@ -56,21 +56,15 @@ const FOREIGN_MAGIC: [string, string][] = [
 /** Bytes of length prefix and JSON header together, from the first 8 bytes of a file. */
 export function headerLength(first8: Uint8Array): number {
   if (first8.length < 8) {
-    throw malformed('Expected at least 8 bytes of safetensors but the file ends before', {
-      expected: 'at least 8 bytes',
-      actual: first8.length,
-    });
+    throw malformed('header', 'at least 8 bytes of safetensors', first8.length);
   }
   const view = new DataView(first8.buffer, first8.byteOffset, 8);
   const length = view.getBigUint64(0, true);
   if (length < 2n || length > BigInt(SAFETENSORS_HEADER_BYTES_MAX)) {
     const text = String.fromCharCode(...first8.subarray(0, 8));
     const foreign = FOREIGN_MAGIC.find(([, magic]) => text.startsWith(magic));
-    const looks = foreign ? `; this looks like ${foreign[0]}` : '';
-    throw malformed(
-      `Expected a safetensors header of 2 to ${SAFETENSORS_HEADER_BYTES_MAX} bytes but received ${length}${looks}`,
-      { expected: `2 to ${SAFETENSORS_HEADER_BYTES_MAX}`, actual: String(length) },
-    );
+    const looks = foreign ? ` (this looks like ${foreign[0]})` : '';
+    throw malformed('header', `2 to ${SAFETENSORS_HEADER_BYTES_MAX} bytes${looks}`, String(length));
   }
   return 8 + Number(length);
 }
@@ -82,23 +76,11 @@ export function headerLength(first8: Uint8Array): number {
  */
 export function parseHeader(bytes: Uint8Array): SafetensorsHeader {
   const dataOffset = headerLength(bytes.subarray(0, 8));
-  if (bytes.length !== dataOffset) {
-    throw malformed(`Expected a header of ${dataOffset} bytes but the file ends after ${bytes.length}`, {
-      expected: dataOffset,
-      actual: bytes.length,
-    });
-  }
-  if (bytes[8] !== 0x7b) {
-    throw malformed('Expected the safetensors header to start with "{"', { expected: '{', actual: bytes[8] });
-  }
+  if (bytes.length !== dataOffset) throw malformed('header', `${dataOffset} bytes`, bytes.length);
+  if (bytes[8] !== 0x7b) throw malformed('header', '"{" as its first byte', bytes[8]);
   const root = readJson(bytes.subarray(8)) as Record<string, unknown>;
   const names = Object.keys(root).filter((name) => name !== '__metadata__');
-  if (names.length > TENSORS_MAX) {
-    throw malformed(`Expected at most ${TENSORS_MAX} tensors but the header lists ${names.length}`, {
-      expected: TENSORS_MAX,
-      actual: names.length,
-    });
-  }
+  if (names.length > TENSORS_MAX) throw malformed('header', `at most ${TENSORS_MAX} tensors`, names.length);
   const tensors = names.map((name) => readTensor(name, root[name], dataOffset));
   const totalBytes = requireContiguous(tensors, dataOffset);
   return { metadata: readMetadata(root.__metadata__), tensors, dataOffset, totalBytes };
@@ -108,69 +90,44 @@ export function parseHeader(bytes: Uint8Array): SafetensorsHeader {
 export function requireExactLength(header: SafetensorsHeader, fileBytes: number): void {
   if (fileBytes === header.totalBytes) return;
   const problem = fileBytes < header.totalBytes ? 'is truncated' : 'has trailing bytes';
-  throw malformed(
-    `The safetensors file ${problem}: expected ${header.totalBytes} bytes but received ${fileBytes}`,
-    { field: 'body', expected: header.totalBytes, actual: fileBytes },
-  );
+  throw wrongLength(header.totalBytes, fileBytes, problem);
+}
+
+export function wrongLength(bytes: number, got: number, problem = 'has trailing bytes'): LorikeetError {
+  return malformed('body', { words: `${bytes} bytes (the file ${problem})`, value: bytes }, got);
 }
 
 function readJson(bytes: Uint8Array): unknown {
   try {
     return parseStrictJson(bytes, { depth: 3, numbers: 'integers' });
   } catch (error) {
-    if (!(error instanceof StrictJsonError)) throw error;
-    const field = plain(String(error.path[0] ?? 'header'), NAME_BYTES_MAX);
-    throw malformed(`The safetensors header is not valid JSON: ${error.message}`, {
-      field,
-      expected: 'strict JSON',
-      actual: error.reason,
-      cause: error,
-    });
+    throw notStrictJson('malformed_safetensors', 'header', error);
   }
 }
 
 function readTensor(name: string, value: unknown, dataOffset: number): TensorInfo {
   if (name.length > NAME_BYTES_MAX || !NAME.test(name)) {
-    throw malformed(
-      `Expected a tensor name of at most ${NAME_BYTES_MAX} letters, digits, ".", "_" and "-" but received ${quoted(name)}`,
-      { field: 'tensor name', expected: NAME.source, actual: plain(name) },
-    );
+    const want = `at most ${NAME_BYTES_MAX} letters, digits, ".", "_" and "-"`;
+    throw malformed('tensor name', want, name);
   }
   if (!isObject(value) || Object.keys(value).sort().join() !== 'data_offsets,dtype,shape') {
-    throw malformed(`Expected dtype, shape and data_offsets, and nothing else, for tensor ${name}`, {
-      field: name,
-      expected: ['dtype', 'shape', 'data_offsets'],
-      actual: brief(isObject(value) ? Object.keys(value) : value),
-    });
+    const got = isObject(value) ? Object.keys(value) : value;
+    throw malformed(name, 'dtype, shape and data_offsets, and nothing else,', got);
   }
   const { dtype, shape, data_offsets: offsets } = value;
   const elementBytes = typeof dtype === 'string' ? DTYPE_BYTES.get(dtype) : undefined;
   if (typeof dtype !== 'string' || elementBytes === undefined) {
-    throw new LorikeetError(
-      'unsupported_dtype',
-      `Expected a known dtype for tensor ${name} but received ${plain(JSON.stringify(dtype))}`,
-      {
-        field: name,
-        expected: [...DTYPE_BYTES.keys()],
-        actual: brief(dtype),
-      },
-    );
+    throw expected('unsupported_dtype', name, [...DTYPE_BYTES.keys()].join(', '), dtype);
   }
   if (!isNumbers(shape) || shape.length > DIMENSIONS_MAX || shape.some((size) => size < 1)) {
-    throw malformed(`Expected at most ${DIMENSIONS_MAX} dimensions of at least 1 for tensor ${name}`, {
-      field: name,
-      expected: `at most ${DIMENSIONS_MAX} whole numbers of at least 1`,
-      actual: brief(shape),
-    });
+    throw malformed(name, `at most ${DIMENSIONS_MAX} dimensions of at least 1`, shape);
   }
   const [begin, end] = readOffsets(name, offsets);
   const bytes = shape.reduce((product, size) => product * size, elementBytes);
   // A product above 2^53 is not exact, but it is never equal to a span that is below.
   if (bytes !== end - begin) {
-    throw malformed(
-      `Expected ${bytes} bytes for tensor ${name} of shape [${shape}] and dtype ${dtype} but its data_offsets span ${end - begin}`,
-      { field: name, expected: bytes, actual: end - begin },
-    );
+    const want = `data_offsets that span ${bytes} bytes (of shape [${shape}] and dtype ${dtype})`;
+    throw malformed(name, want, end - begin);
   }
   return { name, dtype, shape, begin: dataOffset + begin, end: dataOffset + end };
 }
@@ -180,11 +137,7 @@ function readOffsets(name: string, offsets: unknown): [number, number] {
     const [begin, end, more] = offsets;
     if (begin !== undefined && end !== undefined && more === undefined && begin <= end) return [begin, end];
   }
-  throw malformed(`Expected data_offsets [begin, end] with begin not above end for tensor ${name}`, {
-    field: name,
-    expected: '[begin, end]',
-    actual: brief(offsets),
-  });
+  throw malformed(name, 'data_offsets [begin, end] with begin not above end', offsets);
 }
 
 function requireContiguous(tensors: TensorInfo[], dataOffset: number): number {
@@ -193,10 +146,8 @@ function requireContiguous(tensors: TensorInfo[], dataOffset: number): number {
   for (const tensor of tensors) {
     if (tensor.begin !== end) {
       const problem = tensor.begin < end ? 'overlaps the tensor before it' : 'leaves a gap before it';
-      throw malformed(
-        `Tensor ${tensor.name} ${problem}: expected it to begin at data offset ${end - dataOffset} but it begins at ${tensor.begin - dataOffset}`,
-        { field: tensor.name, expected: end - dataOffset, actual: tensor.begin - dataOffset },
-      );
+      const want = `a begin at data offset ${end - dataOffset} (it ${problem})`;
+      throw malformed(tensor.name, want, tensor.begin - dataOffset);
     }
     end = tensor.end;
   }
@@ -208,10 +159,7 @@ function readMetadata(value: unknown): Record<string, string> {
   if (isObject(value) && Object.values(value).every((item) => typeof item === 'string')) {
     return value as Record<string, string>;
   }
-  throw malformed('Expected __metadata__ to map text to text', {
-    field: '__metadata__',
-    expected: 'text values',
-  });
+  throw malformed('__metadata__', 'a map from text to text', value);
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {
@@ -222,6 +170,6 @@ function isNumbers(value: unknown): value is number[] {
   return Array.isArray(value) && value.every((item) => typeof item === 'number');
 }
 
-function malformed(message: string, detail: ConstructorParameters<typeof LorikeetError>[2]): LorikeetError {
-  return new LorikeetError('malformed_safetensors', message, detail);
+function malformed(field: string, want: Want, got: unknown): LorikeetError {
+  return expected('malformed_safetensors', field, want, got);
 }

@@ -1,4 +1,4 @@
-import { LorikeetError } from '../errors.ts';
+import { expected } from '../errors.ts';
 import type { PatternCompiler } from './patterns.ts';
 
 export interface ModuleSelection {
@@ -61,13 +61,11 @@ function layerSelector(
 }
 
 function requireConsistent({ targetModules, layersToTransform, layersPattern }: ModuleSelection): void {
-  const refuse = (field: string, message: string): never => {
-    throw new LorikeetError('malformed_config', message, { field });
-  };
   if (typeof targetModules === 'string' && layersToTransform !== null) {
-    refuse('layers_to_transform', 'Expected no layers_to_transform where target_modules is a pattern');
+    const want = 'none where target_modules is a pattern';
+    throw expected('malformed_config', 'layers_to_transform', want, layersToTransform);
   }
   if (layersPattern.length > 0 && layersToTransform === null) {
-    refuse('layers_pattern', 'Expected no layers_pattern without layers_to_transform');
+    throw expected('malformed_config', 'layers_pattern', 'none without layers_to_transform', layersPattern);
   }
 }

@@ -1,4 +1,4 @@
-import { LorikeetError } from '../errors.ts';
+import { expected, type LorikeetError } from '../errors.ts';
 
 /** `copy`: the base's own weight, which PEFT saves beside the factors of the embedding and the head. */
 export type Part = 'a' | 'b' | 'copy';
@@ -88,26 +88,19 @@ function outsideLayers(module: string, part: Part): TensorName {
 function refuseFeatures(name: string, unwrapped: string): void {
   const [, feature] = FEATURES.find(([pattern]) => pattern.test(unwrapped)) ?? [];
   if (feature === undefined) return;
-  throw new LorikeetError(
+  throw expected(
     'unsupported_adapter_feature',
-    `Tensor ${name} belongs to ${feature}, which this server does not apply`,
-    { field: name, expected: 'lora_A and lora_B', actual: feature },
+    name,
+    'a factor of LoRA, as others are not applied,',
+    feature,
   );
 }
 
 function unexpected(name: string): LorikeetError {
-  const expected = /embed_tokens/.test(name)
+  const like = /embed_tokens/.test(name)
     ? 'base_model.model.model.embed_tokens.<lora_embedding_A|lora_embedding_B>'
     : /lm_head/.test(name)
       ? 'base_model.model.lm_head.<lora_A|lora_B>.weight'
       : 'base_model.model.model.layers.<n>.<self_attn|mlp>.<module>.<lora_A|lora_B>.weight';
-  return new LorikeetError(
-    'unexpected_tensor',
-    `Expected a name like ${expected} but received tensor ${name}`,
-    {
-      field: name,
-      expected,
-      actual: name,
-    },
-  );
+  return expected('unexpected_tensor', name, `a name like ${like}`, name);
 }
