@@ -1,4 +1,5 @@
 import type { Fence } from '../../server/contract/adapter-api.ts';
+import { isOlderFence } from '../../server/contract/fence.ts';
 import { findCondition } from '../api/conditions.ts';
 import {
   type LoraAdapter,
@@ -78,17 +79,13 @@ function newestReported(pods: readonly Pod[], servedName: string): Reported | nu
     const adapter = adapterIn(pod.state, servedName);
     if (!adapter?.current || !adapter.fence) continue;
     const reported = { pod, digest: adapter.current, fence: adapter.fence };
-    if (newest === null || isLater(reported.fence, newest.fence)) newest = reported;
+    if (newest === null || isOlderFence(newest.fence, reported.fence)) newest = reported;
   }
   return newest;
 }
 
 function stepIn({ pod, digest }: Reported, servedName: string): number | null {
   return adapterIn(pod.state, servedName)?.revisions.find((r) => r.digest === digest)?.step ?? null;
-}
-
-function isLater(a: Fence, b: Fence): boolean {
-  return a.term !== b.term ? a.term > b.term : a.sequence > b.sequence;
 }
 
 /** What can be said of a revision that only a pod knows. */

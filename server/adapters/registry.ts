@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import type { Engine, StageReport as EngineReport } from '../../native/types.ts';
 import type { ActivateReply, Fence, PodState, RemoveReply, StageReply } from '../contract/adapter-api.ts';
 import type { LorikeetError } from '../contract/errors.ts';
+import { isOlderFence } from '../contract/fence.ts';
 import {
   type Adapter,
   Adapters,
@@ -12,7 +13,7 @@ import {
   superseded,
 } from './adapters.ts';
 import { engineCode, stageRefusal } from './engine-errors.ts';
-import { isOlder, requireLater, requireNotOlder, staleFence } from './fences.ts';
+import { requireLater, requireNotOlder, staleFence } from './fences.ts';
 import { type Held, HostTier, type Incoming } from './host-tier.ts';
 import { type BaseModel, describePod, type PodLimits, residencyOf } from './pod-state.ts';
 import type { Received } from './receive.ts';
@@ -314,7 +315,7 @@ export class Registry {
     }
     const { step, epoch } = await this.#digests.run(digest, async () => {
       const switched = previous === digest ? this.#now() : await this.#switchTo(name, digest);
-      if (previous !== digest || (fence !== null && !isOlder(fence, adapter.highestFence ?? fence))) {
+      if (previous !== digest || (fence !== null && !isOlderFence(fence, adapter.highestFence ?? fence))) {
         this.#adapters.makeCurrent(adapter, digest, fence);
       }
       return switched;
