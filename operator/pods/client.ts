@@ -4,13 +4,21 @@ import {
   ActivateReply,
   ActivateRequest,
   type Fence,
-  HEADER,
   MEDIA_TYPE,
   PodState,
   RemoveReply,
   StageReply,
 } from '../../server/contract/adapter-api.ts';
 import { LorikeetError } from '../../server/contract/errors.ts';
+import {
+  decodeConfig,
+  readConfig,
+  writeAllow,
+  writeConfig,
+  writeContent,
+  writeFence,
+  writeStep,
+} from '../../server/contract/headers.ts';
 import { type Clock, systemClock } from '../kube/clock.ts';
 import { stallGuarded } from './body.ts';
 import { Breaker } from './breaker.ts';
@@ -140,8 +148,8 @@ export class PodClient {
         silenceMs: this.#timeouts.silenceMs,
       }),
     );
-    const header = response.headers[HEADER.config];
-    const config = jsonOrNull(Buffer.from(String(header ?? ''), 'base64url').toString('utf8'));
+    const header = readConfig(response.headers);
+    const config = header === undefined ? null : jsonOrNull(decodeConfig(header).toString());
     return { config, size: Number(response.headers['content-length']), body: response.body };
   }
 
@@ -151,8 +159,8 @@ export class PodClient {
     fence: Fence,
     signal: AbortSignal,
   ): Promise<ActivateReply> {
-    const headers = { 'content-type': 'application/json', [HEADER.fence]: fenceHeader(fence) };
     const body = JSON.stringify(ActivateRequest.parse(request));
+    const headers = { ...writeContent('application/json', Buffer.byteLength(body)), ...writeFence(fence) };
     const path = `${adapterPath(name)}/activate`;
     return this.#short({ method: 'POST', path, headers, body, signal }, ActivateReply);
   }
@@ -160,12 +168,11 @@ export class PodClient {
   /** `digest` null: the adapter with all its revisions. */
   remove(name: string, digest: string | null, fence: Fence, signal: AbortSignal): Promise<RemoveReply> {
     const path = digest === null ? adapterPath(name) : revisionPath(name, digest);
-    const headers = { [HEADER.fence]: fenceHeader(fence) };
-    return this.#short({ method: 'DELETE', path, headers, signal }, RemoveReply);
+    return this.#short({ method: 'DELETE', path, headers: writeFence(fence), signal }, RemoveReply);
   }
 
   async seeded(fence: Fence, signal: AbortSignal): Promise<void> {
-    const headers = { [HEADER.fence]: fenceHeader(fence) };
+    const headers = writeFence(fence);
     await this.#shortText({ method: 'POST', path: '/lora/v1/seeded', headers, signal });
   }
 
@@ -178,14 +185,13 @@ export class PodClient {
     const { config, step, fence, size, signal, allow = [] } = options;
     const stalled = new AbortController();
     const life = AbortSignal.any([this.#deadline(signal, this.#timeouts.transferMs), stalled.signal]);
-    const headers: Record<string, string> = {
-      'content-type': MEDIA_TYPE,
-      [HEADER.fence]: fenceHeader(fence),
+    const headers = {
+      ...writeContent(MEDIA_TYPE, size),
+      ...(config === null ? {} : writeConfig(config)),
+      ...writeStep(step),
+      ...writeFence(fence),
+      ...writeAllow(allow),
     };
-    if (size !== null) headers['content-length'] = String(size);
-    if (config !== null) headers[HEADER.config] = Buffer.from(JSON.stringify(config)).toString('base64url');
-    if (step !== null) headers[HEADER.step] = String(step);
-    if (allow.length > 0) headers[HEADER.allow] = allow.join(',');
     const onStall = () => stalled.abort(new PodUnreachable(`took no byte for ${this.#timeouts.stallMs} ms`));
     const text = await this.#guarded(signal, life, async () => {
       const stream = stallGuarded(body, this.#timeouts.stallMs, onStall);
@@ -292,4 +298,3 @@ function parsed<T>(schema: z.ZodType<T>, text: string): T {
 
 const adapterPath = (name: string) => `/lora/v1/adapters/${encodeURIComponent(name)}`;
 const revisionPath = (name: string, digest: string) => `${adapterPath(name)}/revisions/${digest}`;
-const fenceHeader = (fence: Fence) => `${fence.term}.${fence.sequence}`;

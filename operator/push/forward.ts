@@ -10,7 +10,7 @@ import { LorikeetError } from '../../server/contract/errors.ts';
 import { PUSH_ADDRESS } from '../api/names.ts';
 import type { Elector } from '../kube/leader.ts';
 import { ClientGone } from './body-reader.ts';
-import { type Answer, send } from './refusal.ts';
+import { type Answer, hasBody, send } from './refusal.ts';
 
 /** Set on what one operator sends to another: who receives it and does not lead either must not send it on. */
 export const FORWARDED = 'x-lorikeet-forwarded';
@@ -83,10 +83,6 @@ function onwardHeaders(headers: FastifyRequest['headers']): OutgoingHttpHeaders 
   const kept = Object.entries(headers).filter(([name]) => !HOP_BY_HOP.includes(name));
   const asking = hasBody(headers) ? { expect: '100-continue' } : {};
   return { ...Object.fromEntries(kept), ...asking, [FORWARDED]: '1', connection: 'close' };
-}
-
-function hasBody(headers: FastifyRequest['headers']): boolean {
-  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
 }
 
 async function readAnswer(response: IncomingMessage, onward: ClientRequest): Promise<Answer> {

@@ -12,6 +12,7 @@ import {
   requireExactLength,
   type SafetensorsHeader,
 } from '../../server/contract/format/safetensors.ts';
+import { requireContentDigest } from '../../server/contract/headers.ts';
 import type { PodOutcome, PushContext } from '../adapter/publish/publication.ts';
 import type { Log } from '../kube/log.ts';
 import { checkHeader, requireExpectedSha256, type Shape } from '../source/verify.ts';
@@ -144,12 +145,6 @@ function startUploads({ config, header }: Head, { asked, context, fence, limits 
 }
 
 function requireDigest(tensorsSha256: string, { asked, context }: Receiving): void {
-  if (asked.sha256 !== null && asked.sha256 !== tensorsSha256) {
-    throw new LorikeetError('digest_mismatch', 'The body is not what Content-Digest says', {
-      field: 'content-digest',
-      expected: asked.sha256,
-      actual: tensorsSha256,
-    });
-  }
+  requireContentDigest(asked.sha256, tensorsSha256);
   requireExpectedSha256(tensorsSha256, context.adapter.spec.verify);
 }

@@ -78,6 +78,10 @@ export function closeWith(socket: Socket, { status, headers, body }: Answer): vo
 }
 
 function isUnread(raw: IncomingMessage): boolean {
-  const { 'transfer-encoding': coding, 'content-length': length } = raw.headers;
-  return (coding !== undefined || Number(length ?? 0) > 0) && raw.complete === false;
+  return hasBody(raw.headers) && !raw.complete;
+}
+
+/** What the headers announce. */
+export function hasBody(headers: IncomingMessage['headers']): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
 }

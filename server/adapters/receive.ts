@@ -28,7 +28,8 @@ export interface ReceiveOptions {
 /** A whole adapter that fits the base model, in memory that the host tier has reserved. */
 export interface Received {
   incoming: Incoming;
-  tensorsSha256: Buffer;
+  /** Lower-case hex. */
+  tensorsSha256: string;
   reservation: Reservation;
   receiveMs: number;
   /** Time for header, config and binding alone. */
@@ -85,8 +86,8 @@ export class Receiver {
     const { config, header, bound, reservation } = this.#checked as Checked;
     const { configHeader } = this.#options;
     requireExactLength(header, this.#filled);
-    const tensorsSha256 = this.#hash.digest();
-    const digest = revisionDigest(config.raw, tensorsSha256.toString('hex'));
+    const tensorsSha256 = this.#hash.digest('hex');
+    const digest = revisionDigest(config.raw, tensorsSha256);
     return {
       incoming: { digest, config, body: this.#target, bound, configInBody: configHeader === undefined },
       tensorsSha256,

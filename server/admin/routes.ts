@@ -10,21 +10,23 @@ import {
   type RemoveReply,
   type StageReply,
 } from '../contract/adapter-api.ts';
-import { canonicalJson } from '../contract/digest.ts';
-import { LorikeetError } from '../contract/errors.ts';
-import { bodyDeadlineMs, pump, readJson } from './request-body.ts';
+import { expected, LorikeetError } from '../contract/errors.ts';
 import {
-  readAllowZeroEffect,
+  readAllow,
+  readConfig,
+  readContentDigest,
   readContentLength,
-  readDigest,
   readFence,
   readIfMatch,
-  readName,
   readStep,
   requireContentDigest,
-  requireMediaType,
-  single,
-} from './request-headers.ts';
+  requireContentType,
+  writeConfig,
+  writeContent,
+  writeStep,
+} from '../contract/headers.ts';
+import { readDigest, readName } from './path.ts';
+import { bodyDeadlineMs, pump, readJson } from './request-body.ts';
 import { Watches } from './watch.ts';
 
 /** Clients commonly take 16 KiB of reply headers; a longer config that the body carries too is left to the body. */
@@ -71,7 +73,7 @@ async function stage(registry: Registry, call: Call, reply: FastifyReply): Promi
   const name = readName(call.params.name);
   const digest = call.params.digest === undefined ? null : readDigest(call.params.digest);
   const step = readStep(call.headers);
-  const allowZeroEffect = readAllowZeroEffect(call.headers);
+  const allowZeroEffect = readAllow(call.headers).includes('zero_effect');
   registry.requireFence(readFence(call.headers));
   const known = digest === null ? null : await registry.restage(name, digest, step);
   if (known !== null) return known;
@@ -79,15 +81,7 @@ async function stage(registry: Registry, call: Call, reply: FastifyReply): Promi
   const received = await receive(registry, call, reply);
   if (digest !== null && received.incoming.digest !== digest) {
     received.reservation.release();
-    throw new LorikeetError(
-      'digest_mismatch',
-      `Expected revision ${digest} but the body is ${received.incoming.digest}`,
-      {
-        field: 'digest',
-        expected: digest,
-        actual: received.incoming.digest,
-      },
-    );
+    throw expected('digest_mismatch', 'digest', digest, received.incoming.digest);
   }
   return registry.stage({ name, received, step, allowZeroEffect });
 }
@@ -95,8 +89,8 @@ async function stage(registry: Registry, call: Call, reply: FastifyReply): Promi
 async function put(registry: Registry, call: Call, reply: FastifyReply): Promise<PutAdapterReply> {
   const name = readName(call.params.name);
   const step = readStep(call.headers);
-  const allowZeroEffect = readAllowZeroEffect(call.headers);
-  const expectCurrent = readIfMatch(call.headers);
+  const allowZeroEffect = readAllow(call.headers).includes('zero_effect');
+  const expectCurrent = readIfMatch(call.headers) ?? undefined;
   registry.requireFence(readFence(call.headers));
   registry.requireName(name);
   const received = await receive(registry, call, reply);
@@ -104,21 +98,22 @@ async function put(registry: Registry, call: Call, reply: FastifyReply): Promise
 }
 
 async function receive(registry: Registry, { raw, headers }: Call, reply: FastifyReply): Promise<Received> {
-  requireMediaType(headers, MEDIA_TYPE);
+  requireContentType(raw.headersDistinct, [MEDIA_TYPE]);
+  const announced = readContentDigest(headers);
   const { maxAdapterBytes, maxRank } = registry.limits;
   const contentLength = readContentLength(headers);
   requireBodySize(contentLength ?? 0, maxAdapterBytes);
   const receiver = new Receiver({
     tier: registry.tier,
     limits: { geometry: registry.baseModel.geometry, maxRank, maxAdapterBytes },
-    configHeader: single(headers, HEADER.config),
+    configHeader: readConfig(headers),
     contentLength,
   });
   try {
     const exchange = { request: raw, response: reply.raw };
     await pump(exchange, (chunk) => receiver.push(chunk), bodyDeadlineMs(contentLength ?? maxAdapterBytes));
     const received = receiver.finish();
-    requireContentDigest(headers, received.tensorsSha256);
+    requireContentDigest(announced, received.tensorsSha256);
     return received;
   } catch (error) {
     receiver.abort();
@@ -129,7 +124,7 @@ async function receive(registry: Registry, { raw, headers }: Call, reply: Fastif
 async function activate(registry: Registry, call: Call, reply: FastifyReply): Promise<unknown> {
   const name = readName(call.params.name);
   const fence = readFence(call.headers);
-  requireMediaType(call.headers, 'application/json');
+  requireContentType(call.raw.headersDistinct, ['application/json']);
   readContentLength(call.headers);
   const parsed = ActivateRequest.safeParse(await readJson({ request: call.raw, response: reply.raw }));
   if (!parsed.success) {
@@ -156,15 +151,13 @@ async function fetchRevision(registry: Registry, call: Call, reply: FastifyReply
   const digest = readDigest(call.params.digest);
   const held = registry.fetch(name, digest);
   const { step } = registry.describe(name, digest);
-  const config = configHeader(held);
-  if (config !== null) reply.header(HEADER.config, config);
-  if (step !== null) reply.header(HEADER.step, String(step));
-  return reply.header('content-type', MEDIA_TYPE).send(held.body);
+  const content = writeContent(MEDIA_TYPE, held.body.length);
+  return reply.headers({ ...content, ...configHeader(held), ...writeStep(step) }).send(held.body);
 }
 
-function configHeader({ config, configInBody }: Held): string | null {
-  const text = Buffer.from(canonicalJson(config.raw)).toString('base64url');
-  return configInBody && text.length > CONFIG_HEADER_CHARACTERS_MAX ? null : text;
+function configHeader({ config, configInBody }: Held): Record<string, string> {
+  const header = writeConfig(config.raw);
+  return configInBody && header[HEADER.config].length > CONFIG_HEADER_CHARACTERS_MAX ? {} : header;
 }
 
 async function watch(watches: Watches, reply: FastifyReply): Promise<void> {
@@ -181,14 +174,8 @@ async function seeded(registry: Registry, call: Call, reply: FastifyReply): Prom
 function notAllowed(methods: string[]): Handler {
   return async (call, reply) => {
     reply.header('allow', methods.join(', '));
-    throw new LorikeetError(
-      'method_not_allowed',
-      `Expected ${methods.join(' or ')} but received ${call.method}`,
-      {
-        field: 'method',
-        expected: methods,
-        actual: call.method,
-      },
-    );
+    const message = `Expected ${methods.join(' or ')} but received ${call.method}`;
+    const detail = { field: 'method', expected: methods, actual: call.method };
+    throw new LorikeetError('method_not_allowed', message, detail);
   };
 }

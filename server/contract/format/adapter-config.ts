@@ -1,5 +1,5 @@
-import { HEADER } from '../adapter-api.ts';
 import { expected, type LorikeetError, notStrictJson } from '../errors.ts';
+import { decodeConfig } from '../headers.ts';
 import { parseStrictJson, plain } from '../strict-json.ts';
 import { type KeyPattern, PatternCompiler } from './patterns.ts';
 import { moduleSelector } from './targets.ts';
@@ -98,13 +98,7 @@ export function configFromHeaders(
   headerValue: string | undefined,
   metadata: Record<string, string>,
 ): Uint8Array | null {
-  if (headerValue !== undefined) {
-    const unpadded = headerValue.replace(/={1,2}$/, '');
-    if (!/^[A-Za-z0-9_-]+$/.test(unpadded) || unpadded.length % 4 === 1) {
-      throw malformed(HEADER.config, 'base64url of adapter_config.json', headerValue);
-    }
-    return Buffer.from(unpadded, 'base64url');
-  }
+  if (headerValue !== undefined) return decodeConfig(headerValue);
   const text = Object.hasOwn(metadata, 'adapter_config') ? metadata.adapter_config : undefined;
   return text === undefined ? null : Buffer.from(text, 'utf8');
 }

@@ -1,0 +1,127 @@
+/**
+ * The headers of admin calls and pushes: what pods and operator take in them, and what is sent. Readers throw the
+ * refusal; writers return what to spread into the headers of a message.
+ */
+
+import { DIGEST_PATTERN, type Fence, HEADER } from './adapter-api.ts';
+import { canonicalJson } from './digest.ts';
+import { expected } from './errors.ts';
+import { fenceText } from './fence.ts';
+
+type Fields = Readonly<Record<string, string | string[] | undefined>>;
+
+const WAIVABLE = ['zero_effect'];
+
+/** The value as it came; several of them as one list. */
+function textOf(fields: Fields, name: string): string | undefined {
+  const value = fields[name];
+  return Array.isArray(value) ? value.join(', ') : value;
+}
+
+/** Not decoded: where it is absent, the body or what is known of the adapter may hold the config. */
+export function readConfig(fields: Fields): string | undefined {
+  return textOf(fields, HEADER.config);
+}
+
+/** The bytes of adapter_config.json; padding is taken too. */
+export function decodeConfig(value: string): Buffer {
+  const unpadded = value.replace(/={1,2}$/, '');
+  if (/^[A-Za-z0-9_-]+$/.test(unpadded) && unpadded.length % 4 !== 1)
+    return Buffer.from(unpadded, 'base64url');
+  throw expected('malformed_config', HEADER.config, 'base64url of adapter_config.json', value);
+}
+
+export function writeConfig(config: unknown): { [HEADER.config]: string } {
+  return { [HEADER.config]: Buffer.from(canonicalJson(config)).toString('base64url') };
+}
+
+export function readStep(fields: Fields): number | null {
+  const value = textOf(fields, HEADER.step);
+  if (value === undefined) return null;
+  if (/^\d{1,15}$/.test(value)) return Number(value);
+  throw expected('malformed_request', HEADER.step, 'a whole number of at most 15 digits', value);
+}
+
+export function writeStep(step: number | null): Record<string, string> {
+  return step === null ? {} : { [HEADER.step]: String(step) };
+}
+
+export function readFence(fields: Fields): Fence | null {
+  const value = textOf(fields, HEADER.fence);
+  if (value === undefined) return null;
+  const [, term, sequence] = /^(\d{1,15})\.(\d{1,15})$/.exec(value) ?? [];
+  if (term !== undefined) return { term: Number(term), sequence: Number(sequence) };
+  throw expected('malformed_request', HEADER.fence, '<term>.<sequence>', value);
+}
+
+export function writeFence(fence: Fence): Record<string, string> {
+  return { [HEADER.fence]: fenceText(fence) };
+}
+
+/** The checks that the caller waives. Empty elements are skipped, as in any list of HTTP. */
+export function readAllow(fields: Fields): string[] {
+  const checks = (textOf(fields, HEADER.allow) ?? '').split(',').map((check) => check.trim());
+  const unknown = checks.find((check) => check !== '' && !WAIVABLE.includes(check));
+  if (unknown === undefined) return checks.filter((check) => check !== '');
+  throw expected('malformed_request', HEADER.allow, WAIVABLE.join(', '), unknown);
+}
+
+export function writeAllow(checks: readonly string[]): Record<string, string> {
+  return checks.length === 0 ? {} : { [HEADER.allow]: checks.join(',') };
+}
+
+/** The digest that must be current, `*` for any, null for no check. */
+export function readIfMatch(fields: Fields): string | null {
+  const value = textOf(fields, 'if-match');
+  if (value === undefined) return null;
+  if (value === '*') return value;
+  const digest = /^"([^"]*)"$/.exec(value)?.[1];
+  if (digest !== undefined && DIGEST_PATTERN.test(digest)) return digest;
+  throw expected('malformed_request', 'if-match', '"sha256:<64 hexadecimal digits>" or *', value);
+}
+
+/** Lower-case hex of the SHA-256 that the whole body must have (RFC 9530). */
+export function readContentDigest(fields: Fields): string | null {
+  const value = textOf(fields, HEADER.contentDigest);
+  if (value === undefined) return null;
+  const base64 = /(?:^|,)\s*sha-256=:([A-Za-z0-9+/]{43}=):\s*(?:[,;]|$)/.exec(value)?.[1];
+  if (base64 !== undefined) return Buffer.from(base64, 'base64').toString('hex');
+  throw expected('malformed_request', HEADER.contentDigest, 'sha-256=:<base64 of 32 bytes>:', value);
+}
+
+/** Refuses a body of another SHA-256, in lower-case hex, than `content-digest` announced. */
+export function requireContentDigest(announced: string | null, sha256: string): void {
+  if (announced === null || announced === sha256) return;
+  throw expected('digest_mismatch', HEADER.contentDigest, announced, sha256);
+}
+
+/** Null where the body comes in chunks. */
+export function readContentLength(fields: Fields): number | null {
+  const coding = textOf(fields, 'transfer-encoding');
+  if (coding?.toLowerCase() === 'chunked') return null;
+  if (coding !== undefined) throw expected('unsupported_encoding', 'transfer-encoding', 'chunked', coding);
+  const length = textOf(fields, 'content-length');
+  if (length !== undefined) return Number(length);
+  throw expected('length_required', 'content-length', 'a body of announced length, or chunks', length);
+}
+
+/** Takes one of `types`, literally; none at all too, as `curl -T` sends none. */
+export function requireContentType(fields: Fields, types: readonly string[]): void {
+  const encoding = textOf(fields, 'content-encoding');
+  if (encoding !== undefined) {
+    throw expected(
+      'unsupported_encoding',
+      'content-encoding',
+      'none: bodies are taken as they are',
+      encoding,
+    );
+  }
+  const value = textOf(fields, 'content-type');
+  if (value === undefined || types.includes(value)) return;
+  throw expected('unsupported_media_type', 'content-type', `${types.join(' or ')}, or none`, value);
+}
+
+/** `bytes` null: in chunks. */
+export function writeContent(type: string, bytes: number | null): Record<string, string> {
+  return { 'content-type': type, ...(bytes === null ? {} : { 'content-length': String(bytes) }) };
+}
