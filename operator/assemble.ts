@@ -1,5 +1,5 @@
+import { Serial } from '../server/transfer/serial.ts';
 import type { AdapterDeps } from './adapter/deps.ts';
-import { Mutexes } from './adapter/mutex.ts';
 import { Objects } from './adapter/objects.ts';
 import { Records } from './adapter/records.ts';
 import { missingFor } from './adapter/seeding.ts';
@@ -69,7 +69,7 @@ export function assemble(parts: Parts): {
     spool,
     leader: elector,
     records: new Records(),
-    mutexes: new Mutexes(),
+    mutexes: new Serial(),
     tombstones: new Tombstones(),
     objects: new Objects(rest),
     status: adapterStatus,

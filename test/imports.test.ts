@@ -19,6 +19,7 @@ const ALLOWED: Record<string, string[]> = {
     'operator/api',
     'operator/telemetry',
     'server/contract',
+    'server/transfer',
   ],
   'operator/push': [
     'operator/adapter',
@@ -37,6 +38,7 @@ const ALLOWED: Record<string, string[]> = {
     'operator/kube',
     'operator/api',
     'server/contract',
+    'server/transfer',
   ],
   'operator/pool': [
     'operator/placement',
@@ -71,11 +73,12 @@ const ALLOWED: Record<string, string[]> = {
     'native',
   ],
   'server/admin': ['server/adapters', 'server/contract'],
-  'server/adapters': ['server/contract', 'native'],
+  'server/adapters': ['server/transfer', 'server/contract', 'native'],
   'server/engine': ['native'],
   'server/model': ['server/contract', 'native'],
   'server/telemetry': [],
   'server/text': [],
+  'server/transfer': [],
   'server/contract': [],
   native: [],
 };

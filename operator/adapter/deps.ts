@@ -1,4 +1,5 @@
 import type { Fence } from '../../server/contract/adapter-api.ts';
+import type { Serial } from '../../server/transfer/serial.ts';
 import type { LoraAdapter } from '../api/lora-adapter.ts';
 import type { ServerPool } from '../api/server-pool.ts';
 import type { Clock } from '../kube/clock.ts';
@@ -10,7 +11,6 @@ import type { StatusWriter } from '../kube/status-writer.ts';
 import type { Fleet } from '../pods/fleet.ts';
 import type { Sources } from '../source/index.ts';
 import type { Spool } from '../spool/spool.ts';
-import type { Mutexes } from './mutex.ts';
 import type { Objects } from './objects.ts';
 import type { AdapterRecord } from './record.ts';
 import type { Records } from './records.ts';
@@ -43,7 +43,7 @@ export interface AdapterDeps {
   leader: Pick<Elector, 'leading'>;
   records: Records;
   /** Held by whoever changes what is desired or current, for reconciling and publishing alike. */
-  mutexes: Mutexes;
+  mutexes: Serial;
   tombstones: Tombstones;
   objects: Objects;
   status: Pick<StatusWriter, 'write'>;

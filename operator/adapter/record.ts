@@ -1,7 +1,7 @@
+import type { Lock } from '../../server/transfer/serial.ts';
 import type { LoraAdapterStatus, RevisionRecord } from '../api/lora-adapter.ts';
 import type { Spool } from '../spool/spool.ts';
 import type { Failure } from './failures.ts';
-import type { Lock } from './mutex.ts';
 import type { Attempt } from './plan.ts';
 
 const REFUSED_MAX = 8;

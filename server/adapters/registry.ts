@@ -4,6 +4,7 @@ import type { Engine, StageReport as EngineReport } from '../../native/types.ts'
 import type { ActivateReply, Fence, PodState, RemoveReply, StageReply } from '../contract/adapter-api.ts';
 import type { LorikeetError } from '../contract/errors.ts';
 import { isOlderFence } from '../contract/fence.ts';
+import { Serial } from '../transfer/serial.ts';
 import {
   type Adapter,
   Adapters,
@@ -19,7 +20,6 @@ import { type BaseModel, describePod, type PodLimits, residencyOf } from './pod-
 import type { Received } from './receive.ts';
 import { adapterNotFound, baseModelName, noEffect, revisionNotFound } from './refusals.ts';
 import { hasNoEffect, newRevision, stageReply } from './replies.ts';
-import { Serial } from './serial.ts';
 
 const KEEP = 2;
 const ACTIVATE_TRIES_MAX = 3;

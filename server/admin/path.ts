@@ -3,8 +3,8 @@ import { expected } from '../contract/errors.ts';
 
 export function readName(name: string): string {
   if (AdapterName.safeParse(name).success) return name;
-  const expected = `at most ${NAME_LENGTH_MAX} characters that match ${NAME_PATTERN.source}`;
-  throw expected('invalid_name', 'name', expected, name);
+  const want = `at most ${NAME_LENGTH_MAX} characters that match ${NAME_PATTERN.source}`;
+  throw expected('invalid_name', 'name', want, name);
 }
 
 export function readDigest(digest: string): string {

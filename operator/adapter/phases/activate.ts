@@ -1,3 +1,4 @@
+import type { Lock } from '../../../server/transfer/serial.ts';
 import { type RevisionRecord, shortDigest } from '../../api/lora-adapter.ts';
 import { PodUnreachable } from '../../pods/errors.ts';
 import type { Pod } from '../../pods/pod.ts';
@@ -5,7 +6,6 @@ import { msText, podsText } from '../../pods/words.ts';
 import { noteFailure } from '../attempts.ts';
 import { type AdapterDeps, fenceOf } from '../deps.ts';
 import { type Draft, NEXT, rowsOf, STOP, type Stage } from '../draft.ts';
-import type { Lock } from '../mutex.ts';
 import { adapterIn } from '../plan.ts';
 import { type Swap, swap } from '../publish/swap.ts';
 

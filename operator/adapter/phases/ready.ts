@@ -1,3 +1,4 @@
+import type { Lock } from '../../../server/transfer/serial.ts';
 import { type Condition, findCondition } from '../../api/conditions.ts';
 import { podsSummary } from '../../api/lora-adapter.ts';
 import { podsText } from '../../pods/words.ts';
@@ -5,7 +6,6 @@ import type { AdapterDeps } from '../deps.ts';
 import { intentOf } from '../desired.ts';
 import { conditionOf, type Draft, lookAgain, mark, rowsOf } from '../draft.ts';
 import { failureOf } from '../failures.ts';
-import type { Lock } from '../mutex.ts';
 import { adapterIn, observe, type Row, revisionIn } from '../plan.ts';
 import { loadedVerdict, podErrorsOf, type Verdict } from '../status.ts';
 

@@ -1,5 +1,6 @@
 import type { Fence } from '../../../server/contract/adapter-api.ts';
 import { type ErrorCode, LorikeetError } from '../../../server/contract/errors.ts';
+import type { Lock } from '../../../server/transfer/serial.ts';
 import { type RevisionRecord, shortDigest } from '../../api/lora-adapter.ts';
 import { quantityBytes } from '../../api/quantity.ts';
 import { keyOf } from '../../kube/resource.ts';
@@ -7,7 +8,6 @@ import { type AdapterDeps, fenceOf, NotLeading } from '../deps.ts';
 import { timestamp } from '../desired.ts';
 import { type Draft, openDraft } from '../draft.ts';
 import { isContentRefusal } from '../failures.ts';
-import type { Lock } from '../mutex.ts';
 import { activateOn } from '../phases/activate.ts';
 import { observe } from '../plan.ts';
 import { recoverRecord } from '../recover.ts';

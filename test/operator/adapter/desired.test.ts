@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { intentOf, isSettledByStatus, recoverPushed } from '../../../operator/adapter/desired.ts';
-import { type Lock, Mutexes } from '../../../operator/adapter/mutex.ts';
 import { Records } from '../../../operator/adapter/records.ts';
 import type { LoraAdapterStatus, RevisionRecord } from '../../../operator/api/lora-adapter.ts';
+import { type Lock, Serial } from '../../../server/transfer/serial.ts';
 import { loraAdapter } from './objects.ts';
 import { digest, fakePod, held } from './pods.ts';
 
@@ -50,7 +50,7 @@ describe('adopting a revision', () => {
     unpin: (of: string) => pins.push(`-${of}`),
   };
   const locked = (task: (lock: Lock) => void) =>
-    new Mutexes().run('lora/sql', async (lock) => {
+    new Serial().run('lora/sql', async (lock) => {
       task(lock);
       return lock;
     });
@@ -81,7 +81,7 @@ describe('adopting a revision', () => {
     const adopt = (lock: Lock) => record.adopt(lock, revision(A), { keep: 2, spool });
     const released = await locked(() => {});
     expect(() => adopt(released)).toThrow('not held');
-    await expect(new Mutexes().run('lora/other', async (lock) => adopt(lock))).rejects.toThrow('not held');
+    await expect(new Serial().run('lora/other', async (lock) => adopt(lock))).rejects.toThrow('not held');
     expect(record.desired).toBeNull();
   });
 

@@ -3,7 +3,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Agent } from 'undici';
 import type { AdapterDeps } from '../../../operator/adapter/deps.ts';
-import { Mutexes } from '../../../operator/adapter/mutex.ts';
 import type { Objects } from '../../../operator/adapter/objects.ts';
 import { reconcile } from '../../../operator/adapter/reconcile.ts';
 import { Records } from '../../../operator/adapter/records.ts';
@@ -18,6 +17,7 @@ import { keyOf } from '../../../operator/kube/resource.ts';
 import { Fleet } from '../../../operator/pods/fleet.ts';
 import type { PoolDeps } from '../../../operator/pool/deps.ts';
 import { Spool } from '../../../operator/spool/spool.ts';
+import { Serial } from '../../../server/transfer/serial.ts';
 import { POD_TOKEN, ScriptedPod, type ScriptedPodOptions } from '../../support/scripted-pod.ts';
 import { FakeSource } from './fake-source.ts';
 import { kubePod, serverPool } from './objects.ts';
@@ -140,7 +140,7 @@ function makeDeps({ adapters, pools, fleet, source, dir, world }: Made): Adapter
       },
     },
     records: new Records(),
-    mutexes: new Mutexes(),
+    mutexes: new Serial(),
     tombstones: new Tombstones(),
     objects: fakeObjects(adapters),
     status: {
