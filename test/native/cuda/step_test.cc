@@ -202,7 +202,10 @@ class Suite {
     // Of one layer, whose module no other layer has.
     adapters_[2] =
         random_adapter(c, 3, [](int64_t layer, Module m) { return layer == 1 && m == Module::kO ? 8 : 0; });
-    adapters_[3] = random_adapter(c, 4, [](int64_t, Module m) { return m == Module::kHead ? 4 : 0; });
+    // Of no layer.
+    adapters_[3] = random_adapter(c, 4, [](int64_t, Module m) {
+      return m == Module::kHead ? 4 : m == Module::kEmbed ? 5 : 0;
+    });
   }
 
   void run() {
@@ -225,6 +228,7 @@ class Suite {
       check_.expect(cuda.answer({requests[i]}, 1 << 20, count)[0] == together[i],
                     name("request " + std::to_string(i) + " alone is as in company"));
     }
+    expect_idle_jobs(cuda, reference);
     if (quick_) return;
     Run chunked(open_cuda(kFewRows), config(), adapters_, kFewRows);
     check_.expect(chunked.answer(requests, 5, count) == together,
@@ -274,6 +278,13 @@ class Suite {
                                                 options_.is_library ? cuda::library() : *lorikeet_cuda_api());
   }
   std::unique_ptr<Executor> open_reference() const { return cpu::open_reference(options(Compute::kFloat32)); }
+
+  // Steps of many rows, in most of which no block has a product with A to do.
+  void expect_idle_jobs(Run& cuda, Run& reference) {
+    const Request many = {std::vector<int32_t>(kFewRows + 1, 2), 2, 1.0f};
+    const double d = distance(cuda.answer({many}, 1 << 20, 1)[0], reference.answer({many}, 1 << 20, 1)[0]);
+    check_.expect(d < kTolerance, name("grids whose jobs have nothing to do: " + std::to_string(d)));
+  }
 
   // Of a freed slot: it has no ranks, what still reads its pages is not finite, and who gets them next does
   // not see what they held.
