@@ -23,7 +23,6 @@ const ALLOWED: Record<string, string[]> = {
   ],
   'operator/push': [
     'operator/adapter',
-    'operator/source',
     'operator/spool',
     'operator/pods',
     'operator/kube',

@@ -30,7 +30,7 @@ export function failureOf(error: unknown): Failure {
       return { reason: 'RevisionLost', message: error.message, terminal: true };
     case error instanceof LorikeetError:
       return {
-        reason: reasonOfCode(error.code),
+        reason: reasonOf(error),
         message: error.message,
         terminal: isContentRefusal(error.code),
       };
@@ -43,7 +43,7 @@ export function failureOf(error: unknown): Failure {
   }
 }
 
-/** Codes by which a pod says that the revision itself is wrong, with the reason to show for each. */
+/** Codes which say that the revision itself is wrong, with the reason to show for each. */
 const CONTENT_REFUSALS: Partial<Record<ErrorCode, Reason>> = {
   malformed_safetensors: 'AdapterMalformed',
   malformed_config: 'AdapterMalformed',
@@ -57,18 +57,26 @@ const CONTENT_REFUSALS: Partial<Record<ErrorCode, Reason>> = {
   shape_mismatch: 'AdapterIncompatible',
   no_modules: 'AdapterIncompatible',
   zero_effect: 'AdapterIncompatible',
-  base_model_mismatch: 'AdapterIncompatible',
   rank_mismatch: 'AdapterIncompatible',
   rank_too_large: 'RankTooLarge',
   body_too_large: 'AdapterTooLarge',
   header_too_large: 'AdapterTooLarge',
   invalid_name: 'ServedNameInvalid',
+  verification_failed: 'AdapterIncompatible',
+};
+
+/** The reason of `verification_failed`, by the field of the spec that wants something else. */
+const EXPECTATIONS: Record<string, Reason> = {
+  'spec.verify.sha256': 'DigestMismatch',
+  'spec.verify.rank': 'RankMismatch',
+  'spec.verify.targetModules': 'TargetModulesMismatch',
 };
 
 export function isContentRefusal(code: ErrorCode): boolean {
   return CONTENT_REFUSALS[code] !== undefined;
 }
 
-function reasonOfCode(code: ErrorCode): Reason {
-  return CONTENT_REFUSALS[code] ?? (code === 'no_capacity' ? 'NoCapacity' : 'PodsFailed');
+function reasonOf({ code, field = '' }: LorikeetError): Reason {
+  if (code === 'no_capacity') return 'NoCapacity';
+  return EXPECTATIONS[field] ?? CONTENT_REFUSALS[code] ?? 'PodsFailed';
 }

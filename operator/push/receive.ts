@@ -15,9 +15,9 @@ import {
 import { requireContentDigest } from '../../server/contract/headers.ts';
 import type { PodOutcome, PushContext } from '../adapter/publish/publication.ts';
 import type { Log } from '../kube/log.ts';
-import { checkHeader, requireExpectedSha256, type Shape } from '../source/verify.ts';
 import type { Spool } from '../spool/spool.ts';
 import { SpoolCopy } from '../spool/spool-copy.ts';
+import { checkHeader, requireExpectedSha256, type Shape } from '../spool/verify.ts';
 import type { Asked } from './asked.ts';
 import { type BodyReader, tooLarge } from './body-reader.ts';
 import type { BranchLimits } from './branch.ts';

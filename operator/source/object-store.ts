@@ -1,5 +1,6 @@
 import type { S3Client } from '@aws-sdk/client-s3';
 import { revisionDigest } from '../../server/contract/digest.ts';
+import { expected } from '../../server/contract/errors.ts';
 import {
   type AdapterConfig,
   CONFIG_BYTES_MAX,
@@ -8,6 +9,7 @@ import {
 import { headerLength, requireExactLength } from '../../server/contract/format/safetensors.ts';
 import type { Spool } from '../spool/spool.ts';
 import { SpoolError } from '../spool/spool-error.ts';
+import { checkHeader, requireExpectedSha256 } from '../spool/verify.ts';
 import { type Location, locationOf } from './location.ts';
 import { head, OBJECTS, PinnedObject } from './pinned-object.ts';
 import type { RangeLimits } from './ranges.ts';
@@ -19,9 +21,7 @@ import {
   Retryable,
   type Source,
   type SourcedAdapter,
-  Terminal,
 } from './types.ts';
-import { checkHeader, misfit, requireExpectedSha256 } from './verify.ts';
 
 export interface ObjectStoreOptions extends S3Options {
   limitsOf(adapter: SourcedAdapter): FetchLimits;
@@ -74,7 +74,7 @@ export class ObjectStoreSource implements Source {
         const received = await receive(objects.tensors, { first: first.bytes, config, adapter, spool }, life);
         return { ...received, config: config.raw, sourceVersion: resolved.sourceVersion, shape };
       } catch (error) {
-        throw life.aborted ? abortReason(life) : misfit(error);
+        throw life.aborted ? abortReason(life) : error;
       }
     });
   }
@@ -165,5 +165,5 @@ async function receive(
 
 function requireSize(size: number, maxBytes: number, what: string): void {
   if (size <= maxBytes) return;
-  throw new Terminal('AdapterTooLarge', `Expected at most ${maxBytes} bytes of ${what} but it has ${size}.`);
+  throw expected('body_too_large', what, `at most ${maxBytes} bytes`, size);
 }

@@ -43,7 +43,7 @@ export type ReadSecret = (
   signal: AbortSignal,
 ) => Promise<Record<string, string> | null>;
 
-/** Those of SourceResolved, and of Verified where the content is at fault. */
+/** Of what a store answers; what is wrong with the content itself is a LorikeetError. */
 export type SourceReason = Extract<
   Reason,
   | 'SourceNotFound'
@@ -53,14 +53,7 @@ export type SourceReason = Extract<
   | 'SourceUnreachable'
   | 'SourceInvalid'
   | 'InternalError'
-  | 'AdapterTooLarge'
   | 'AdapterMalformed'
-  | 'AdapterUnsupported'
-  | 'AdapterIncompatible'
-  | 'RankTooLarge'
-  | 'DigestMismatch'
-  | 'RankMismatch'
-  | 'TargetModulesMismatch'
 >;
 
 /** Messages are fixed templates: nothing that an endpoint answers is copied into them. */

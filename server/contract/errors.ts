@@ -41,7 +41,7 @@ export const ERROR_STATUS = {
   non_finite: 422,
   no_modules: 422,
   zero_effect: 422,
-  base_model_mismatch: 422,
+  verification_failed: 422,
   too_many_requests: 429,
   header_too_large: 431,
   internal: 500,

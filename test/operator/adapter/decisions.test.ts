@@ -32,6 +32,8 @@ describe('errors become conditions', () => {
     [new LorikeetError('non_finite', 'x'), 'AdapterMalformed', true],
     [new LorikeetError('no_capacity', 'x'), 'NoCapacity', false],
     [new LorikeetError('digest_mismatch', 'x'), 'PodsFailed', false],
+    [new LorikeetError('verification_failed', 'x', { field: 'spec.verify.sha256' }), 'DigestMismatch', true],
+    [new LorikeetError('verification_failed', 'x', { field: 'spec.verify.rank' }), 'RankMismatch', true],
     [new LorikeetError('stale_fence', 'x'), 'PodsFailed', false],
     [new PodUnreachable('x'), 'PodsUnreachable', false],
     [new TypeError('x'), 'InternalError', false],

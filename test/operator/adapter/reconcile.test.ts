@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import { Retryable, Terminal } from '../../../operator/source/types.ts';
+import { Retryable } from '../../../operator/source/types.ts';
+import { LorikeetError } from '../../../server/contract/errors.ts';
 import { goodAdapter } from '../../support/adapter-files.ts';
 import { digestOf } from './fake-source.ts';
 import { type Harness, startHarness } from './harness.ts';
@@ -82,7 +83,7 @@ describe('an adapter from a source', () => {
     await harness.settle('sql');
 
     harness.source.version = 'v2';
-    harness.source.fetchError = new Terminal('AdapterIncompatible', 'wrong shape');
+    harness.source.fetchError = new LorikeetError('shape_mismatch', 'wrong shape');
     const spec = { source: { objectStore: { uri: 's3://bucket/other/' } } };
     harness.apply(loraAdapter('sql', { metadata: { generation: 2 }, spec }));
     await harness.once('sql');

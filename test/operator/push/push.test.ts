@@ -155,12 +155,12 @@ describe('a push', () => {
     expect([refused.status, refused.body.error.code]).toEqual([400, 'digest_mismatch']);
     rig.publisher.verify = { sha256: '0'.repeat(64) };
     expect((await put(rig, files)).body.error).toMatchObject({
-      code: 'digest_mismatch',
+      code: 'verification_failed',
       field: 'spec.verify.sha256',
     });
     rig.publisher.verify = { rank: 16 };
     expect((await put(rig, files)).body.error).toMatchObject({
-      code: 'rank_mismatch',
+      code: 'verification_failed',
       expected: 16,
       actual: 8,
     });

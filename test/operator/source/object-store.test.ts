@@ -2,14 +2,12 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { type Failure, failureOf } from '../../../operator/adapter/failures.ts';
 import { openSources, type SourceOptions } from '../../../operator/source/index.ts';
-import {
-  SourceError as AnySourceError,
-  type SourcedAdapter,
-  type SourceError,
-} from '../../../operator/source/types.ts';
+import { type SourcedAdapter, SourceError } from '../../../operator/source/types.ts';
 import { Spool } from '../../../operator/spool/spool.ts';
 import { revisionDigest } from '../../../server/contract/digest.ts';
+import { LorikeetError } from '../../../server/contract/errors.ts';
 import { type ObjectStore, startObjectStore } from '../../cluster/object-store.ts';
 import { f32, factorName, goodAdapter, packSafetensors, type Tensors } from '../../support/adapter-files.ts';
 import { PARROT_GEOMETRY } from '../../support/parrot-geometry.ts';
@@ -82,13 +80,17 @@ async function fetched(wanted: SourcedAdapter, from = source()) {
   return await from.fetch(wanted, await from.resolve(wanted, signal), spool, signal);
 }
 
-async function failure(promise: Promise<unknown>): Promise<SourceError & { retryable: boolean }> {
+/** What went wrong, with what the condition says of it. */
+async function failure(
+  promise: Promise<unknown>,
+): Promise<Error & { reason: Failure['reason']; retryable: boolean }> {
   const error = await promise.then(
     () => null,
     (reason: unknown) => reason,
   );
-  expect(error).toBeInstanceOf(AnySourceError);
-  return error as SourceError & { retryable: boolean };
+  expect(error instanceof SourceError || error instanceof LorikeetError).toBe(true);
+  const { reason, terminal } = failureOf(error);
+  return Object.assign(error as Error, { reason, retryable: !terminal });
 }
 
 async function spooled(digest: string): Promise<Buffer> {

@@ -1,0 +1,53 @@
+import { expected } from '../../server/contract/errors.ts';
+import type { AdapterConfig } from '../../server/contract/format/adapter-config.ts';
+import { type BindLimits, bindAdapter } from '../../server/contract/format/bind.ts';
+import { parseHeader, type SafetensorsHeader } from '../../server/contract/format/safetensors.ts';
+
+export interface Shape {
+  rank: number;
+  targetModules: string[];
+}
+
+/** What spec.verify wants an adapter to be. */
+type Expectations =
+  | { sha256?: string | undefined; rank?: number | undefined; targetModules?: string[] | undefined }
+  | undefined;
+
+/**
+ * Checks what the first kilobytes tell: form, fit to the base model, and spec.verify. Returns null for a shape that
+ * cannot be known without a geometry.
+ */
+export function checkHeader(
+  headerBytes: Uint8Array,
+  configOf: (header: SafetensorsHeader) => AdapterConfig,
+  fit: BindLimits | null,
+  verify: Expectations,
+): { header: SafetensorsHeader; config: AdapterConfig; shape: Shape | null } {
+  const header = parseHeader(headerBytes);
+  const config = configOf(header);
+  if (fit === null) return { header, config, shape: null };
+  const bound = bindAdapter(config, header, fit);
+  const shape = { rank: bound.rank, targetModules: [...bound.targetModules].sort() };
+  requireExpectedShape(shape, verify);
+  return { header, config, shape };
+}
+
+function requireExpectedShape(shape: Shape, verify: Expectations): void {
+  const rank = verify?.rank ?? shape.rank;
+  if (rank !== shape.rank) {
+    throw expected('verification_failed', 'spec.verify.rank', { words: `${rank}`, value: rank }, shape.rank);
+  }
+  const modules = [...(verify?.targetModules ?? shape.targetModules)].sort();
+  if (modules.join() !== shape.targetModules.join()) {
+    const want = { words: modules.join(', '), value: modules };
+    throw expected('verification_failed', 'spec.verify.targetModules', want, shape.targetModules);
+  }
+}
+
+/** `tensorsSha256`: lower-case hex of the whole safetensors file. */
+export function requireExpectedSha256(tensorsSha256: string, verify: Expectations): void {
+  const sha256 = verify?.sha256 ?? tensorsSha256;
+  if (sha256 !== tensorsSha256) {
+    throw expected('verification_failed', 'spec.verify.sha256', sha256, tensorsSha256);
+  }
+}
