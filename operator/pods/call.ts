@@ -1,12 +1,7 @@
 import type { Readable } from 'node:stream';
 import { type Dispatcher, request } from 'undici';
 import { ErrorReply } from '../../server/contract/adapter-api.ts';
-import {
-  ERROR_STATUS,
-  type ErrorCode,
-  type ErrorDetail,
-  LorikeetError,
-} from '../../server/contract/errors.ts';
+import { ERRORS, type ErrorCode, type ErrorDetail, LorikeetError } from '../../server/contract/errors.ts';
 import { PodUnreachable, rootMessage } from './errors.ts';
 
 const REPLY_BYTES_MAX = 16 * 1024 * 1024;
@@ -78,7 +73,7 @@ function refusal(status: number, text: string): LorikeetError | PodUnreachable {
 }
 
 function isErrorCode(code: string): code is ErrorCode {
-  return Object.hasOwn(ERROR_STATUS, code);
+  return Object.hasOwn(ERRORS, code);
 }
 
 export function jsonOrNull(text: string): unknown {

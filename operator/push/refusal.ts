@@ -12,8 +12,6 @@ export interface Answer {
 
 /** A client that is still sending reads the answer in this time; then its connection is cut. */
 const LINGER_MS = 1_000;
-const RETRY_AFTER_S = '1';
-const RETRYABLE = new Set([429, 503, 504]);
 
 export function refusalOf(error: unknown): LorikeetError {
   if (error instanceof LorikeetError) return error;
@@ -41,9 +39,9 @@ export function refusalOf(error: unknown): LorikeetError {
 }
 
 export function answerOf(error: LorikeetError): Answer {
-  const { status } = error;
+  const { status, retryAfterSeconds } = error;
   const headers: Record<string, string> = { 'content-type': 'application/json; charset=utf-8' };
-  if (RETRYABLE.has(status)) headers['retry-after'] = RETRY_AFTER_S;
+  if (retryAfterSeconds !== null) headers['retry-after'] = String(retryAfterSeconds);
   if (status === 401) headers['www-authenticate'] = 'Bearer';
   return { status, headers, body: JSON.stringify(error) };
 }

@@ -1,9 +1,11 @@
+import { ENGINE_ERRORS, type EngineErrorCode } from '../../native/types.ts';
 import { LorikeetError } from '../contract/errors.ts';
 import type { BoundAdapter } from '../contract/format/bind.ts';
 import { modulePath, partName } from '../contract/format/tensor-names.ts';
 
-export function engineCode(error: unknown): string | undefined {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+export function engineCode(error: unknown): EngineErrorCode | undefined {
+  if (!(error instanceof Error && 'code' in error)) return undefined;
+  return ENGINE_ERRORS.find((code) => code === error.code);
 }
 
 /** What an error of `engine.stage` means to the caller of the admin API. */

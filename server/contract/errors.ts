@@ -1,60 +1,69 @@
 import { brief, plain, StrictJsonError } from './strict-json.ts';
 
-/**
- * The catalogue of refusals of the admin API and of the push endpoint: code → HTTP status. Codes are stable; decide
- * on them, never on messages.
- */
-export const ERROR_STATUS = {
-  // The request itself
-  malformed_request: 400,
-  malformed_safetensors: 400,
-  malformed_config: 400,
-  missing_config: 400,
-  invalid_name: 400,
-  digest_mismatch: 400,
-  unauthenticated: 401,
-  forbidden: 403,
-  route_not_found: 404,
-  adapter_not_found: 404,
-  revision_not_found: 404,
-  method_not_allowed: 405,
-  request_timeout: 408,
-  step_not_newer: 409,
-  stale_fence: 409,
-  superseded: 409,
-  adapter_deleting: 409,
-  not_push_source: 409,
-  length_required: 411,
-  precondition_failed: 412,
-  body_too_large: 413,
-  unsupported_media_type: 415,
-  unsupported_encoding: 415,
-  // The adapter does not fit the base model or this server
-  unsupported_adapter_feature: 422,
-  unsupported_dtype: 422,
-  unknown_module: 422,
-  unexpected_tensor: 422,
-  missing_tensor: 422,
-  shape_mismatch: 422,
-  rank_mismatch: 422,
-  rank_too_large: 422,
-  non_finite: 422,
-  no_modules: 422,
-  zero_effect: 422,
-  verification_failed: 422,
-  too_many_requests: 429,
-  header_too_large: 431,
-  internal: 500,
-  pod_failed: 502,
-  no_capacity: 503,
-  no_pods: 503,
-  not_leader: 503,
-  not_seeded: 503,
-  shutting_down: 503,
-  timeout: 504,
-} as const;
+export interface ErrorKind {
+  /** Of HTTP. */
+  status: number;
+  /** When the same request is worth another try; null where something must change first. */
+  retryAfterSeconds: number | null;
+}
 
-export type ErrorCode = keyof typeof ERROR_STATUS;
+const final = (status: number): ErrorKind => ({ status, retryAfterSeconds: null });
+const passing = (status: number, retryAfterSeconds = 1): ErrorKind => ({ status, retryAfterSeconds });
+
+/**
+ * The catalogue of refusals of the admin API and of the push endpoint. Codes are stable; decide on them, never on
+ * messages.
+ */
+export const ERRORS = {
+  // The request itself
+  malformed_request: final(400),
+  malformed_safetensors: final(400),
+  malformed_config: final(400),
+  missing_config: final(400),
+  invalid_name: final(400),
+  digest_mismatch: final(400),
+  unauthenticated: final(401),
+  forbidden: final(403),
+  route_not_found: final(404),
+  adapter_not_found: final(404),
+  revision_not_found: final(404),
+  method_not_allowed: final(405),
+  request_timeout: final(408),
+  step_not_newer: final(409),
+  stale_fence: final(409),
+  superseded: final(409),
+  adapter_deleting: final(409),
+  not_push_source: final(409),
+  length_required: final(411),
+  precondition_failed: final(412),
+  body_too_large: final(413),
+  unsupported_media_type: final(415),
+  unsupported_encoding: final(415),
+  // The adapter does not fit the base model or this server
+  unsupported_adapter_feature: final(422),
+  unsupported_dtype: final(422),
+  unknown_module: final(422),
+  unexpected_tensor: final(422),
+  missing_tensor: final(422),
+  shape_mismatch: final(422),
+  rank_mismatch: final(422),
+  rank_too_large: final(422),
+  non_finite: final(422),
+  no_modules: final(422),
+  zero_effect: final(422),
+  verification_failed: final(422),
+  too_many_requests: passing(429),
+  header_too_large: final(431),
+  internal: final(500),
+  pod_failed: final(502),
+  no_capacity: passing(503),
+  no_pods: passing(503),
+  not_leader: passing(503),
+  shutting_down: passing(503, 5),
+  timeout: passing(504),
+};
+
+export type ErrorCode = keyof typeof ERRORS;
 
 export interface ErrorDetail {
   /** Which tensor, config key or header is wrong. */
@@ -81,7 +90,11 @@ export class LorikeetError extends Error {
   }
 
   get status(): number {
-    return ERROR_STATUS[this.code];
+    return ERRORS[this.code].status;
+  }
+
+  get retryAfterSeconds(): number | null {
+    return ERRORS[this.code].retryAfterSeconds;
   }
 
   toJSON(): { error: Record<string, unknown> } {

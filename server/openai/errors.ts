@@ -1,69 +1,82 @@
-import { type ErrorCode, LorikeetError } from '../contract/errors.ts';
+import type { FastifyError } from 'fastify';
+import type { EngineErrorCode } from '../../native/types.ts';
+import { LorikeetError } from '../contract/errors.ts';
 import { ChatTemplateError } from '../text/chat-template.ts';
 import { EncoderError } from '../text/encoder.ts';
 
-/** A refusal in OpenAI's envelope; `type` and the numeric `code` are vLLM's, which routers in front of us read. */
-export class ApiError extends Error {
-  readonly status: number;
-  readonly param: string | null;
-  readonly retryAfterSeconds: number | null;
+interface ApiErrorKind {
+  /** Of HTTP; it is also the envelope's `code`. */
+  status: number;
+  type: string;
+  /** Absent where the same request will not succeed. */
+  retryAfterSeconds?: number;
+}
 
-  constructor(status: number, message: string, detail: { param?: string; retryAfterSeconds?: number } = {}) {
+/** Every refusal of this API; `type` and the numeric code are vLLM's, which routers in front of us read. */
+export const API_ERRORS = {
+  bad_request: { status: 400, type: 'BadRequestError' },
+  model_not_found: { status: 404, type: 'NotFoundError' },
+  route_not_found: { status: 404, type: 'NotFoundError' },
+  body_too_large: { status: 413, type: 'PayloadTooLargeError' },
+  unsupported_media_type: { status: 415, type: 'UnsupportedMediaTypeError' },
+  internal: { status: 500, type: 'InternalServerError' },
+  engine_failed: { status: 500, type: 'InternalServerError' },
+  no_slot: { status: 503, type: 'ServiceUnavailableError', retryAfterSeconds: 1 },
+  queue_full: { status: 503, type: 'ServiceUnavailableError', retryAfterSeconds: 1 },
+  shutting_down: { status: 503, type: 'ServiceUnavailableError', retryAfterSeconds: 5 },
+  not_ready: { status: 503, type: 'ServiceUnavailableError' },
+} satisfies Record<string, ApiErrorKind>;
+
+export type ApiErrorCode = keyof typeof API_ERRORS;
+
+/** A refusal in OpenAI's envelope. */
+export class ApiError extends Error {
+  readonly kind: ApiErrorKind;
+  readonly param: string | null;
+
+  constructor(code: ApiErrorCode, message: string, param?: string) {
     super(message);
-    this.status = status;
-    this.param = detail.param ?? null;
-    this.retryAfterSeconds = detail.retryAfterSeconds ?? null;
+    this.kind = API_ERRORS[code];
+    this.param = param ?? null;
+  }
+
+  get status(): number {
+    return this.kind.status;
   }
 
   toJSON(): { error: { message: string; type: string; param: string | null; code: number } } {
-    const type =
-      TYPE_OF_STATUS[this.status] ?? (this.status < 500 ? 'BadRequestError' : 'InternalServerError');
-    return { error: { message: this.message, type, param: this.param, code: this.status } };
+    const { type, status } = this.kind;
+    return { error: { message: this.message, type, param: this.param, code: status } };
   }
 }
-
-const TYPE_OF_STATUS: Record<number, string> = {
-  404: 'NotFoundError',
-  408: 'RequestTimeoutError',
-  413: 'PayloadTooLargeError',
-  415: 'UnsupportedMediaTypeError',
-  500: 'InternalServerError',
-  503: 'ServiceUnavailableError',
-};
 
 /** The client has gone; nobody reads the answer. */
 export class ClientGone extends Error {}
 
 export function badRequest(message: string, param?: string): ApiError {
-  return new ApiError(400, message, param === undefined ? {} : { param });
+  return new ApiError('bad_request', message, param);
 }
 
 export function modelNotFound(model: string): ApiError {
-  return new ApiError(404, `The model ${JSON.stringify(model)} does not exist.`, { param: 'model' });
+  return new ApiError('model_not_found', `The model ${JSON.stringify(model)} does not exist.`, 'model');
 }
 
 /** What a `failed` event of the engine means to the client. */
-export function engineFailure(code: string, model: string): ApiError {
+export function engineFailure(code: EngineErrorCode, model: string): ApiError {
   switch (code) {
     case 'adapter_not_found':
     case 'revision_not_found':
       return modelNotFound(model);
     case 'not_resident':
-      return new ApiError(503, `No slot became free for ${model}.`, { param: 'model', retryAfterSeconds: 1 });
+      return new ApiError('no_slot', `No slot became free for ${model}.`, 'model');
     case 'queue_full':
-      return new ApiError(503, 'Too many requests wait already.', { retryAfterSeconds: 1 });
+      return new ApiError('queue_full', 'Too many requests wait already.');
     case 'closing':
-      return new ApiError(503, 'The server is shutting down.', { retryAfterSeconds: 5 });
+      return new ApiError('shutting_down', 'The server is shutting down.');
     default:
-      return new ApiError(500, 'The engine failed.');
+      return new ApiError('engine_failed', 'The engine failed.');
   }
 }
-
-const RETRY_AFTER_SECONDS: Partial<Record<ErrorCode, number>> = {
-  no_capacity: 1,
-  shutting_down: 5,
-  not_seeded: 1,
-};
 
 /** Any error as a refusal; what is not ours to show becomes a plain 500. */
 export function toApiError(error: unknown): ApiError {
@@ -72,25 +85,35 @@ export function toApiError(error: unknown): ApiError {
     return badRequest(`The chat template refused: ${error.message}`, 'messages');
   if (error instanceof EncoderError) return ofEncoderError(error);
   if (error instanceof LorikeetError) return ofLorikeetError(error);
-  const { statusCode, message, code } = error as { statusCode?: number; message?: string; code?: string };
-  if (code === 'invalid_argument') return badRequest(message ?? 'invalid argument');
-  if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
-    return new ApiError(statusCode, message ?? 'bad request');
-  }
-  return new ApiError(500, 'Internal error.');
+  const { statusCode = 500, message = 'bad request', code } = error as Partial<FastifyError>;
+  if (code === 'invalid_argument') return badRequest(message);
+  if (statusCode === 413) return new ApiError('body_too_large', message);
+  if (statusCode === 415) return new ApiError('unsupported_media_type', message);
+  if (statusCode >= 400 && statusCode < 500) return badRequest(message);
+  return new ApiError('internal', 'Internal error.');
 }
 
 function ofEncoderError({ code, message }: EncoderError): ApiError {
-  return code === 'too_slow'
-    ? badRequest(message, 'prompt')
-    : new ApiError(503, message, { retryAfterSeconds: 1 });
+  switch (code) {
+    case 'too_slow':
+      return badRequest(message, 'prompt');
+    case 'too_many_jobs':
+      return new ApiError('queue_full', message);
+    case 'closed':
+      return new ApiError('shutting_down', message);
+  }
 }
 
-function ofLorikeetError(error: LorikeetError): ApiError {
-  const unknownModel = error.code === 'adapter_not_found' || error.code === 'revision_not_found';
-  const retryAfterSeconds = RETRY_AFTER_SECONDS[error.code];
-  return new ApiError(unknownModel ? 404 : error.status, error.message, {
-    ...(unknownModel || error.code === 'no_capacity' ? { param: 'model' } : {}),
-    ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
-  });
+function ofLorikeetError({ code, message }: LorikeetError): ApiError {
+  switch (code) {
+    case 'adapter_not_found':
+    case 'revision_not_found':
+      return new ApiError('model_not_found', message, 'model');
+    case 'no_capacity':
+      return new ApiError('no_slot', message, 'model');
+    case 'shutting_down':
+      return new ApiError('shutting_down', message);
+    default:
+      return new ApiError('internal', 'Internal error.');
+  }
 }

@@ -33,7 +33,7 @@ export async function takeIn(
 ): Promise<{ lora: LoraInfo; leases: Lease[] }> {
   const { model, resolved, generations } = request;
   const [first, ...others] = generations;
-  if (first === undefined) throw new ApiError(500, 'No choice was asked for.');
+  if (first === undefined) throw new ApiError('internal', 'No choice was asked for.');
   const taking = (generation: Generation, target: Target, digest: string | null) =>
     takeOne(serving, { model, generation, target, name: nameOf(resolved), digest }, signal);
   const digest = resolved.kind === 'revision' ? resolved.digest : null;
@@ -64,9 +64,10 @@ async function takeOne(serving: Serving, taking: Taking, signal: AbortSignal): P
   for (let attempt = 1; ; attempt += 1) {
     const events = serving.door.generate({ ...generation, target }, signal);
     const first = await events.next();
-    if (first.done) throw new ApiError(500, 'The engine ended without a word.');
+    if (first.done) throw new ApiError('internal', 'The engine ended without a word.');
     if (first.value.type === 'accepted') return { revision: first.value.revision, events };
-    if (first.value.type !== 'failed') throw new ApiError(500, `The engine began with ${first.value.type}.`);
+    if (first.value.type !== 'failed')
+      throw new ApiError('internal', `The engine began with ${first.value.type}.`);
     const mayRetry = first.value.code === 'not_resident' && name !== null && attempt <= RESIDENCY_TRIES_MAX;
     if (!mayRetry) throw engineFailure(first.value.code, model);
     await serving.adapters.ensureResident(name, digest);

@@ -63,7 +63,7 @@ export async function* readChoice(
         throw engineFailure(event.code, 'this request');
     }
   }
-  throw new ApiError(500, 'The engine ended without a word.');
+  throw new ApiError('internal', 'The engine ended without a word.');
 }
 
 function named(token: number | null, reading: Reading): number | null {

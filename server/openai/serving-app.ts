@@ -36,10 +36,8 @@ export function buildServingApp(serving: Serving): FastifyInstance {
     done();
   });
   app.setErrorHandler((error, request, reply) => refuse(serving, error, request, reply));
-  app.setNotFoundHandler((request, reply) =>
-    reply
-      .code(404)
-      .send(new ApiError(404, `There is no ${request.method} ${request.url.split('?')[0]} here.`).toJSON()),
+  app.setNotFoundHandler(({ method, url }, reply) =>
+    answer(reply, new ApiError('route_not_found', `There is no ${method} ${url.split('?')[0]} here.`)),
   );
   addRoutes(app, serving);
   return app;
@@ -55,16 +53,14 @@ function addRoutes(app: FastifyInstance, serving: Serving): void {
   app.post('/tokenize', (request) => tokenize(serving, request.body));
   app.post('/detokenize', async (request) => detokenize(serving, request.body));
   app.get('/health', async (_, reply) => {
-    if (serving.door.failed !== null)
-      return reply.code(503).send(new ApiError(503, 'The engine failed.').toJSON());
+    if (serving.door.failed !== null) return answer(reply, new ApiError('not_ready', 'The engine failed.'));
     return { status: 'ok' };
   });
   app.get('/ready', async (_, reply) => {
     const reason = serving.notReady();
     if (reason === null) return { status: 'ready' };
-    return reply
-      .code(503)
-      .send({ error: { ...new ApiError(503, reason.message).toJSON().error, reason: reason.code } });
+    const refusal = new ApiError('not_ready', reason.message);
+    return reply.code(refusal.status).send({ error: { ...refusal.toJSON().error, reason: reason.code } });
   });
   app.get('/metrics', async (_, reply) => {
     void reply.type(serving.metrics.contentType);
@@ -87,7 +83,7 @@ function closeConnectionsWhenDone(app: FastifyInstance): void {
 async function refuseEncodings(request: FastifyRequest): Promise<void> {
   const encoding = request.headers['content-encoding'];
   if (encoding !== undefined && encoding !== 'identity') {
-    throw new ApiError(415, `Expected no content-encoding but received ${encoding}`);
+    throw new ApiError('unsupported_media_type', `Expected no content-encoding but received ${encoding}`);
   }
 }
 
@@ -103,8 +99,13 @@ function refuse(serving: Serving, error: unknown, request: FastifyRequest, reply
       'request failed',
     );
   }
-  if (refusal.retryAfterSeconds !== null) void reply.header('retry-after', String(refusal.retryAfterSeconds));
-  void reply.code(refusal.status).send(refusal.toJSON());
+  void answer(reply, refusal);
+}
+
+function answer(reply: FastifyReply, refusal: ApiError): FastifyReply {
+  const { status, retryAfterSeconds } = refusal.kind;
+  if (retryAfterSeconds !== undefined) void reply.header('retry-after', String(retryAfterSeconds));
+  return reply.code(status).send(refusal.toJSON());
 }
 
 function observe(serving: Serving, request: FastifyRequest, reply: FastifyReply): void {

@@ -20,7 +20,7 @@ export interface BaseModel {
 }
 
 /** Null: ready. */
-export type NotReady = { code: string; message: string } | null;
+export type NotReady = { code: 'not_seeded' | 'engine_failed' | 'shutting_down'; message: string } | null;
 
 /** All that the serving API stands on. */
 export interface Serving {
