@@ -21,11 +21,9 @@ export interface Cache<T extends KubeObject> {
   list(): T[];
 }
 
-export type Phase = 'resolve' | 'fetch' | 'stage' | 'activate';
-
 /** What reconciling tells the metrics; see telemetry/metrics.ts. */
 export interface AdapterMetrics {
-  phase(phase: Phase, ms: number): void;
+  phase(phase: 'resolve' | 'fetch' | 'stage' | 'activate', ms: number): void;
   swap(durationMs: number, skewMs: number): void;
   failure(reason: string): void;
   /** A pod was given a revision of this adapter. */

@@ -3,6 +3,7 @@ import type { Reason } from '../api/conditions.ts';
 import { PodUnreachable, rootMessage } from '../pods/errors.ts';
 import { Retryable, Terminal } from '../source/types.ts';
 import { SpoolError } from '../spool/spool-error.ts';
+import type { Verdict } from './status.ts';
 
 /** A pushed or pinned revision whose bytes nobody holds any more. */
 export class RevisionLost extends Error {
@@ -17,6 +18,10 @@ export interface Failure {
   message: string;
   /** Asking again would not help until somebody changes something. */
   terminal: boolean;
+}
+
+export function verdictOf({ reason, message }: Failure): Verdict {
+  return { status: 'False', reason, message };
 }
 
 /** The one place where errors become condition reasons. */

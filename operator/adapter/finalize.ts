@@ -1,3 +1,4 @@
+import { setCondition } from '../api/conditions.ts';
 import { ADAPTER_FINALIZER, type LoraAdapter } from '../api/lora-adapter.ts';
 import { durationMs } from '../api/quantity.ts';
 import type { Outcome } from '../kube/queue.ts';
@@ -5,7 +6,7 @@ import { ownerOfName } from '../placement/owner.ts';
 import type { Pod } from '../pods/pod.ts';
 import { podNames, podsText } from '../pods/words.ts';
 import { type AdapterDeps, fenceOf } from './deps.ts';
-import { type Draft, mark, openDraft } from './draft.ts';
+import { type Draft, openDraft } from './draft.ts';
 import { adapterIn, planRemoval } from './plan.ts';
 
 const REPORT_MS = 1_000;
@@ -103,8 +104,11 @@ function markWaiting(draft: Draft, deps: AdapterDeps, pods: { holding: Pod[]; si
         message: `${podsText(holding.length)}: ${podNames(holding.map(({ name }) => name))}`,
       };
   const told = draft.record.tell({ status: 'False', reason: verdict.reason });
-  mark(draft, deps, 'Ready', { status: 'False', ...verdict });
-  deps.status.write(draft.adapter, draft.status);
+  const { status, metadata } = draft.adapter;
+  const at = { observedGeneration: metadata.generation ?? 0, now: deps.clock.date() };
+  const update = { type: 'Ready', status: 'False', ...verdict, ...at } as const;
+  const conditions = setCondition(status?.conditions ?? [], update);
+  deps.status.write(draft.adapter, { ...status, conditions });
   if (told?.reason === verdict.reason) return;
   deps.log.info({ adapter: draft.key, code: verdict.reason, reason: verdict.message }, 'removal waits');
   if (first) deps.events.event(draft.adapter, 'Warning', verdict.reason, verdict.message);

@@ -1,18 +1,20 @@
 import { ADAPTER_FINALIZER } from '../api/lora-adapter.ts';
 import type { Outcome } from '../kube/queue.ts';
 import type { AdapterDeps } from './deps.ts';
-import { type Draft, lookAgain, mark, openDraft, type Stage } from './draft.ts';
-import { failureOf } from './failures.ts';
+import { type Draft, lookAgain, openDraft, type Phase, type PhaseOutcome, type Verdicts } from './draft.ts';
+import { failureOf, verdictOf } from './failures.ts';
 import { finalize } from './finalize.ts';
 import { activate } from './phases/activate.ts';
 import { fetch } from './phases/fetch.ts';
 import { place } from './phases/place.ts';
-import { ready } from './phases/ready.ts';
 import { resolve } from './phases/resolve.ts';
 import { stage } from './phases/stage.ts';
+import { report } from './report.ts';
 
-const STAGES: readonly Stage[] = [resolve, place, fetch, stage, activate];
+const PHASES: readonly Phase[] = [resolve, place, fetch, stage, activate];
 const FAILURE_RETRY_MS = 5_000;
+/** Staging that takes longer is worth a word in status before it ends. */
+const PROGRESS_MS = 1_000;
 
 /** Looks at one adapter as it is now and brings the world one step nearer to its spec. Level-based: call it any time. */
 export async function reconcile(deps: AdapterDeps, key: string, signal: AbortSignal): Promise<Outcome> {
@@ -25,14 +27,16 @@ export async function reconcile(deps: AdapterDeps, key: string, signal: AbortSig
     return { kind: 'done' };
   }
   const draft = openDraft(deps, adapter);
-  for (const step of STAGES) {
-    if (draft.adapter.spec.suspend && !step.whenSuspended) break;
-    const { next } = await attempt(step, draft, deps, signal);
+  const verdicts: Verdicts = {};
+  for (const phase of PHASES) {
+    if (draft.adapter.spec.suspend && !phase.whenSuspended) break;
+    using _progress = phase === stage ? reportIfSlow(draft, deps, verdicts) : null;
+    const { verdict, next } = await attempt(phase, draft, deps, signal);
+    if (verdict !== null) verdicts[phase.condition] = verdict;
     if (!next) break;
   }
   if (!draft.record.recovered) return outcomeOf(draft);
-  await deps.mutexes.run(key, async (lock) => ready(lock, draft, deps));
-  deps.status.write(adapter, draft.status);
+  await report(draft, deps, verdicts);
   if (draft.placement.desired.some(({ state }) => state?.seeded === false)) deps.requeuePool(draft.poolKey);
   return outcomeOf(draft);
 }
@@ -41,19 +45,27 @@ function outcomeOf({ againMs }: Draft): Outcome {
   return againMs === null ? { kind: 'done' } : { kind: 'again', afterMs: againMs };
 }
 
-async function attempt(step: Stage, draft: Draft, deps: AdapterDeps, signal: AbortSignal) {
+function reportIfSlow(draft: Draft, deps: AdapterDeps, verdicts: Verdicts): Disposable {
+  const cancel = deps.clock.after(PROGRESS_MS, () => void report(draft, deps, verdicts));
+  return { [Symbol.dispose]: cancel };
+}
+
+async function attempt(
+  phase: Phase,
+  draft: Draft,
+  deps: AdapterDeps,
+  signal: AbortSignal,
+): Promise<PhaseOutcome> {
   try {
-    return await step.run(draft, deps, signal);
+    return await phase.run(draft, deps, signal);
   } catch (error) {
     signal.throwIfAborted();
     const failure = failureOf(error);
-    const { reason, message, terminal } = failure;
+    const { reason, terminal } = failure;
     deps.metrics.failure(reason);
-    mark(draft, deps, step.condition, { status: 'False', reason, message });
-    if (step.condition === 'Loaded') draft.loadFailure = failure;
-    if (reason === 'InternalError') deps.log.error({ adapter: draft.key, err: error }, 'a stage failed');
+    if (reason === 'InternalError') deps.log.error({ adapter: draft.key, err: error }, 'a phase failed');
     if (!terminal && draft.againMs === null) lookAgain(draft, FAILURE_RETRY_MS);
     // What pods should hold already is brought to them even while the source fails.
-    return { next: draft.record.target !== null };
+    return { verdict: verdictOf(failure), next: draft.record.target !== null };
   }
 }

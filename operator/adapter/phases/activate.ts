@@ -5,7 +5,7 @@ import type { Pod } from '../../pods/pod.ts';
 import { msText, podsText } from '../../pods/words.ts';
 import { noteFailure } from '../attempts.ts';
 import { type AdapterDeps, fenceOf } from '../deps.ts';
-import { type Draft, NEXT, rowsOf, STOP, type Stage } from '../draft.ts';
+import { type Draft, NEXT, type Phase, rowsOf, STOP } from '../draft.ts';
 import { adapterIn } from '../plan.ts';
 import { type Swap, swap } from '../publish/swap.ts';
 
@@ -13,7 +13,7 @@ import { type Swap, swap } from '../publish/swap.ts';
 const REPORT_MS = 500;
 
 /** Makes the revision current in every pod that holds it, all at once. */
-export const activate: Stage = {
+export const activate: Phase = {
   condition: 'Loaded',
   whenSuspended: false,
   async run(draft, deps, signal) {

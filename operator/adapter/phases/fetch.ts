@@ -4,11 +4,13 @@ import { sourceOf } from '../../source/index.ts';
 import type { Fetched, Resolved } from '../../source/types.ts';
 import type { AdapterDeps } from '../deps.ts';
 import { intentOf, refreshOf, timestamp } from '../desired.ts';
-import { type Draft, mark, NEXT, STOP, type Stage } from '../draft.ts';
+import { type Draft, type Phase, type PhaseOutcome, STOP } from '../draft.ts';
+import { verdictOf } from '../failures.ts';
+import type { AdapterRecord } from '../record.ts';
 import { noteSourceFailure } from './resolve.ts';
 
 /** Brings what the source names into the spool, checked against the base model and spec.verify before a pod sees it. */
-export const fetch: Stage = {
+export const fetch: Phase = {
   condition: 'Verified',
   whenSuspended: false,
   async run(draft, deps, signal) {
@@ -19,28 +21,23 @@ export const fetch: Stage = {
       if (isRefused) throw failure.error;
     } else if (placement.fit === null) {
       const message = 'No pod has reported its base model yet.';
-      mark(draft, deps, 'Verified', { status: 'Unknown', reason: 'Pending', message });
-      return record.target === null ? STOP : NEXT;
+      return { verdict: { status: 'Unknown', reason: 'Pending', message }, next: record.target !== null };
     } else {
       const fetched = await fetchRevision(draft, deps, resolved, signal);
       await settle(draft, deps, fetched);
     }
-    return markVerified(draft, deps);
+    return verified(record);
   },
 };
 
-function markVerified(draft: Draft, deps: AdapterDeps) {
-  const { desired } = draft.record;
+function verified(record: AdapterRecord): PhaseOutcome {
+  const { desired } = record;
   if (desired === null) return STOP;
-  const refusal = draft.record.refusalOf(desired.digest);
-  if (refusal) {
-    mark(draft, deps, 'Verified', { status: 'False', reason: refusal.reason, message: refusal.message });
-    return NEXT;
-  }
+  const refusal = record.refusalOf(desired.digest);
+  if (refusal !== null) return { verdict: verdictOf(refusal), next: true };
   const modules = desired.targetModules.join(', ');
   const message = `${desired.short}: rank ${desired.rank}, ${bytesText(desired.bytes)}, ${modules}`;
-  mark(draft, deps, 'Verified', { status: 'True', reason: 'Verified', message });
-  return NEXT;
+  return { verdict: { status: 'True', reason: 'Verified', message }, next: true };
 }
 
 async function fetchRevision(

@@ -1,27 +1,23 @@
 import { NAME_LENGTH_MAX, NAME_PATTERN } from '../../../server/contract/adapter-api.ts';
 import { ownerOfName } from '../../placement/owner.ts';
 import type { AdapterDeps } from '../deps.ts';
-import { type ConditionWords, type Draft, mark, NEXT, STOP, type Stage } from '../draft.ts';
+import type { Draft, Phase } from '../draft.ts';
+import type { Verdict } from '../status.ts';
 
 /** Which pods should hold the adapter, and whether it may have its name in them. */
-export const place: Stage = {
+export const place: Phase = {
   condition: 'Placed',
   whenSuspended: true,
   async run(draft, deps) {
     const refusal = placementRefusal(draft, deps);
-    if (refusal !== null) {
-      mark(draft, deps, 'Placed', refusal);
-      return STOP;
-    }
+    if (refusal !== null) return { verdict: refusal, next: false };
     const pods = draft.placement.desired.length;
     const message = `${pods} ${pods === 1 ? 'pod' : 'pods'} of pool ${draft.adapter.spec.poolRef.name}`;
-    mark(draft, deps, 'Placed', { status: 'True', reason: 'Placed', message });
-    draft.isPlaced = true;
-    return NEXT;
+    return { verdict: { status: 'True', reason: 'Placed', message }, next: true };
   },
 };
 
-export function placementRefusal(draft: Draft, deps: AdapterDeps): Required<ConditionWords> | null {
+export function placementRefusal(draft: Draft, deps: AdapterDeps): Required<Verdict> | null {
   const { pool, servedName, poolKey, adapter, placement } = draft;
   if (pool === null) {
     const message = `There is no ServerPool ${poolKey}.`;

@@ -1,12 +1,14 @@
+import type { LoraAdapter } from '../../api/lora-adapter.ts';
 import { backoffMs } from '../../kube/clock.ts';
 import { sourceOf } from '../../source/index.ts';
 import type { Resolved } from '../../source/types.ts';
 import type { AdapterDeps } from '../deps.ts';
 import { intentOf, isSettledByStatus } from '../desired.ts';
-import { type Draft, lookAgain, mark, NEXT, STOP, type Stage } from '../draft.ts';
+import { type Draft, lookAgain, type Phase, type PhaseOutcome, STOP } from '../draft.ts';
 import { failureOf } from '../failures.ts';
 import type { AdapterRecord, SourceFailure } from '../record.ts';
 import { recoverRecord } from '../recover.ts';
+import type { Verdict } from '../status.ts';
 
 const RETRY = { baseMs: 2_000, maxMs: 300_000 };
 /** Nobody tells when an object that was wrong has been put right; a HEAD now and then finds out. */
@@ -14,7 +16,7 @@ const TERMINAL_RETRY_MS = 300_000;
 const RECOVER_RETRY_MS = 500;
 
 /** Which revision the source names. A source is asked once per spec and refresh annotation: content is pinned. */
-export const resolve: Stage = {
+export const resolve: Phase = {
   condition: 'SourceResolved',
   whenSuspended: true,
   async run(draft, deps, signal) {
@@ -24,42 +26,33 @@ export const resolve: Stage = {
       record.recover(adapter.status, null, deps.spool);
       if (isSettledByStatus(adapter)) record.settle(intentOf(adapter));
     }
-    if (!adapter.spec.suspend) await resolveSource(draft, deps, signal);
-    return NEXT;
+    return { verdict: adapter.spec.suspend ? null : await resolveSource(draft, deps, signal), next: true };
   },
 };
 
-function resolvePushed(draft: Draft, deps: AdapterDeps) {
-  const { record } = draft;
+function resolvePushed(draft: Draft, deps: AdapterDeps): PhaseOutcome {
   if (!recoverRecord(draft, deps)) {
     lookAgain(draft, RECOVER_RETRY_MS);
     return STOP;
   }
-  if (record.desired === null) {
-    mark(draft, deps, 'SourceResolved', { status: 'False', reason: 'WaitingForPush' });
-    return NEXT;
-  }
-  const { step, pushedBy } = record.desired;
+  const { desired } = draft.record;
+  if (desired === null) return { verdict: { status: 'False', reason: 'WaitingForPush' }, next: true };
+  const { step, pushedBy } = desired;
   const words = [`pushed${pushedBy ? ` by ${pushedBy}` : ''}`, ...(step === null ? [] : [`step ${step}`])];
-  mark(draft, deps, 'SourceResolved', { status: 'True', reason: 'Resolved', message: words.join(', ') });
-  return NEXT;
+  return { verdict: { status: 'True', reason: 'Resolved', message: words.join(', ') }, next: true };
 }
 
-async function resolveSource(draft: Draft, deps: AdapterDeps, signal: AbortSignal): Promise<void> {
+async function resolveSource(draft: Draft, deps: AdapterDeps, signal: AbortSignal): Promise<Verdict> {
   const { record, adapter } = draft;
   const intent = intentOf(adapter);
   const { settledFor, resolved: found } = record.source;
   const failure = failureFor(record, intent);
-  if (settledFor === intent) {
-    markResolved(draft, deps, record.desired?.sourceVersion ?? '');
-    return;
-  }
+  if (settledFor === intent) return resolvedAt(adapter, record.desired?.sourceVersion ?? '');
   const leftMs = (failure?.retryAtMs ?? 0) - deps.clock.monotonicMs();
   if (failure !== null && leftMs > 0) {
     lookAgain(draft, leftMs);
     if (failure.sourceVersion === null) throw failure.error;
-    markResolved(draft, deps, failure.sourceVersion);
-    return;
+    return resolvedAt(adapter, failure.sourceVersion);
   }
   const known = found?.intent === intent ? found : null;
   const resolved = known ?? (await askSource(draft, deps, signal));
@@ -67,7 +60,7 @@ async function resolveSource(draft: Draft, deps: AdapterDeps, signal: AbortSigna
   if (isStillBad)
     noteSourceFailure(draft, deps, { sourceVersion: resolved.sourceVersion, error: failure.error });
   else record.resolve(intent, resolved.sourceVersion);
-  markResolved(draft, deps, resolved.sourceVersion);
+  return resolvedAt(adapter, resolved.sourceVersion);
 }
 
 async function askSource(draft: Draft, deps: AdapterDeps, signal: AbortSignal): Promise<Resolved> {
@@ -85,10 +78,9 @@ async function askSource(draft: Draft, deps: AdapterDeps, signal: AbortSignal): 
   }
 }
 
-function markResolved(draft: Draft, deps: AdapterDeps, sourceVersion: string): void {
-  const uri = draft.adapter.spec.source.objectStore?.uri ?? '';
-  const message = `${uri} is at ${sourceVersion}`;
-  mark(draft, deps, 'SourceResolved', { status: 'True', reason: 'Resolved', message });
+function resolvedAt({ spec }: LoraAdapter, sourceVersion: string): Verdict {
+  const message = `${spec.source.objectStore?.uri ?? ''} is at ${sourceVersion}`;
+  return { status: 'True', reason: 'Resolved', message };
 }
 
 export function noteSourceFailure(

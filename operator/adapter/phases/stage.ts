@@ -5,17 +5,15 @@ import type { SpooledRevision } from '../../spool/spool.ts';
 import { noteFailure } from '../attempts.ts';
 import { bytesOf } from '../bytes.ts';
 import { type AdapterDeps, fenceOf } from '../deps.ts';
-import { type Draft, NEXT, rowsOf, STOP, type Stage } from '../draft.ts';
+import { type Draft, NEXT, type Phase, rowsOf, STOP } from '../draft.ts';
 import { revisionIn } from '../plan.ts';
 import { callAll } from '../publish/laggards.ts';
-import { ready } from './ready.ts';
 
 /** A pod reports what it was given at once; this only bounds how long that is waited for. */
 const REPORT_MS = 2_000;
-const PROGRESS_MS = 1_000;
 
 /** Brings the revision into every pod that lacks it, without making it current anywhere. */
-export const stage: Stage = {
+export const stage: Phase = {
   condition: 'Loaded',
   whenSuspended: false,
   async run(draft, deps, signal) {
@@ -28,7 +26,6 @@ export const stage: Stage = {
     if (target === null) return STOP;
     if (pods.length === 0) return NEXT;
     const startMs = deps.clock.monotonicMs();
-    using _progress = reportIfSlow(draft, deps);
     const bytes = await bytesOf(draft, deps, target.digest, signal);
     draft.record.regain();
     const staged = await callAll(
@@ -46,17 +43,6 @@ export const stage: Stage = {
     return NEXT;
   },
 };
-
-/** What takes longer than this is worth a word in status before it ends. */
-function reportIfSlow(draft: Draft, deps: AdapterDeps): Disposable {
-  const cancel = deps.clock.after(PROGRESS_MS, () => {
-    void deps.mutexes.run(draft.key, async (lock) => {
-      ready(lock, draft, deps);
-      deps.status.write(draft.adapter, { ...draft.status });
-    });
-  });
-  return { [Symbol.dispose]: cancel };
-}
 
 interface Delivery {
   target: RevisionRecord;

@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import { systemClock } from '../../../operator/kube/clock.ts';
 import { Retryable } from '../../../operator/source/types.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
 import { goodAdapter } from '../../support/adapter-files.ts';
@@ -225,6 +226,18 @@ describe('a pod that fails', () => {
       status: 'Unknown',
       reason: 'PodsUnreachable',
     });
+  });
+
+  it('and hangs for long is told of before staging ends', async () => {
+    harness = await startHarness([{}]);
+    harness.deps.clock = { ...systemClock, after: (ms, run) => systemClock.after(Math.min(ms, 20), run) };
+    harness.servers[0]?.fail('stage', { kind: 'hang' }, 100);
+    harness.apply(loraAdapter('sql'));
+    const looking = harness.once('sql');
+    await expect.poll(() => harness.conditionOf('sql', 'Loaded')?.reason).toBe('Loading');
+    expect(harness.conditionOf('sql', 'Verified')?.status).toBe('True');
+    await looking;
+    expect(harness.conditionOf('sql', 'Loaded')?.reason).toBe('PodsUnreachable');
   });
 
   it('after it did what it was asked is believed by what it reports', async () => {

@@ -1,0 +1,46 @@
+import { findCondition } from '../api/conditions.ts';
+import type { LoraAdapterStatus } from '../api/lora-adapter.ts';
+import { conclude, isServedBy } from './conclude.ts';
+import type { AdapterDeps } from './deps.ts';
+import { type Draft, lookAgain, rowsOf, type Verdicts } from './draft.ts';
+
+/** Writes down what is, and tells people. */
+export async function report(draft: Draft, deps: AdapterDeps, verdicts: Verdicts): Promise<void> {
+  const { record, adapter, key } = draft;
+  await deps.mutexes.run(key, async (lock) => {
+    const isPlaced = verdicts.Placed?.status === 'True';
+    const rows = isPlaced ? rowsOf(draft, deps) : [];
+    if (isServedBy(rows, draft)) record.confirm(lock);
+    record.decide(isPlaced);
+    const { clock, pushUrl } = deps;
+    const status = conclude(draft, { verdicts, rows, pushUrl, now: clock.date() });
+    announce(draft, deps, status);
+    deps.status.write(adapter, status);
+    for (const { action, attempt } of rows) {
+      if (action === 'backoff' && attempt) lookAgain(draft, attempt.retryAtMs - clock.monotonicMs());
+    }
+  });
+}
+
+/** Tells people, once, when the adapter became ready or why it is not. */
+function announce({ record, adapter, key }: Draft, deps: AdapterDeps, concluded: LoraAdapterStatus): void {
+  const ready = findCondition(concluded.conditions, 'Ready');
+  if (ready === undefined) return;
+  const { status, reason, message } = ready;
+  const before = record.tell({ status, reason }) ?? findCondition(adapter.status?.conditions, 'Ready');
+  if (before?.status === status && before.reason === reason) return;
+  if (status === 'True') {
+    deps.log.info({ adapter: key, revision: record.desired?.short, pods: concluded.pods?.desired }, 'ready');
+    deps.events.event(adapter, 'Normal', reason, message);
+    return;
+  }
+  if (reason === 'Pending' || reason === 'Loading' || reason === 'NotLoaded') return;
+  if (reason === 'WaitingForPush') {
+    deps.log.info({ adapter: key }, 'waiting for the first push');
+    const where = concluded.pushURL ?? 'the push endpoint';
+    deps.events.event(adapter, 'Normal', reason, `PUT safetensors to ${where}`);
+    return;
+  }
+  deps.log.warn({ adapter: key, code: reason, reason: message }, 'not ready');
+  deps.events.event(adapter, 'Warning', reason, message);
+}
