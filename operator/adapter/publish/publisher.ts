@@ -1,9 +1,8 @@
 import type { Fence } from '../../../server/contract/adapter-api.ts';
 import { type ErrorCode, LorikeetError } from '../../../server/contract/errors.ts';
 import type { Lock } from '../../../server/transfer/serial.ts';
-import { type RevisionRecord, shortDigest } from '../../api/lora-adapter.ts';
+import { type LoraAdapter, type RevisionRecord, shortDigest } from '../../api/lora-adapter.ts';
 import { quantityBytes } from '../../api/quantity.ts';
-import { keyOf } from '../../kube/resource.ts';
 import { type AdapterDeps, fenceOf, NotLeading } from '../deps.ts';
 import { timestamp } from '../desired.ts';
 import { type Draft, openDraft } from '../draft.ts';
@@ -20,6 +19,8 @@ import { type Swap, type SwapResult, tenths } from './swap.ts';
 const HUNG: ReadonlySet<ErrorCode> = new Set(['pod_failed', 'timeout']);
 
 const DISCARD_MS = 1_000;
+
+type PodResult = PublishResult['pods'][number];
 
 /** The publisher of push/: revisions that trainers push become desired here, under the same mutex that reconciling activates under. */
 export class RevisionPublisher {
@@ -53,8 +54,10 @@ export class RevisionPublisher {
     };
   }
 
+  /** Right after `context`, which has looked at what the object allows. */
   fenceFor(namespace: string, name: string): Fence {
-    return this.#fence(this.#draft(namespace, name));
+    const { uid = '' } = this.#adapter(namespace, name).metadata;
+    return fenceOf(this.#deps, this.#deps.records.of(`${namespace}/${name}`, uid));
   }
 
   /**
@@ -62,12 +65,18 @@ export class RevisionPublisher {
    * answer does not wait for what the mutex is kept for, the pods' own reports.
    */
   publish(publication: Publication): Promise<PublishResult> {
-    const { namespace, name } = publication;
+    const { namespace, name, digest, staged } = publication;
     const { promise, resolve, reject } = Promise.withResolvers<PublishResult>();
     const published = this.#deps.mutexes.run(`${namespace}/${name}`, async (lock) => {
       publication.signal.throwIfAborted();
       const draft = this.#draft(namespace, name);
-      const noop = await this.#adoptOrDiscard(lock, draft, publication, reject);
+      for (const { pod, error } of staged) {
+        if (error && HUNG.has(error.code)) pod.client.breaker.suspect();
+      }
+      // A retry changes nothing, whatever else it says.
+      const noop = draft.record.desired?.digest === digest;
+      if (!noop) await this.#adopt(lock, draft, publication, reject);
+      draft.record.keepConfig(publication.config);
       const { outcome, reported } = await this.#activate(lock, draft, publication);
       this.#deps.requeue(draft.key);
       if (outcome !== null && outcome.timing === null) throw activationFailed(outcome.results);
@@ -79,38 +88,24 @@ export class RevisionPublisher {
   }
 
   /** What a refused push has staged would else lie in the pods until they need the room. */
-  async #adoptOrDiscard(
+  async #adopt(
     lock: Lock,
     draft: Draft,
     publication: Publication,
     refuse: (error: unknown) => void,
-  ): Promise<boolean> {
+  ): Promise<void> {
+    const { record, adapter } = draft;
+    const { spool, clock } = this.#deps;
     try {
-      return this.#adopt(lock, draft, publication);
+      requireMayFollow(record, publication);
+      requireStaged(publication.staged);
+      const { keepRevisions: keep } = adapter.spec.update;
+      record.adopt(lock, revisionOf(publication, clock.date()), { keep, spool });
     } catch (error) {
       refuse(error);
       await discard(draft, this.#deps, publication);
       throw error;
     }
-  }
-
-  /** True where the revision was desired already: a retry changes nothing, whatever else it says. */
-  #adopt(lock: Lock, draft: Draft, publication: Publication): boolean {
-    const { staged, digest, config } = publication;
-    const noop = draft.record.desired?.digest === digest;
-    for (const { pod, error } of staged) {
-      if (error && HUNG.has(error.code)) pod.client.breaker.suspect();
-    }
-    if (!noop) {
-      requireMayFollow(draft.record, publication);
-      requireStaged(staged);
-      draft.record.adopt(lock, revisionOf(publication, this.#deps.clock.date()), {
-        keep: draft.adapter.spec.update.keepRevisions,
-        spool: this.#deps.spool,
-      });
-    }
-    draft.record.keepConfig(config);
-    return noop;
   }
 
   async #activate(
@@ -134,29 +129,20 @@ export class RevisionPublisher {
     }
   }
 
-  #fence(draft: Draft): Fence {
+  #adapter(namespace: string, name: string): LoraAdapter {
     if (this.#deps.leader.leading === null) throw notLeader();
-    return fenceOf(this.#deps, draft.record);
+    const adapter = this.#deps.adapters.get(`${namespace}/${name}`);
+    if (adapter !== undefined) return adapter;
+    const message = `There is no LoraAdapter ${name} in namespace ${namespace}`;
+    throw new LorikeetError('adapter_not_found', message);
   }
 
   #draft(namespace: string, name: string): Draft {
-    if (this.#deps.leader.leading === null) throw notLeader();
-    const adapter = this.#deps.adapters.get(keyOf({ metadata: { namespace, name } }));
-    if (adapter === undefined) {
-      throw new LorikeetError(
-        'adapter_not_found',
-        `There is no LoraAdapter ${name} in namespace ${namespace}`,
-      );
-    }
-    const draft = openDraft(this.#deps, adapter);
+    const draft = openDraft(this.#deps, this.#adapter(namespace, name));
     requirePushable(draft, this.#deps);
-    if (!recoverRecord(draft, this.#deps)) {
-      throw new LorikeetError(
-        'no_pods',
-        'The operator has just started and the pods have not reported yet; try again',
-      );
-    }
-    return draft;
+    if (recoverRecord(draft, this.#deps)) return draft;
+    const message = 'The operator has just started and the pods have not reported yet; try again';
+    throw new LorikeetError('no_pods', message);
   }
 }
 
@@ -165,14 +151,12 @@ function requireStaged(staged: readonly PodOutcome[]): void {
   const refusal = staged.find(({ error }) => error !== null && isContentRefusal(error.code));
   if (refusal?.error) throw refusal.error;
   if (staged.some(({ ok }) => ok)) return;
-  const errors = staged.map(({ pod, error }) => ({
-    pod: pod.name,
-    code: error?.code,
-    message: error?.message,
-  }));
+  const actual = staged.map(({ pod: { name }, error }) => {
+    return { pod: name, code: error?.code, message: error?.message };
+  });
   const isFull = staged.length > 0 && staged.every(({ error }) => error?.code === 'no_capacity');
   throw new LorikeetError(isFull ? 'no_capacity' : 'pod_failed', 'No pod could take the revision', {
-    actual: errors,
+    actual,
   });
 }
 
@@ -206,28 +190,22 @@ function resultOf(
 ): PublishResult {
   const { digest, bytes, staged } = publication;
   const swapped = new Map(swap?.results.map((result) => [result.pod, result]));
-  const pods = staged.map((outcome): PublishResult['pods'][number] => {
-    const { pod, ok, error, ms } = outcome;
-    if (!ok)
-      return {
-        name: pod.name,
-        state: 'failed',
-        ms: tenths(ms),
-        ...(error ? { error: error.toJSON().error } : {}),
-      };
+  const pods = staged.map(({ pod, ok, error, ms: stagedMs }): PodResult => {
     const result = swapped.get(pod);
-    if (result?.error) {
-      return { name: pod.name, state: 'failed', ms: tenths(ms + result.ms), error: String(result.error) };
-    }
+    const { name } = pod;
+    const ms = tenths(stagedMs + (result?.ms ?? 0));
+    if (!ok) return { name, state: 'failed', ms, ...(error && { error: error.toJSON().error }) };
+    if (result?.error) return { name, state: 'failed', ms, error: String(result.error) };
     const isActive = result !== undefined || observe(pod, draft.servedName, digest) === 'current';
-    return { name: pod.name, state: isActive ? 'active' : 'staged', ms: tenths(ms + (result?.ms ?? 0)) };
+    return { name, state: isActive ? 'active' : 'staged', ms };
   });
   const asked = new Set(staged.map(({ pod }) => pod));
-  const left = draft.placement.desired.filter((pod) => !asked.has(pod));
-  const unasked = left.map((pod): PublishResult['pods'][number] => {
-    const error = { code: 'pod_failed', message: pod.error ?? 'The pod does not answer' };
-    return { name: pod.name, state: 'failed', ms: 0, error };
-  });
+  const unasked = draft.placement.desired
+    .filter((pod) => !asked.has(pod))
+    .map((pod): PodResult => {
+      const error = { code: 'pod_failed', message: pod.error ?? 'The pod does not answer' };
+      return { name: pod.name, state: 'failed', ms: 0, error };
+    });
   return {
     revision: digest,
     step: draft.record.desired?.step ?? null,
