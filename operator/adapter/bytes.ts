@@ -11,17 +11,20 @@ import { observe } from './plan.ts';
 /** The pinned content is not there any more, however often one asks. */
 const GONE: ReadonlySet<SourceReason> = new Set(['SourceChanged', 'SourceNotFound']);
 
+interface Wanted {
+  draft: Draft;
+  deps: AdapterDeps;
+  digest: string;
+  signal: AbortSignal;
+}
+
 /** A revision's bytes: from the spool, else from its source, else from a pod that holds it. */
-export async function bytesOf(
-  draft: Draft,
-  deps: AdapterDeps,
-  digest: string,
-  signal: AbortSignal,
-): Promise<SpooledRevision> {
-  const spooled = deps.spool.open(digest) ?? (await fromSource(draft, deps, digest, signal));
+export async function bytesOf(wanted: Wanted): Promise<SpooledRevision> {
+  const { draft, deps, digest } = wanted;
+  const spooled = deps.spool.open(digest) ?? (await fromSource(wanted));
   if (spooled !== null) return spooled;
   for (const pod of holders(draft, digest)) {
-    const copied = await fromPod(draft, deps, pod, digest, signal);
+    const copied = await fromPod(wanted, pod);
     if (copied !== null) return copied;
   }
   draft.record.lose(digest);
@@ -42,22 +45,13 @@ function holders(draft: Draft, digest: string): Pod[] {
 }
 
 /** Null where the source is not the place to ask, or no longer has this content. Its outage is not the end either. */
-async function fromSource(
-  draft: Draft,
-  deps: AdapterDeps,
-  digest: string,
-  signal: AbortSignal,
-): Promise<SpooledRevision | null> {
+async function fromSource({ draft, deps, digest, signal }: Wanted): Promise<SpooledRevision | null> {
   const source = sourceOf(draft.adapter, deps.sources);
   const target = draft.record.target;
   if (source === null || target?.digest !== digest || target.sourceVersion === undefined) return null;
   try {
-    const fetched = await source.fetch(
-      draft.adapter,
-      { sourceVersion: target.sourceVersion },
-      deps.spool,
-      signal,
-    );
+    const { sourceVersion } = target;
+    const fetched = await source.fetch(draft.adapter, { sourceVersion }, deps.spool, signal);
     return fetched.digest === digest ? deps.spool.open(digest) : null;
   } catch (error) {
     signal.throwIfAborted();
@@ -68,22 +62,14 @@ async function fromSource(
   }
 }
 
-async function fromPod(
-  draft: Draft,
-  deps: AdapterDeps,
-  pod: Pod,
-  digest: string,
-  signal: AbortSignal,
-): Promise<SpooledRevision | null> {
+async function fromPod({ draft, deps, digest, signal }: Wanted, pod: Pod): Promise<SpooledRevision | null> {
   const writer = deps.spool.begin();
   try {
     const { config, body } = await pod.client.fetch(draft.servedName, digest, signal);
     for await (const chunk of body) await writer.write(chunk);
     await writer.commit(digest, { config, step: draft.record.target?.step ?? null });
-    deps.log.info(
-      { adapter: draft.key, pod: pod.name, revision: shortDigest(digest) },
-      'bytes copied from a pod',
-    );
+    const about = { adapter: draft.key, pod: pod.name, revision: shortDigest(digest) };
+    deps.log.info(about, 'bytes copied from a pod');
     return deps.spool.open(digest);
   } catch (error) {
     await writer.abort();

@@ -92,24 +92,18 @@ function giveUp(draft: Draft, deps: AdapterDeps, pods: Pod[]): void {
 }
 
 function markWaiting(draft: Draft, deps: AdapterDeps, pods: { holding: Pod[]; silent: Pod[] }): void {
-  const { silent, holding } = pods;
-  const first = silent[0];
-  const verdict = first
-    ? {
-        reason: 'RemovalBlocked' as const,
-        message: `${podNames(silent.map(({ name }) => name))}: ${first.error ?? 'no answer'}`,
-      }
-    : {
-        reason: 'Draining' as const,
-        message: `${podsText(holding.length)}: ${podNames(holding.map(({ name }) => name))}`,
-      };
-  const told = draft.record.tell({ status: 'False', reason: verdict.reason });
+  const [first] = pods.silent;
+  const names = podNames((first ? pods.silent : pods.holding).map(({ name }) => name));
+  const reason = first ? 'RemovalBlocked' : 'Draining';
+  const message = first
+    ? `${names}: ${first.error ?? 'no answer'}`
+    : `${podsText(pods.holding.length)}: ${names}`;
   const { status, metadata } = draft.adapter;
   const at = { observedGeneration: metadata.generation ?? 0, now: deps.clock.date() };
-  const update = { type: 'Ready', status: 'False', ...verdict, ...at } as const;
-  const conditions = setCondition(status?.conditions ?? [], update);
+  const verdict = { status: 'False', reason, message } as const;
+  const conditions = setCondition(status?.conditions ?? [], { type: 'Ready', ...verdict, ...at });
   deps.status.write(draft.adapter, { ...status, conditions });
-  if (told?.reason === verdict.reason) return;
-  deps.log.info({ adapter: draft.key, code: verdict.reason, reason: verdict.message }, 'removal waits');
-  if (first) deps.events.event(draft.adapter, 'Warning', verdict.reason, verdict.message);
+  if (draft.record.tell(verdict)?.reason === reason) return;
+  deps.log.info({ adapter: draft.key, code: reason, reason: message }, 'removal waits');
+  if (first) deps.events.event(draft.adapter, 'Warning', reason, message);
 }

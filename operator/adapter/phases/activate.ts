@@ -1,3 +1,4 @@
+import type { PodState } from '../../../server/contract/adapter-api.ts';
 import type { Lock } from '../../../server/transfer/serial.ts';
 import { type RevisionRecord, shortDigest } from '../../api/lora-adapter.ts';
 import { PodUnreachable } from '../../pods/errors.ts';
@@ -54,15 +55,8 @@ export async function activateOn(
     if (error instanceof PodUnreachable && outcome.timing !== null) pod.client.breaker.suspect();
   }
   const confirmed = outcome.results.flatMap(({ pod, error }) => (error === null ? [pod] : []));
-  const reported = Promise.all(
-    confirmed.map((pod) =>
-      deps.fleet.whenState(
-        pod,
-        (state) => adapterIn(state, servedName)?.current === target.digest,
-        REPORT_MS,
-      ),
-    ),
-  );
+  const isCurrent = (state: PodState) => adapterIn(state, servedName)?.current === target.digest;
+  const reported = Promise.all(confirmed.map((pod) => deps.fleet.whenState(pod, isCurrent, REPORT_MS)));
   noteSwap(draft, deps, { lock, target, outcome, confirmed: confirmed.length });
   return { outcome, reported };
 }

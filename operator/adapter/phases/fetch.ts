@@ -1,13 +1,12 @@
 import { type RevisionRecord, shortDigest } from '../../api/lora-adapter.ts';
 import { bytesText } from '../../pods/words.ts';
-import { sourceOf } from '../../source/index.ts';
-import type { Fetched, Resolved } from '../../source/types.ts';
+import type { Fetched } from '../../source/types.ts';
 import type { AdapterDeps } from '../deps.ts';
 import { intentOf, refreshOf, timestamp } from '../desired.ts';
 import { type Draft, type Phase, type PhaseOutcome, STOP } from '../draft.ts';
 import { verdictOf } from '../failures.ts';
 import type { AdapterRecord } from '../record.ts';
-import { noteSourceFailure } from './resolve.ts';
+import { askSource } from './resolve.ts';
 
 /** Brings what the source names into the spool, checked against the base model and spec.verify before a pod sees it. */
 export const fetch: Phase = {
@@ -23,7 +22,10 @@ export const fetch: Phase = {
       const message = 'No pod has reported its base model yet.';
       return { verdict: { status: 'Unknown', reason: 'Pending', message }, next: record.target !== null };
     } else {
-      const fetched = await fetchRevision(draft, deps, resolved, signal);
+      const question = { phase: 'fetch', sourceVersion: resolved.sourceVersion, signal } as const;
+      const fetched = await askSource(draft, deps, question, (source) =>
+        source.fetch(adapter, resolved, deps.spool, signal),
+      );
       await settle(draft, deps, fetched);
     }
     return verified(record);
@@ -38,26 +40,6 @@ function verified(record: AdapterRecord): PhaseOutcome {
   const modules = desired.targetModules.join(', ');
   const message = `${desired.short}: rank ${desired.rank}, ${bytesText(desired.bytes)}, ${modules}`;
   return { verdict: { status: 'True', reason: 'Verified', message }, next: true };
-}
-
-async function fetchRevision(
-  draft: Draft,
-  deps: AdapterDeps,
-  resolved: Resolved,
-  signal: AbortSignal,
-): Promise<Fetched> {
-  const startMs = deps.clock.monotonicMs();
-  try {
-    const source = sourceOf(draft.adapter, deps.sources);
-    if (source === null) throw new TypeError('A pushed adapter has no source to fetch from');
-    return await source.fetch(draft.adapter, resolved, deps.spool, signal);
-  } catch (error) {
-    signal.throwIfAborted();
-    noteSourceFailure(draft, deps, { sourceVersion: resolved.sourceVersion, error });
-    throw error;
-  } finally {
-    deps.metrics.phase('fetch', deps.clock.monotonicMs() - startMs);
-  }
 }
 
 async function settle(draft: Draft, deps: AdapterDeps, fetched: Fetched): Promise<void> {

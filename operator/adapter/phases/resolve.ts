@@ -1,7 +1,7 @@
 import type { LoraAdapter } from '../../api/lora-adapter.ts';
 import { backoffMs } from '../../kube/clock.ts';
 import { sourceOf } from '../../source/index.ts';
-import type { Resolved } from '../../source/types.ts';
+import type { Source } from '../../source/types.ts';
 import type { AdapterDeps } from '../deps.ts';
 import { intentOf, isSettledByStatus } from '../desired.ts';
 import { type Draft, lookAgain, type Phase, type PhaseOutcome, STOP } from '../draft.ts';
@@ -55,7 +55,9 @@ async function resolveSource(draft: Draft, deps: AdapterDeps, signal: AbortSigna
     return resolvedAt(adapter, failure.sourceVersion);
   }
   const known = found?.intent === intent ? found : null;
-  const resolved = known ?? (await askSource(draft, deps, signal));
+  const question = { phase: 'resolve', sourceVersion: null, signal } as const;
+  const resolved =
+    known ?? (await askSource(draft, deps, question, (source) => source.resolve(adapter, signal)));
   const isStillBad = failure?.sourceVersion === resolved.sourceVersion && failureOf(failure.error).terminal;
   if (isStillBad)
     noteSourceFailure(draft, deps, { sourceVersion: resolved.sourceVersion, error: failure.error });
@@ -63,18 +65,30 @@ async function resolveSource(draft: Draft, deps: AdapterDeps, signal: AbortSigna
   return resolvedAt(adapter, resolved.sourceVersion);
 }
 
-async function askSource(draft: Draft, deps: AdapterDeps, signal: AbortSignal): Promise<Resolved> {
+interface Question {
+  phase: 'resolve' | 'fetch';
+  sourceVersion: string | null;
+  signal: AbortSignal;
+}
+
+/** How a source fails is remembered: it is asked again after a while. */
+export async function askSource<T>(
+  draft: Draft,
+  deps: AdapterDeps,
+  { phase, sourceVersion, signal }: Question,
+  ask: (source: Source) => Promise<T>,
+): Promise<T> {
   const startMs = deps.clock.monotonicMs();
   try {
     const source = sourceOf(draft.adapter, deps.sources);
     if (source === null) throw new TypeError('A pushed adapter has no source to ask');
-    return await source.resolve(draft.adapter, signal);
+    return await ask(source);
   } catch (error) {
     signal.throwIfAborted();
-    noteSourceFailure(draft, deps, { sourceVersion: null, error });
+    noteSourceFailure(draft, deps, { sourceVersion, error });
     throw error;
   } finally {
-    deps.metrics.phase('resolve', deps.clock.monotonicMs() - startMs);
+    deps.metrics.phase(phase, deps.clock.monotonicMs() - startMs);
   }
 }
 
@@ -83,7 +97,7 @@ function resolvedAt({ spec }: LoraAdapter, sourceVersion: string): Verdict {
   return { status: 'True', reason: 'Resolved', message };
 }
 
-export function noteSourceFailure(
+function noteSourceFailure(
   draft: Draft,
   deps: AdapterDeps,
   failed: { sourceVersion: string | null; error: unknown },

@@ -26,7 +26,7 @@ export const stage: Phase = {
     if (target === null) return STOP;
     if (pods.length === 0) return NEXT;
     const startMs = deps.clock.monotonicMs();
-    const bytes = await bytesOf(draft, deps, target.digest, signal);
+    const bytes = await bytesOf({ draft, deps, digest: target.digest, signal });
     draft.record.regain();
     const staged = await callAll(
       pods,
