@@ -9,7 +9,7 @@ import {
 } from '../api/lora-adapter.ts';
 import { REFRESH_ANNOTATION, REFRESHED_ANNOTATION } from '../api/names.ts';
 import type { Pod } from '../pods/pod.ts';
-import { adapterIn } from './plan.ts';
+import { adapterIn, revisionIn } from './plan.ts';
 
 /** Everything that, when it changes, makes the source be resolved anew. Content that changes under it does not. */
 export function intentOf(adapter: LoraAdapter): string {
@@ -85,21 +85,19 @@ function newestReported(pods: readonly Pod[], servedName: string): Reported | nu
 }
 
 function stepIn({ pod, digest }: Reported, servedName: string): number | null {
-  return adapterIn(pod.state, servedName)?.revisions.find((r) => r.digest === digest)?.step ?? null;
+  return revisionIn(pod.state, servedName, digest)?.step ?? null;
 }
 
 /** What can be said of a revision that only a pod knows. */
 export function recordFromPod(pod: Pod, servedName: string, digest: string, now: Date): RevisionRecord {
-  const revision = adapterIn(pod.state, servedName)?.revisions.find((item) => item.digest === digest);
-  return {
-    digest,
-    short: shortDigest(digest),
-    step: revision?.step ?? null,
-    bytes: revision?.bytes ?? 0,
-    rank: revision?.rank ?? 0,
-    targetModules: [...(revision?.modules ?? [])].sort(),
-    at: timestamp(now),
-  };
+  const { step = null, bytes = 0, rank = 0, modules = [] } = revisionIn(pod.state, servedName, digest) ?? {};
+  return revisionOf({ digest, step, bytes, rank, targetModules: modules }, timestamp(now));
+}
+
+/** What is remembered of a revision. */
+export function revisionOf(known: Omit<RevisionRecord, 'short' | 'at'>, at: string): RevisionRecord {
+  const targetModules = known.targetModules.toSorted();
+  return { ...known, targetModules, short: shortDigest(known.digest), at };
 }
 
 /** Seconds, as Kubernetes writes times. */

@@ -1,8 +1,7 @@
-import { type RevisionRecord, shortDigest } from '../../api/lora-adapter.ts';
 import { bytesText } from '../../pods/words.ts';
 import type { Fetched } from '../../source/types.ts';
 import type { AdapterDeps } from '../deps.ts';
-import { intentOf, refreshOf, timestamp } from '../desired.ts';
+import { intentOf, refreshOf, revisionOf, timestamp } from '../desired.ts';
 import { type Draft, type Phase, type PhaseOutcome, STOP } from '../draft.ts';
 import { verdictOf } from '../failures.ts';
 import type { AdapterRecord } from '../record.ts';
@@ -46,28 +45,17 @@ async function settle(draft: Draft, deps: AdapterDeps, fetched: Fetched): Promis
   const { record, adapter, key } = draft;
   const { digest, bytes, sourceVersion, shape } = fetched;
   const isNew = record.desired?.digest !== digest;
-  const revision: RevisionRecord = {
-    digest,
-    short: shortDigest(digest),
-    step: null,
-    bytes,
-    rank: shape?.rank ?? 0,
-    targetModules: [...(shape?.targetModules ?? [])].sort(),
-    sourceVersion,
-    at: isNew ? timestamp(deps.clock.date()) : (record.desired?.at ?? timestamp(deps.clock.date())),
-  };
+  const { rank, targetModules } = shape ?? { rank: 0, targetModules: [] };
+  const at = (isNew ? null : record.desired?.at) ?? timestamp(deps.clock.date());
+  const revision = revisionOf({ digest, step: null, bytes, rank, targetModules, sourceVersion }, at);
   const keep = adapter.spec.update.keepRevisions;
   await deps.mutexes.run(key, async (lock) => record.adopt(lock, revision, { keep, spool: deps.spool }));
   record.settle(intentOf(adapter));
   const refresh = refreshOf(adapter);
   if (refresh !== null) await deps.objects.noteRefreshed(adapter, refresh);
   if (!isNew) return;
-  const about = { adapter: key, revision: revision.short, bytes, rank: revision.rank, sourceVersion };
+  const about = { adapter: key, revision: revision.short, bytes, rank, sourceVersion };
   deps.log.info(about, 'fetched');
-  deps.events.event(
-    adapter,
-    'Normal',
-    'Fetched',
-    `${revision.short}: rank ${revision.rank}, ${bytesText(bytes)}`,
-  );
+  const words = `${revision.short}: rank ${rank}, ${bytesText(bytes)}`;
+  deps.events.event(adapter, 'Normal', 'Fetched', words);
 }

@@ -1,3 +1,4 @@
+import type { PodState } from '../../../server/contract/adapter-api.ts';
 import type { RevisionRecord } from '../../api/lora-adapter.ts';
 import type { Pod } from '../../pods/pod.ts';
 import { podsText } from '../../pods/words.ts';
@@ -28,11 +29,8 @@ export const stage: Phase = {
     const startMs = deps.clock.monotonicMs();
     const bytes = await bytesOf({ draft, deps, digest: target.digest, signal });
     draft.record.regain();
-    const staged = await callAll(
-      pods,
-      (pod, life) => stagePod(draft, deps, pod, { target, bytes, signal, life }),
-      { clock: deps.clock, signal },
-    );
+    const call = (pod: Pod, life: AbortSignal) => stagePod(draft, deps, pod, { target, bytes, signal, life });
+    const staged = await callAll(pods, call, { clock: deps.clock, signal });
     const ms = deps.clock.monotonicMs() - startMs;
     deps.metrics.phase('stage', ms);
     const count = staged.filter(Boolean).length;
@@ -71,11 +69,8 @@ async function stagePod(draft: Draft, deps: AdapterDeps, pod: Pod, delivery: Del
     });
     draft.record.clearPod(pod.uid);
     deps.metrics.loaded(pod.uid, draft.record.uid);
-    await deps.fleet.whenState(
-      pod,
-      (state) => revisionIn(state, draft.servedName, digest) !== undefined,
-      REPORT_MS,
-    );
+    const isThere = (state: PodState) => revisionIn(state, draft.servedName, digest) !== undefined;
+    await deps.fleet.whenState(pod, isThere, REPORT_MS);
     return true;
   } catch (error) {
     signal.throwIfAborted();

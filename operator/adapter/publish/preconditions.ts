@@ -22,15 +22,8 @@ function requireMatch(desired: RevisionRecord | null, ifMatch: string | null): v
   const expected = ifMatch.replace(/^"(.*)"$/, '$1');
   const actual = desired?.digest ?? null;
   if (expected === '*' ? actual !== null : actual === expected) return;
-  throw new LorikeetError(
-    'precondition_failed',
-    `Expected ${expected} to be current but ${actual ?? 'nothing'} is`,
-    {
-      field: 'if-match',
-      expected,
-      actual,
-    },
-  );
+  const message = `Expected ${expected} to be current but ${actual ?? 'nothing'} is`;
+  throw new LorikeetError('precondition_failed', message, { field: 'if-match', expected, actual });
 }
 
 /** A push without a step in between does not let an older step pass. */

@@ -1,10 +1,10 @@
 import type { Fence } from '../../../server/contract/adapter-api.ts';
 import { type ErrorCode, LorikeetError } from '../../../server/contract/errors.ts';
 import type { Lock } from '../../../server/transfer/serial.ts';
-import { type LoraAdapter, type RevisionRecord, shortDigest } from '../../api/lora-adapter.ts';
+import type { LoraAdapter } from '../../api/lora-adapter.ts';
 import { quantityBytes } from '../../api/quantity.ts';
 import { type AdapterDeps, fenceOf, NotLeading } from '../deps.ts';
-import { timestamp } from '../desired.ts';
+import { revisionOf, timestamp } from '../desired.ts';
 import { type Draft, openDraft } from '../draft.ts';
 import { isContentRefusal } from '../failures.ts';
 import { activateOn } from '../phases/activate.ts';
@@ -99,8 +99,10 @@ export class RevisionPublisher {
     try {
       requireMayFollow(record, publication);
       requireStaged(publication.staged);
-      const { keepRevisions: keep } = adapter.spec.update;
-      record.adopt(lock, revisionOf(publication, clock.date()), { keep, spool });
+      const { digest, step, bytes, rank, targetModules, pushedBy } = publication;
+      const known = { digest, step, bytes, rank, targetModules, pushedBy };
+      const revision = revisionOf(known, timestamp(clock.date()));
+      record.adopt(lock, revision, { keep: adapter.spec.update.keepRevisions, spool });
     } catch (error) {
       refuse(error);
       await discard(draft, this.#deps, publication);
@@ -167,20 +169,6 @@ async function discard(draft: Draft, deps: AdapterDeps, { staged, digest }: Publ
   const pods = staged.flatMap(({ ok, pod }) => (ok ? [pod] : []));
   const left = AbortSignal.timeout(DISCARD_MS);
   await Promise.allSettled(pods.map((pod) => pod.client.remove(draft.servedName, digest, fence, left)));
-}
-
-function revisionOf(publication: Publication, now: Date): RevisionRecord {
-  const { digest, step, bytes, rank, targetModules, pushedBy } = publication;
-  return {
-    digest,
-    short: shortDigest(digest),
-    step,
-    bytes,
-    rank,
-    targetModules: [...targetModules].sort(),
-    pushedBy,
-    at: timestamp(now),
-  };
 }
 
 function resultOf(
