@@ -27,6 +27,7 @@ const ALLOWED: Record<string, string[]> = {
     'operator/pods',
     'operator/kube',
     'operator/api',
+    'server/transfer',
     'server/contract',
   ],
   'operator/adapter': [
@@ -71,13 +72,13 @@ const ALLOWED: Record<string, string[]> = {
     'server/contract',
     'native',
   ],
-  'server/admin': ['server/adapters', 'server/contract'],
+  'server/admin': ['server/adapters', 'server/transfer', 'server/contract'],
   'server/adapters': ['server/transfer', 'server/contract', 'native'],
   'server/engine': ['native'],
   'server/model': ['server/contract', 'native'],
   'server/telemetry': [],
   'server/text': [],
-  'server/transfer': [],
+  'server/transfer': ['server/contract'],
   'server/contract': [],
   native: [],
 };

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { LorikeetError } from '../../server/contract/errors.ts';
+import { bodyDeadlineMs, type Pace, requireBodySize } from '../../server/transfer/limits.ts';
 
 /** The trainer went away before its last byte: nobody is left to answer. */
 export class ClientGone extends Error {
@@ -9,13 +10,11 @@ export class ClientGone extends Error {
   }
 }
 
-export interface BodyLimits {
+/** The pace counts the waiting for the client in all; it grants more only where `expect` named many bytes. */
+export interface BodyLimits extends Pace {
   maxBytes: number;
   /** Without a byte for this long the client is given up. */
   idleMs: number;
-  /** The time that waiting for the client may take in all, at least; more where `expect` named many bytes. */
-  waitMs: number;
-  bytesPerMsMin: number;
 }
 
 /**
@@ -37,7 +36,7 @@ export class BodyReader {
 
   /** Tells how many bytes are to come, which says how long they may take. */
   expect(bytes: number): void {
-    this.#waitMsMax = Math.max(this.#limits.waitMs, bytes / this.#limits.bytesPerMsMin);
+    this.#waitMsMax = bodyDeadlineMs(bytes, this.#limits);
   }
 
   /** What has arrived, tiny chunks as one; null at the end. The iterator is never returned early: that would destroy the socket before the refusal is out. */
@@ -53,22 +52,13 @@ export class BodyReader {
       const result = await Promise.race([arriving, timeout]);
       if (result.done === true) return null;
       this.receivedBytes += result.value.length;
-      if (this.receivedBytes > this.#limits.maxBytes) throw tooLarge(this.#limits.maxBytes, null);
+      requireBodySize(this.receivedBytes, this.#limits.maxBytes);
       return result.value;
     } finally {
       clearTimeout(timer);
       this.#waitedMs += performance.now() - startedAt;
     }
   }
-}
-
-export function tooLarge(maxBytes: number, bytes: number | null): LorikeetError {
-  const received = bytes === null ? 'more' : `${bytes}`;
-  return new LorikeetError('body_too_large', `Expected at most ${maxBytes} bytes but received ${received}`, {
-    field: 'body',
-    expected: maxBytes,
-    ...(bytes === null ? {} : { actual: bytes }),
-  });
 }
 
 function tooSlow(bytes: number): LorikeetError {

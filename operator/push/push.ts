@@ -1,9 +1,10 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { requireBodySize } from '../../server/transfer/limits.ts';
 import type { PublishResult } from '../adapter/publish/publication.ts';
 import type { Log } from '../kube/log.ts';
 import type { Spool } from '../spool/spool.ts';
 import { type Asked, readAsked } from './asked.ts';
-import { type BodyLimits, BodyReader, ClientGone, tooLarge } from './body-reader.ts';
+import { type BodyLimits, BodyReader, ClientGone } from './body-reader.ts';
 import type { BranchLimits } from './branch.ts';
 import type { Publisher } from './publisher.ts';
 import { type Received, receive } from './receive.ts';
@@ -41,8 +42,7 @@ export async function push(
   const asked = readAsked(request.raw, request.query);
   const gone = goneSignal(reply);
   const { maxBytes } = deps.publisher.context(target.namespace, target.name);
-  if (asked.declaredBytes !== null && asked.declaredBytes > maxBytes)
-    throw tooLarge(maxBytes, asked.declaredBytes);
+  requireBodySize(asked.declaredBytes ?? 0, maxBytes);
   const giveBack = deps.budget.take(asked.declaredBytes ?? maxBytes);
   try {
     const endTurn = await deps.turns.take(`${target.namespace}/${target.name}`, gone);

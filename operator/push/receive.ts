@@ -13,13 +13,14 @@ import {
   type SafetensorsHeader,
 } from '../../server/contract/format/safetensors.ts';
 import { requireContentDigest } from '../../server/contract/headers.ts';
+import { requireBodySize } from '../../server/transfer/limits.ts';
 import type { PodOutcome, PushContext } from '../adapter/publish/publication.ts';
 import type { Log } from '../kube/log.ts';
 import type { Spool } from '../spool/spool.ts';
 import { SpoolCopy } from '../spool/spool-copy.ts';
 import { checkHeader, requireExpectedSha256, type Shape } from '../spool/verify.ts';
 import type { Asked } from './asked.ts';
-import { type BodyReader, tooLarge } from './body-reader.ts';
+import type { BodyReader } from './body-reader.ts';
 import type { BranchLimits } from './branch.ts';
 import { FanOut } from './fan-out.ts';
 
@@ -115,7 +116,7 @@ async function readHead(reader: BodyReader, { asked, context }: Receiving): Prom
   const fit = { geometry, maxRank };
   const checked = checkHeader(bytes.subarray(0, headerEnd), configOf, fit, adapter.spec.verify);
   const { header, config, shape } = checked;
-  if (header.totalBytes > maxBytes) throw tooLarge(maxBytes, header.totalBytes);
+  requireBodySize(header.totalBytes, maxBytes);
   if (asked.declaredBytes !== null) requireExactLength(header, asked.declaredBytes);
   reader.expect(header.totalBytes);
   return { header, config, shape: shape as Shape, bytes };

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { LorikeetError } from '../../server/contract/errors.ts';
+import { BODY_PACE } from '../../server/transfer/limits.ts';
 import { ObjectName, shortDigest } from '../api/lora-adapter.ts';
 import type { Elector } from '../kube/leader.ts';
 import type { Log } from '../kube/log.ts';
@@ -40,7 +41,7 @@ export interface PushAppOptions {
 }
 
 const LIMITS: PushLimits = {
-  body: { idleMs: 10_000, waitMs: 30_000, bytesPerMsMin: 1024 },
+  body: { idleMs: 10_000, ...BODY_PACE },
   branch: { windowBytes: 4 * 2 ** 20, stallMs: 3_000, startMs: 10_000 },
   budget: { pushesMax: 16, bytesMax: 8 * 2 ** 30 },
   connectionsMax: 512,

@@ -2,7 +2,8 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { PutAdapterReply } from '../contract/adapter-api.ts';
 import { CONFIG_BYTES_MAX } from '../contract/format/adapter-config.ts';
-import { Receiver, requireBodySize } from './receive.ts';
+import { requireBodySize } from '../transfer/limits.ts';
+import { Receiver } from './receive.ts';
 import type { Registry } from './registry.ts';
 
 /** Stages and activates an adapter that PEFT saved in a directory; for adapters named on the command line. */

@@ -14,6 +14,7 @@ import {
   type SafetensorsHeader,
   wrongLength,
 } from '../contract/format/safetensors.ts';
+import { requireBodySize } from '../transfer/limits.ts';
 import type { HostTier, Incoming, Reservation } from './host-tier.ts';
 
 export interface ReceiveOptions {
@@ -136,9 +137,4 @@ export class Receiver {
     this.#checkMs = performance.now() - startedMs;
     return { config, header, bound, reservation: tier.reserve(header.totalBytes) };
   }
-}
-
-export function requireBodySize(bytes: number, bytesMax: number): void {
-  if (bytes <= bytesMax) return;
-  throw expected('body_too_large', 'body', { words: `at most ${bytesMax} bytes`, value: bytesMax }, bytes);
 }

@@ -10,7 +10,7 @@ import type { Logger } from 'pino';
 import type { Registry } from '../adapters/registry.ts';
 import { type ErrorCode, LorikeetError } from '../contract/errors.ts';
 import { quoted } from '../contract/strict-json.ts';
-import { bodyDeadlineMs } from './request-body.ts';
+import { bodyDeadlineMs } from '../transfer/limits.ts';
 import { registerAdminRoutes } from './routes.ts';
 
 const HEADER_BYTES_MAX = 32 << 10;

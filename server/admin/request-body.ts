@@ -1,16 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { requireBodySize } from '../adapters/receive.ts';
 import { LorikeetError } from '../contract/errors.ts';
 import { parseStrictJson, StrictJsonError } from '../contract/strict-json.ts';
+import { bodyDeadlineMs, requireBodySize } from '../transfer/limits.ts';
 
-const BYTES_PER_SECOND_MIN = 1 << 20;
-const DEADLINE_MS_MIN = 30_000;
 const JSON_BYTES_MAX = 1 << 16;
-
-/** Longest time for a body: 30 s, or 1 MiB/s where that is longer. */
-export function bodyDeadlineMs(bytes: number): number {
-  return Math.max(DEADLINE_MS_MIN, (bytes / BYTES_PER_SECOND_MIN) * 1000);
-}
 
 /** A request whose body may still be read, and the response to invite it with. */
 export interface Exchange {
@@ -57,7 +50,7 @@ export async function readJson(exchange: Exchange): Promise<unknown> {
     requireBodySize(bytes, JSON_BYTES_MAX);
     chunks.push(chunk);
   };
-  await pump(exchange, take, DEADLINE_MS_MIN);
+  await pump(exchange, take, bodyDeadlineMs(JSON_BYTES_MAX));
   try {
     return parseStrictJson(Buffer.concat(chunks), { depth: 8 });
   } catch (cause) {

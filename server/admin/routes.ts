@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Held } from '../adapters/host-tier.ts';
-import { type Received, Receiver, requireBodySize } from '../adapters/receive.ts';
+import { type Received, Receiver } from '../adapters/receive.ts';
 import type { Registry } from '../adapters/registry.ts';
 import {
   ActivateRequest,
@@ -25,8 +25,9 @@ import {
   writeContent,
   writeStep,
 } from '../contract/headers.ts';
+import { bodyDeadlineMs, requireBodySize } from '../transfer/limits.ts';
 import { readDigest, readName } from './path.ts';
-import { bodyDeadlineMs, pump, readJson } from './request-body.ts';
+import { pump, readJson } from './request-body.ts';
 import { Watches } from './watch.ts';
 
 /** Clients commonly take 16 KiB of reply headers; a longer config that the body carries too is left to the body. */

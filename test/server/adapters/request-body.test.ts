@@ -1,7 +1,8 @@
 import type { ServerResponse } from 'node:http';
 import { PassThrough } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { bodyDeadlineMs, type Exchange, pump } from '../../../server/admin/request-body.ts';
+import { type Exchange, pump } from '../../../server/admin/request-body.ts';
+import { bodyDeadlineMs } from '../../../server/transfer/limits.ts';
 
 function body(): PassThrough & Exchange['request'] {
   return Object.assign(new PassThrough(), { headers: {} }) as unknown as PassThrough & Exchange['request'];

@@ -1,0 +1,21 @@
+import { LorikeetError } from '../contract/errors.ts';
+
+/** How slowly a body may come: within `waitMs`, or at `bytesPerMsMin` where that takes longer. */
+export interface Pace {
+  waitMs: number;
+  bytesPerMsMin: number;
+}
+
+/** 30 s, or 1 MiB/s. */
+export const BODY_PACE: Pace = { waitMs: 30_000, bytesPerMsMin: (1 << 20) / 1000 };
+
+export function bodyDeadlineMs(bytes: number, { waitMs, bytesPerMsMin }: Pace = BODY_PACE): number {
+  return Math.max(waitMs, bytes / bytesPerMsMin);
+}
+
+/** `bytes`: what was announced, or what has arrived so far. */
+export function requireBodySize(bytes: number, bytesMax: number): void {
+  if (bytes <= bytesMax) return;
+  const message = `Expected a body of at most ${bytesMax} bytes but received ${bytes}`;
+  throw new LorikeetError('body_too_large', message, { field: 'body', expected: bytesMax, actual: bytes });
+}
