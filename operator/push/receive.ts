@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import type { Fence } from '../../server/contract/adapter-api.ts';
 import { revisionDigest } from '../../server/contract/digest.ts';
 import { LorikeetError } from '../../server/contract/errors.ts';
@@ -7,13 +6,9 @@ import {
   configFromHeaders,
   parseAdapterConfig,
 } from '../../server/contract/format/adapter-config.ts';
-import {
-  headerLength,
-  requireExactLength,
-  type SafetensorsHeader,
-} from '../../server/contract/format/safetensors.ts';
+import type { SafetensorsHeader } from '../../server/contract/format/safetensors.ts';
 import { requireContentDigest } from '../../server/contract/headers.ts';
-import { requireBodySize } from '../../server/transfer/limits.ts';
+import { TensorsReader } from '../../server/transfer/tensors-reader.ts';
 import type { PodOutcome, PushContext } from '../adapter/publish/publication.ts';
 import type { Log } from '../kube/log.ts';
 import type { Spool } from '../spool/spool.ts';
@@ -47,34 +42,33 @@ export interface Receiving {
  * Takes a body in and hands it to all pods and the spool at once. Whatever fails, fails before the last block has gone
  * out: no pod has the whole of a revision that is not right, and nothing that is current changes.
  */
-export async function receive(reader: BodyReader, receiving: Receiving): Promise<Received> {
+export async function receive(body: BodyReader, receiving: Receiving): Promise<Received> {
   const startedAt = performance.now();
-  const head = await readHead(reader, receiving);
+  const { asked, spool, log } = receiving;
+  const reader = tensorsReader(receiving);
+  let held = await readHead(body, reader);
+  const head = reader.accepted as Head;
+  body.expect(head.header.totalBytes);
   const fanOut = startUploads(head, receiving);
-  const copy = new SpoolCopy(receiving.spool, receiving.log);
-  const hash = createHash('sha256');
+  const copy = new SpoolCopy(spool, log);
   try {
-    let held: Uint8Array = head.bytes;
-    hash.update(held);
-    for (let block = await reader.next(); block !== null; block = await reader.next()) {
+    for (let block = await body.next(); block !== null; block = await body.next()) {
+      reader.push(block);
       await Promise.all([fanOut.write(held), copy.write(held)]);
       held = block;
-      hash.update(held);
-      if (reader.receivedBytes > head.header.totalBytes) break;
     }
-    requireExactLength(head.header, reader.receivedBytes);
-    const tensorsSha256 = hash.digest('hex');
+    const { tensorsSha256 } = reader.finish();
     requireDigest(tensorsSha256, receiving);
     const digest = revisionDigest(head.config.raw, tensorsSha256);
     const receivedAt = performance.now();
-    const finished = fanOut.finish(held, digest, receiving.asked.timeoutMs);
+    const finished = fanOut.finish(held, digest, asked.timeoutMs);
     const [staged] = await Promise.all([finished, copy.write(held)]);
-    await copy.commit(digest, { config: head.config.raw, step: receiving.asked.step, tensorsSha256 });
+    await copy.commit(digest, { config: head.config.raw, step: asked.step, tensorsSha256 });
     return {
       ...head.shape,
       digest,
       config: head.config.raw,
-      bytes: reader.receivedBytes,
+      bytes: body.receivedBytes,
       staged,
       receiveMs: receivedAt - startedAt,
       stageMs: performance.now() - receivedAt,
@@ -90,36 +84,28 @@ interface Head {
   header: SafetensorsHeader;
   config: AdapterConfig;
   shape: Shape;
-  /** What had to be read for it: the header and the beginning of the data. */
-  bytes: Uint8Array;
 }
 
-/** Reads no more than the header, and refuses by it what does not fit. */
-async function readHead(reader: BodyReader, { asked, context }: Receiving): Promise<Head> {
-  let bytes: Uint8Array = Buffer.alloc(0);
-  const readUpTo = async (length: number) => {
-    const parts = [bytes];
-    let have = bytes.length;
-    while (have < length) {
-      const chunk = await reader.next();
-      if (chunk === null) break;
-      parts.push(chunk);
-      have += chunk.length;
-    }
-    bytes = Buffer.concat(parts);
-  };
-  await readUpTo(8);
-  const headerEnd = headerLength(bytes);
-  await readUpTo(headerEnd);
+function tensorsReader({ asked, context }: Receiving): TensorsReader<Head> {
   const { geometry, maxRank, maxBytes, adapter } = context;
-  const configOf = (header: SafetensorsHeader) => configFrom(asked, context, header);
-  const fit = { geometry, maxRank };
-  const checked = checkHeader(bytes.subarray(0, headerEnd), configOf, fit, adapter.spec.verify);
-  const { header, config, shape } = checked;
-  requireBodySize(header.totalBytes, maxBytes);
-  if (asked.declaredBytes !== null) requireExactLength(header, asked.declaredBytes);
-  reader.expect(header.totalBytes);
-  return { header, config, shape: shape as Shape, bytes };
+  const accept = (header: SafetensorsHeader) => {
+    const config = configFrom(asked, context, header);
+    const shape = checkHeader(header, config, { geometry, maxRank }, adapter.spec.verify);
+    return { header, config, shape: shape as Shape };
+  };
+  return new TensorsReader({ maxBytes, declaredBytes: asked.declaredBytes, accept });
+}
+
+/** Reads no more than the header and what came with it, and refuses by it what does not fit. */
+async function readHead(body: BodyReader, reader: TensorsReader<Head>): Promise<Uint8Array> {
+  let bytes: Uint8Array | null = null;
+  while (bytes === null) {
+    const chunk = await body.next();
+    // Without a whole header, `finish` throws.
+    if (chunk === null) reader.finish();
+    else bytes = reader.push(chunk);
+  }
+  return bytes;
 }
 
 function configFrom(asked: Asked, context: PushContext, { metadata }: SafetensorsHeader): AdapterConfig {

@@ -6,10 +6,11 @@ import {
   CONFIG_BYTES_MAX,
   parseAdapterConfig,
 } from '../../server/contract/format/adapter-config.ts';
-import { headerLength, requireExactLength } from '../../server/contract/format/safetensors.ts';
+import { headerLength } from '../../server/contract/format/safetensors.ts';
+import { TensorsReader } from '../../server/transfer/tensors-reader.ts';
 import type { Spool } from '../spool/spool.ts';
 import { SpoolError } from '../spool/spool-error.ts';
-import { checkHeader, requireExpectedSha256 } from '../spool/verify.ts';
+import { checkHeader, requireExpectedSha256, type Shape } from '../spool/verify.ts';
 import { type Location, locationOf } from './location.ts';
 import { head, OBJECTS, PinnedObject } from './pinned-object.ts';
 import type { RangeLimits } from './ranges.ts';
@@ -68,11 +69,14 @@ export class ObjectStoreSource implements Source {
       try {
         const objects = await this.#pin(client, location, resolved, life);
         const config = await readConfig(objects.config, life);
-        const first = await readFirst(objects.tensors, limits.maxBytes, life);
-        const { header, shape } = checkHeader(first.header, () => config, limits.fit, adapter.spec.verify);
-        requireExactLength(header, objects.tensors.size);
-        const received = await receive(objects.tensors, { first: first.bytes, config, adapter, spool }, life);
-        return { ...received, config: config.raw, sourceVersion: resolved.sourceVersion, shape };
+        requireSize(objects.tensors.size, limits.maxBytes, OBJECTS.tensors);
+        const reader = new TensorsReader({
+          maxBytes: limits.maxBytes,
+          declaredBytes: objects.tensors.size,
+          accept: (header) => checkHeader(header, config, limits.fit, adapter.spec.verify),
+        });
+        const received = await receive(objects.tensors, { reader, config, adapter, spool }, life);
+        return { ...received, config: config.raw, sourceVersion: resolved.sourceVersion };
       } catch (error) {
         throw life.aborted ? abortReason(life) : error;
       }
@@ -119,22 +123,8 @@ async function readConfig(object: PinnedObject, signal: AbortSignal): Promise<Ad
   return parseAdapterConfig(await object.buffer(0, object.size, signal));
 }
 
-/** The header, and the bytes from the start that had to be read for it. */
-async function readFirst(
-  object: PinnedObject,
-  maxBytes: number,
-  signal: AbortSignal,
-): Promise<{ header: Uint8Array; bytes: Uint8Array }> {
-  requireSize(object.size, maxBytes, OBJECTS.tensors);
-  const start = await object.buffer(0, Math.min(FIRST_BYTES, object.size), signal);
-  const headerEnd = Math.min(headerLength(start), object.size);
-  const missing = headerEnd > start.length ? await object.buffer(start.length, headerEnd, signal) : null;
-  const bytes = missing === null ? start : Buffer.concat([start, missing]);
-  return { header: bytes.subarray(0, headerEnd), bytes };
-}
-
 interface Receiving {
-  first: Uint8Array;
+  reader: TensorsReader<Shape | null>;
   config: AdapterConfig;
   adapter: SourcedAdapter;
   spool: Spool;
@@ -142,18 +132,20 @@ interface Receiving {
 
 async function receive(
   object: PinnedObject,
-  { first, config, adapter, spool }: Receiving,
+  { reader, config, adapter, spool }: Receiving,
   signal: AbortSignal,
-): Promise<{ digest: string; bytes: number }> {
-  const writer = spool.begin();
+): Promise<Pick<Fetched, 'digest' | 'bytes' | 'shape'>> {
+  const writer = spool.begin({ hash: false });
   try {
-    await writer.write(first);
-    for await (const bytes of object.bytes(first.length, object.size, signal)) await writer.write(bytes);
-    const tensorsSha256 = writer.tensorsSha256();
+    for await (const chunk of chunksOf(object, signal)) {
+      const bytes = reader.push(chunk);
+      if (bytes !== null) await writer.write(bytes);
+    }
+    const { accepted: shape, tensorsSha256 } = reader.finish();
     requireExpectedSha256(tensorsSha256, adapter.spec.verify);
     const digest = revisionDigest(config.raw, tensorsSha256);
-    await writer.commit(digest, { config: config.raw });
-    return { digest, bytes: object.size };
+    await writer.commit(digest, { config: config.raw, tensorsSha256 });
+    return { digest, bytes: object.size, shape };
   } catch (error) {
     await writer.abort();
     if (error instanceof SpoolError && error.code === 'full') {
@@ -161,6 +153,15 @@ async function receive(
     }
     throw error;
   }
+}
+
+/** All bytes; those after the header are not asked for before the reader has taken it. */
+async function* chunksOf(object: PinnedObject, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  const start = await object.buffer(0, Math.min(FIRST_BYTES, object.size), signal);
+  yield start;
+  const headerEnd = Math.max(start.length, Math.min(headerLength(start), object.size));
+  if (headerEnd > start.length) yield await object.buffer(start.length, headerEnd, signal);
+  yield* object.bytes(headerEnd, object.size, signal);
 }
 
 function requireSize(size: number, maxBytes: number, what: string): void {

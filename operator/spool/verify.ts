@@ -1,7 +1,7 @@
 import { expected } from '../../server/contract/errors.ts';
 import type { AdapterConfig } from '../../server/contract/format/adapter-config.ts';
 import { type BindLimits, bindAdapter } from '../../server/contract/format/bind.ts';
-import { parseHeader, type SafetensorsHeader } from '../../server/contract/format/safetensors.ts';
+import type { SafetensorsHeader } from '../../server/contract/format/safetensors.ts';
 
 export interface Shape {
   rank: number;
@@ -14,22 +14,20 @@ type Expectations =
   | undefined;
 
 /**
- * Checks what the first kilobytes tell: form, fit to the base model, and spec.verify. Returns null for a shape that
- * cannot be known without a geometry.
+ * Checks what the first kilobytes tell: fit to the base model, and spec.verify. Returns null for a shape that cannot be
+ * known without a geometry.
  */
 export function checkHeader(
-  headerBytes: Uint8Array,
-  configOf: (header: SafetensorsHeader) => AdapterConfig,
+  header: SafetensorsHeader,
+  config: AdapterConfig,
   fit: BindLimits | null,
   verify: Expectations,
-): { header: SafetensorsHeader; config: AdapterConfig; shape: Shape | null } {
-  const header = parseHeader(headerBytes);
-  const config = configOf(header);
-  if (fit === null) return { header, config, shape: null };
+): Shape | null {
+  if (fit === null) return null;
   const bound = bindAdapter(config, header, fit);
   const shape = { rank: bound.rank, targetModules: [...bound.targetModules].sort() };
   requireExpectedShape(shape, verify);
-  return { header, config, shape };
+  return shape;
 }
 
 function requireExpectedShape(shape: Shape, verify: Expectations): void {

@@ -1,4 +1,3 @@
-import { createHash, type Hash } from 'node:crypto';
 import { revisionDigest } from '../contract/digest.ts';
 import { expected } from '../contract/errors.ts';
 import {
@@ -7,14 +6,8 @@ import {
   parseAdapterConfig,
 } from '../contract/format/adapter-config.ts';
 import { type BindLimits, type BoundAdapter, bindAdapter } from '../contract/format/bind.ts';
-import {
-  headerLength,
-  parseHeader,
-  requireExactLength,
-  type SafetensorsHeader,
-  wrongLength,
-} from '../contract/format/safetensors.ts';
-import { requireBodySize } from '../transfer/limits.ts';
+import type { SafetensorsHeader } from '../contract/format/safetensors.ts';
+import { TensorsReader } from '../transfer/tensors-reader.ts';
 import type { HostTier, Incoming, Reservation } from './host-tier.ts';
 
 export interface ReceiveOptions {
@@ -37,96 +30,65 @@ export interface Received {
   checkMs: number;
 }
 
-type Part = 'prefix' | 'header' | 'data';
-
 interface Checked {
   config: AdapterConfig;
-  header: SafetensorsHeader;
   bound: BoundAdapter;
   reservation: Reservation;
+  bytes: number;
 }
 
 /**
  * Takes an adapter in as its bytes arrive. Everything that the safetensors header can tell is checked as soon as the
  * header is whole, and only then is room for the data reserved, in one piece.
- *
- *   prefix (8 bytes) ─▶ header (≤ 1 MiB) ─▶ data (one buffer for the whole file) ─▶ finish
  */
 export class Receiver {
   readonly #options: ReceiveOptions;
-  readonly #hash: Hash = createHash('sha256');
+  readonly #reader: TensorsReader<Checked>;
   readonly #startedMs = performance.now();
-  #part: Part = 'prefix';
-  #target = Buffer.alloc(8);
+  #body: Buffer | null = null;
   #filled = 0;
-  #checked: Checked | null = null;
-  #checkMs = 0;
 
   constructor(options: ReceiveOptions) {
     this.#options = options;
+    this.#reader = new TensorsReader({
+      maxBytes: options.limits.maxAdapterBytes,
+      declaredBytes: options.contentLength,
+      accept: (header) => this.#check(header),
+    });
   }
 
   /** Throws the refusal as soon as the bytes so far deserve one; the receiver must be aborted then. */
   push(chunk: Uint8Array): void {
-    this.#hash.update(chunk);
-    let rest = chunk;
-    while (rest.length > 0) {
-      const room = this.#target.length - this.#filled;
-      if (room === 0) throw wrongLength(this.#target.length, this.#target.length + rest.length);
-      const part = rest.subarray(0, room);
-      this.#target.set(part, this.#filled);
-      this.#filled += part.length;
-      rest = rest.subarray(part.length);
-      if (this.#filled === this.#target.length) this.#advance();
-    }
+    const part = this.#reader.push(chunk);
+    if (part === null) return;
+    this.#body ??= Buffer.allocUnsafe(this.#reader.accepted?.bytes ?? 0);
+    this.#body.set(part, this.#filled);
+    this.#filled += part.length;
   }
 
   finish(): Received {
-    if (this.#part === 'prefix') headerLength(this.#target.subarray(0, this.#filled));
-    if (this.#checked === null) parseHeader(this.#target.subarray(0, this.#filled));
-    const { config, header, bound, reservation } = this.#checked as Checked;
-    const { configHeader } = this.#options;
-    requireExactLength(header, this.#filled);
-    const tensorsSha256 = this.#hash.digest('hex');
+    const { accepted, tensorsSha256 } = this.#reader.finish();
+    const { config, bound, reservation } = accepted;
+    const body = this.#body as Buffer;
+    const { checkMs } = this.#reader;
     const digest = revisionDigest(config.raw, tensorsSha256);
+    const configInBody = this.#options.configHeader === undefined;
     return {
-      incoming: { digest, config, body: this.#target, bound, configInBody: configHeader === undefined },
+      incoming: { digest, config, body, bound, configInBody },
       tensorsSha256,
       reservation,
-      receiveMs: performance.now() - this.#startedMs - this.#checkMs,
-      checkMs: this.#checkMs,
+      receiveMs: performance.now() - this.#startedMs - checkMs,
+      checkMs,
     };
   }
 
   /** Gives the reserved room back. */
   abort(): void {
-    this.#checked?.reservation.release();
+    this.#reader.accepted?.reservation.release();
   }
 
-  #advance(): void {
-    if (this.#part === 'prefix') {
-      this.#grow(headerLength(this.#target));
-      this.#part = 'header';
-    } else if (this.#part === 'header') {
-      const checked = this.#check();
-      this.#checked = checked;
-      this.#part = 'data';
-      this.#grow(checked.header.totalBytes);
-    }
-  }
-
-  #grow(bytes: number): void {
-    const grown = Buffer.allocUnsafe(bytes);
-    grown.set(this.#target);
-    this.#target = grown;
-  }
-
-  #check(): Checked {
-    const startedMs = performance.now();
-    const { limits, contentLength, configHeader, tier } = this.#options;
-    const header = parseHeader(this.#target);
-    if (contentLength !== null) requireExactLength(header, contentLength);
-    requireBodySize(header.totalBytes, limits.maxAdapterBytes);
+  #check(header: SafetensorsHeader): Checked {
+    const { limits, configHeader, tier } = this.#options;
     const configBytes = configFromHeaders(configHeader, header.metadata);
     if (configBytes === null) {
       const want = 'adapter_config.json as base64url, or as text in adapter_config of __metadata__,';
@@ -134,7 +96,7 @@ export class Receiver {
     }
     const config = parseAdapterConfig(configBytes);
     const bound = bindAdapter(config, header, limits);
-    this.#checkMs = performance.now() - startedMs;
-    return { config, header, bound, reservation: tier.reserve(header.totalBytes) };
+    const reservation = tier.reserve(header.totalBytes);
+    return { config, bound, reservation, bytes: header.totalBytes };
   }
 }

@@ -1,4 +1,4 @@
-import { LorikeetError } from '../contract/errors.ts';
+import { expected } from '../contract/errors.ts';
 
 /** How slowly a body may come: within `waitMs`, or at `bytesPerMsMin` where that takes longer. */
 export interface Pace {
@@ -16,6 +16,5 @@ export function bodyDeadlineMs(bytes: number, { waitMs, bytesPerMsMin }: Pace = 
 /** `bytes`: what was announced, or what has arrived so far. */
 export function requireBodySize(bytes: number, bytesMax: number): void {
   if (bytes <= bytesMax) return;
-  const message = `Expected a body of at most ${bytesMax} bytes but received ${bytes}`;
-  throw new LorikeetError('body_too_large', message, { field: 'body', expected: bytesMax, actual: bytes });
+  throw expected('body_too_large', 'body', { words: `at most ${bytesMax} bytes`, value: bytesMax }, bytes);
 }

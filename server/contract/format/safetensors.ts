@@ -90,11 +90,8 @@ export function parseHeader(bytes: Uint8Array): SafetensorsHeader {
 export function requireExactLength(header: SafetensorsHeader, fileBytes: number): void {
   if (fileBytes === header.totalBytes) return;
   const problem = fileBytes < header.totalBytes ? 'is truncated' : 'has trailing bytes';
-  throw wrongLength(header.totalBytes, fileBytes, problem);
-}
-
-export function wrongLength(bytes: number, got: number, problem = 'has trailing bytes'): LorikeetError {
-  return malformed('body', { words: `${bytes} bytes (the file ${problem})`, value: bytes }, got);
+  const want = { words: `${header.totalBytes} bytes (the file ${problem})`, value: header.totalBytes };
+  throw malformed('body', want, fileBytes);
 }
 
 function readJson(bytes: Uint8Array): unknown {
