@@ -1,4 +1,4 @@
-import type { Fence } from '../../server/contract/adapter-api.ts';
+import { type Fence, HEADER } from '../../server/contract/adapter-api.ts';
 import { revisionDigest } from '../../server/contract/digest.ts';
 import { LorikeetError } from '../../server/contract/errors.ts';
 import {
@@ -115,7 +115,7 @@ function configFrom(asked: Asked, context: PushContext, { metadata }: Safetensor
   throw new LorikeetError(
     'missing_config',
     'Expected adapter_config.json in X-Lora-Config or in __metadata__.adapter_config: there was no push before this one',
-    { field: 'x-lora-config' },
+    { field: HEADER.config },
   );
 }
 

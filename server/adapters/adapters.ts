@@ -1,4 +1,4 @@
-import type { Fence } from '../contract/adapter-api.ts';
+import { type Fence, HEADER } from '../contract/adapter-api.ts';
 import { expected } from '../contract/errors.ts';
 
 /** One revision under one served name. */
@@ -115,7 +115,7 @@ export function requireNewerStep(
   const current = adapter?.current ? adapter.revisions.get(adapter.current) : undefined;
   if (step === null || current === undefined || current.step === null || current.digest === digest) return;
   if (step > current.step) return;
-  throw expected('step_not_newer', 'x-lora-step', `above ${current.step}`, step);
+  throw expected('step_not_newer', HEADER.step, `above ${current.step}`, step);
 }
 
 /** Compare-and-swap; undefined asks for no check, `*` for any revision to be current. */

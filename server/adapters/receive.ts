@@ -1,3 +1,4 @@
+import { HEADER } from '../contract/adapter-api.ts';
 import { revisionDigest } from '../contract/digest.ts';
 import { expected } from '../contract/errors.ts';
 import {
@@ -92,7 +93,7 @@ export class Receiver {
     const configBytes = configFromHeaders(configHeader, header.metadata);
     if (configBytes === null) {
       const want = 'adapter_config.json as base64url, or as text in adapter_config of __metadata__,';
-      throw expected('missing_config', 'x-lora-config', want, undefined);
+      throw expected('missing_config', HEADER.config, want, undefined);
     }
     const config = parseAdapterConfig(configBytes);
     const bound = bindAdapter(config, header, limits);

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { FastifyReply } from 'fastify';
 import type { TokenLogprobs } from '../../native/types.ts';
+import { writeStep } from '../contract/headers.ts';
 import { ClientGone } from './errors.ts';
 import { type Lease, type LoraInfo, takeIn } from './lease.ts';
 import { merge } from './merge.ts';
@@ -41,7 +42,7 @@ export async function answer(serving: Serving, exchange: Exchange, reply: Fastif
   const { lora } = taken;
   if (lora !== null) {
     void reply.header('x-lora-revision', lora.revision);
-    if (lora.step !== null) void reply.header('x-lora-step', String(lora.step));
+    void reply.headers(writeStep(lora.step));
   }
   const run = new Run(serving, exchange, taken, () => reply.elapsedTime);
   if (exchange.stream === null) {
