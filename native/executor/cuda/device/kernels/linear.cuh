@@ -28,14 +28,13 @@ __global__ void __launch_bounds__(kWarps * 32, kRows* kTokens == 1 ? 3 : 1) line
   const int tile = static_cast<int>(blockIdx.x) - p.shrink.blocks;
   const bool is_job = tile < 0;
   const Bf16* w = p.w;
-  int outs = p.outs, out0 = tile * 16 * kRows, row0 = 0, count = p.rows;
-  Job job{};
+  int outs = p.outs, out0 = tile * 16 * kRows, row0 = 0, count = p.rows, rank0 = 0;
   float scale = 0;
   // Jobs and table were there before the step. A block with nothing to do waits all the same: a grid of such
   // blocks must not end before the one that writes x.
   if (is_job) {
     if (static_cast<int>(blockIdx.x) >= *p.shrink.count) return grid_wait();
-    job = p.shrink.jobs[blockIdx.x];
+    const Job job = p.shrink.jobs[blockIdx.x];
     const int64_t at = p.shrink.table.at(job.slot, p.shrink.layer, job.module);
     const Adapted adapted = p.shrink.table.adapted[at];
     outs = min(static_cast<int>(kPageRanks), adapted.rank - job.page * static_cast<int>(kPageRanks));
@@ -45,6 +44,7 @@ __global__ void __launch_bounds__(kWarps * 32, kRows* kTokens == 1 ? 3 : 1) line
     out0 = 0;
     row0 = job.first;
     count = job.count;
+    rank0 = (job.member * p.shrink.table.pages_max + job.page) * static_cast<int>(kPageRanks);
   }
   const Bf16* w_rows[2 * kRows];
 #pragma unroll
@@ -94,6 +94,7 @@ __global__ void __launch_bounds__(kWarps * 32, kRows* kTokens == 1 ? 3 : 1) line
     for (int u = 0; u < kUnroll; ++u) multiply(k + u * kStride, a[u]);
   }
   if (waits) grid_wait();
+#pragma unroll 1  // at most kUnroll - 1 turns, whose loads ahead would be spilled
   for (; k < p.cols; k += kStride) {
     uint4 a[2 * kRows];
     load(k, a);
@@ -124,9 +125,8 @@ __global__ void __launch_bounds__(kWarps * 32, kRows* kTokens == 1 ? 3 : 1) line
     for (int i = 1; i < kWarps; ++i) sum += shared[i * kTile + at];
     const int64_t row = row0 + token;
     if (is_job) {
-      const int place =
-          (job.member * p.shrink.table.pages_max + job.page) * static_cast<int>(kPageRanks) + out;
-      p.shrink.h[row * p.shrink.stride + place] = out < outs ? sum * (scale * p.shrink.scales[row]) : 0.0f;
+      p.shrink.h[row * p.shrink.stride + rank0 + out] =
+          out < outs ? sum * (scale * p.shrink.scales[row]) : 0.0f;
     } else {
       p.y[row * p.outs + out0 + out] = sum;
     }
