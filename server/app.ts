@@ -9,7 +9,7 @@ import { buildAdminApp } from './admin/admin-app.ts';
 import { adminToken } from './admin-token.ts';
 import type { ServerConfig } from './config.ts';
 import { ConfigError } from './contract/flags.ts';
-import { Door } from './engine/door.ts';
+import { NativeEngine } from './engine/native.ts';
 import { timedEngine } from './engine/timed-engine.ts';
 
 import { type LoadedModel, loadModel } from './model/load.ts';
@@ -38,29 +38,29 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
   const tokenizer = await Tokenizer.load(config.model);
   const template = await ChatTemplate.load(config.model);
   const encoder = new Encoder(tokenizer, config.model);
-  const door = openDoor(config, loaded, log);
-  const model = describeBase(config, loaded, door);
+  const engine = openEngine(config, loaded, log);
+  const model = describeBase(config, loaded, engine);
   let shuttingDown = false;
 
   const registry = new Registry({
-    engine: timedEngine(door.engine, () => metrics),
-    onFreed: (listener) => door.onFreed(listener),
+    engine: timedEngine(engine.engine, () => metrics),
+    onFreed: (listener) => engine.onFreed(listener),
     baseModel: { name: model.name, digest: loaded.digest, geometry: loaded.geometry },
     limits: { hostBytes: config.hostBytes, maxRank: config.maxRank, maxAdapterBytes: config.maxAdapterBytes },
     log,
   });
-  const metrics = openMetrics(model.name, door, registry);
+  const metrics = openMetrics(model.name, engine, registry);
   for (const { name, dir } of config.adapters) await putDirectory(registry, name, dir);
 
   const notReady = (): NotReady => {
     if (shuttingDown) return { code: 'shutting_down', message: 'The server is shutting down.' };
-    if (door.failed !== null) return { code: 'engine_failed', message: 'The engine failed.' };
+    if (engine.failed !== null) return { code: 'engine_failed', message: 'The engine failed.' };
     if (config.readyWhen === 'serving' || registry.seeded) return null;
     return { code: 'not_seeded', message: 'The operator has not said yet that all adapters are here.' };
   };
   const serving = buildServingApp({
     model,
-    door,
+    engine,
     adapters: registry,
     tokenizer,
     encoder,
@@ -74,17 +74,17 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
     serving: await listen(serving, config.host, config.port),
     admin: await listen(admin, config.adminHost, config.adminPort),
   };
-  const { backend, dtype, memoryBytes } = door.engine.info;
+  const { backend, dtype, memoryBytes } = engine.engine.info;
   // At warn, because without the path nobody can use the admin API.
   if (token.made) log.warn({ adminTokenFile: token.path }, 'made an admin token for this process');
   log.info({ model: model.name, backend, dtype, memoryBytes, ...listening }, 'serving');
 
   return {
     listening,
-    failed: new Promise((settle) => door.onFailed(settle)),
+    failed: new Promise((settle) => engine.onFailed(settle)),
     async close(deadlineMs) {
       shuttingDown = true;
-      await closeWithin(deadlineMs, serving, door);
+      await closeWithin(deadlineMs, serving, engine);
       await encoder.close();
       admin.server.closeAllConnections();
       await admin.close();
@@ -92,12 +92,12 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
   };
 }
 
-function openDoor(config: ServerConfig, loaded: LoadedModel, log: Logger): Door {
+function openEngine(config: ServerConfig, loaded: LoadedModel, log: Logger): NativeEngine {
   const { backend, dtype, slots, maxRank, kvBytes, maxBatch, maxBatchTokens, maxWaiting, threads } = config;
   const bounds = { slots, maxRank, kvBytes, maxBatch, maxBatchTokens, maxWaiting, threads };
   try {
     const progress = log.isLevelEnabled('info');
-    return Door.open({ model: loaded.descriptor, backend, dtype, progress, ...bounds });
+    return NativeEngine.open({ model: loaded.descriptor, backend, dtype, progress, ...bounds });
   } catch (error) {
     const { code, field, message } = error as Error & { code?: string; field?: string };
     if (code === 'unsupported_backend' || field === 'dtype') throw new ConfigError(message);
@@ -105,8 +105,8 @@ function openDoor(config: ServerConfig, loaded: LoadedModel, log: Logger): Door 
   }
 }
 
-function describeBase(config: ServerConfig, loaded: LoadedModel, door: Door): BaseModel {
-  const { kvBlocks, blockTokens } = door.engine.info;
+function describeBase(config: ServerConfig, loaded: LoadedModel, engine: NativeEngine): BaseModel {
+  const { kvBlocks, blockTokens } = engine.engine.info;
   return {
     name: config.servedModelName ?? basename(resolve(config.model)),
     createdAt: Math.floor(Date.now() / 1000),
@@ -116,14 +116,14 @@ function describeBase(config: ServerConfig, loaded: LoadedModel, door: Door): Ba
   };
 }
 
-function openMetrics(baseModel: string, door: Door, registry: Registry): Metrics {
-  const { blockTokens, kvBlocks, pages } = door.engine.info;
+function openMetrics(baseModel: string, engine: NativeEngine, registry: Registry): Metrics {
+  const { blockTokens, kvBlocks, pages } = engine.engine.info;
   return createMetrics({
     baseModel,
     blockTokens,
     kvBlocks,
     pages,
-    snapshot: () => door.engine.snapshot(),
+    snapshot: () => engine.engine.snapshot(),
     residency: () => registry.residency(),
   });
 }
@@ -136,13 +136,17 @@ async function listen(app: FastifyInstance, host: string, port: number): Promise
 }
 
 /** Closing the app ends with its last response. Past the deadline the engine is closed, which ends them all. */
-async function closeWithin(deadlineMs: number, serving: FastifyInstance, door: Door): Promise<void> {
+async function closeWithin(
+  deadlineMs: number,
+  serving: FastifyInstance,
+  engine: NativeEngine,
+): Promise<void> {
   const cancel = new AbortController();
   const late = delay(deadlineMs, 'late', { signal: cancel.signal }).catch(() => undefined);
   const closed = serving.close();
   const outcome = await Promise.race([closed, late]);
   cancel.abort();
-  await door.close();
+  await engine.close();
   if (outcome !== 'late') return;
   await delay(LAST_BYTES_MS);
   serving.server.closeAllConnections();

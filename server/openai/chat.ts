@@ -1,5 +1,5 @@
 import type { FastifyReply } from 'fastify';
-import type { TokenLogprobs } from '../../native/types.ts';
+import type { TokenLogprobs } from '../engine/port.ts';
 import { requireStreamable } from './completions.ts';
 import { encodeChat } from './encode.ts';
 import { badRequest } from './errors.ts';

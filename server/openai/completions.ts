@@ -1,5 +1,5 @@
 import type { FastifyReply } from 'fastify';
-import type { TokenLogprobs } from '../../native/types.ts';
+import type { TokenLogprobs } from '../engine/port.ts';
 import { encodeText } from './encode.ts';
 import { badRequest } from './errors.ts';
 import { answer, type ChoiceWriter } from './exchange.ts';

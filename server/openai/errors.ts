@@ -1,6 +1,6 @@
 import type { FastifyError } from 'fastify';
-import type { EngineErrorCode } from '../../native/types.ts';
 import { LorikeetError } from '../contract/errors.ts';
+import type { FailureCode } from '../engine/port.ts';
 import { ChatTemplateError } from '../text/chat-template.ts';
 import { EncoderError } from '../text/encoder.ts';
 
@@ -62,10 +62,9 @@ export function modelNotFound(model: string): ApiError {
 }
 
 /** What a `failed` event of the engine means to the client. */
-export function engineFailure(code: EngineErrorCode, model: string): ApiError {
+export function engineFailure(code: FailureCode, model: string): ApiError {
   switch (code) {
     case 'adapter_not_found':
-    case 'revision_not_found':
       return modelNotFound(model);
     case 'not_resident':
       return new ApiError('no_slot', `No slot became free for ${model}.`, 'model');

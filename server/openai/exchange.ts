@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { FastifyReply } from 'fastify';
-import type { TokenLogprobs } from '../../native/types.ts';
 import { writeStep } from '../contract/headers.ts';
+import type { TokenLogprobs } from '../engine/port.ts';
 import { ClientGone } from './errors.ts';
 import { type Lease, type LoraInfo, takeIn } from './lease.ts';
 import { merge } from './merge.ts';

@@ -1,6 +1,5 @@
-import type { Target } from '../../native/types.ts';
 import type { Resolved } from '../adapters/registry.ts';
-import type { RequestEvent } from '../engine/door.ts';
+import type { RequestEvent, Target } from '../engine/port.ts';
 import { ApiError, engineFailure } from './errors.ts';
 import type { Generation } from './plan.ts';
 import type { Serving } from './serving.ts';
@@ -62,7 +61,7 @@ interface Taking {
 async function takeOne(serving: Serving, taking: Taking, signal: AbortSignal): Promise<Lease> {
   const { model, generation, target, name, digest } = taking;
   for (let attempt = 1; ; attempt += 1) {
-    const events = serving.door.generate({ ...generation, target }, signal);
+    const events = serving.engine.generate({ ...generation, target }, signal);
     const first = await events.next();
     if (first.done) throw new ApiError('internal', 'The engine ended without a word.');
     if (first.value.type === 'accepted') return { revision: first.value.revision, events };

@@ -1,4 +1,4 @@
-import type { TokenLogprobs } from '../../native/types.ts';
+import type { TokenLogprobs } from '../engine/port.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import type { GeneratedToken } from './reading.ts';
 

@@ -1,12 +1,12 @@
 import { randomInt } from 'node:crypto';
-import type { GenerateRequest } from '../../native/types.ts';
+import type { GenerateRequest } from '../engine/port.ts';
 import { badRequest } from './errors.ts';
 import type { Reading } from './reading.ts';
 import type { EitherBody } from './schemas.ts';
 import type { BaseModel } from './serving.ts';
 
 /** A request to the engine, but for who it is and which revision it is for. */
-export type Generation = Omit<GenerateRequest, 'id' | 'target'>;
+export type Generation = Omit<GenerateRequest, 'target'>;
 
 export interface Wanted {
   prompt: number[];

@@ -1,5 +1,4 @@
-import type { TokenLogprobs } from '../../native/types.ts';
-import type { RequestEvent } from '../engine/door.ts';
+import type { RequestEvent, TokenLogprobs } from '../engine/port.ts';
 import { StopStrings } from '../text/stop-strings.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { ApiError, ClientGone, engineFailure } from './errors.ts';

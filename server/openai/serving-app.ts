@@ -53,7 +53,7 @@ function addRoutes(app: FastifyInstance, serving: Serving): void {
   app.post('/tokenize', (request) => tokenize(serving, request.body));
   app.post('/detokenize', async (request) => detokenize(serving, request.body));
   app.get('/health', async (_, reply) => {
-    if (serving.door.failed !== null) return answer(reply, new ApiError('not_ready', 'The engine failed.'));
+    if (serving.engine.failed !== null) return answer(reply, new ApiError('not_ready', 'The engine failed.'));
     return { status: 'ok' };
   });
   app.get('/ready', async (_, reply) => {

@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
 import type { Registry } from '../adapters/registry.ts';
-import type { Door } from '../engine/door.ts';
+import type { AdapterEngine } from '../engine/port.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { ChatTemplate } from '../text/chat-template.ts';
 import type { Encoder } from '../text/encoder.ts';
@@ -25,7 +25,7 @@ export type NotReady = { code: 'not_seeded' | 'engine_failed' | 'shutting_down';
 /** All that the serving API stands on. */
 export interface Serving {
   model: BaseModel;
-  door: Pick<Door, 'generate' | 'failed'>;
+  engine: Pick<AdapterEngine, 'generate' | 'failed'>;
   adapters: AdapterLookup;
   tokenizer: Tokenizer;
   encoder: Encoder;

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { EngineErrorCode, GenerateRequest } from '../../../native/types.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
-import { Door } from '../../../server/engine/door.ts';
+import { NativeEngine } from '../../../server/engine/native.ts';
 import type { AdapterLookup, NotReady } from '../../../server/openai/serving.ts';
 import { buildServingApp } from '../../../server/openai/serving-app.ts';
 import { createLog } from '../../../server/telemetry/log.ts';
@@ -33,14 +33,14 @@ afterEach(async () => {
 
 async function serve({ script, ensureResident = async () => undefined, notReady = () => null }: Setup) {
   let scripted: ScriptedEngine | undefined;
-  const door = new Door((onEvents) => {
+  const engine = new NativeEngine((onEvents) => {
     scripted = scriptedEngine(onEvents, script);
     return scripted.engine;
   });
-  const { engine, submitted } = scripted as unknown as ScriptedEngine;
+  const { submitted } = scripted as unknown as ScriptedEngine;
   const app = buildServingApp({
     model: { name: 'parrot', createdAt: 0, maxTokens: 2048, vocabSize: 1024, eosTokenIds: [4] },
-    door,
+    engine,
     adapters: {
       resolve: (name) => (name === 'parrot' ? { kind: 'base' } : { kind: 'adapter', name }),
       describe: (name, revision) => ({ name, revision, step: 3 }),
@@ -55,7 +55,7 @@ async function serve({ script, ensureResident = async () => undefined, notReady 
       blockTokens: 16,
       kvBlocks: 128,
       pages: 1,
-      snapshot: () => engine.snapshot(),
+      snapshot: () => engine.engine.snapshot(),
       residency: () => ({ slots: 1, resident: [], host: [] }),
     }),
     notReady,

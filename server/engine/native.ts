@@ -1,16 +1,15 @@
 import { createEngine } from '../../native/index.ts';
-import type { Engine, EngineEvent, EngineOptions, GenerateRequest } from '../../native/types.ts';
+import type { Engine, EngineEvent, EngineOptions } from '../../native/types.ts';
 import { EventQueue } from './event-queue.ts';
-
-/** Events of one request, in order: accepted or failed first, finished or failed last. */
-export type RequestEvent = Exclude<EngineEvent, { type: 'freed' }>;
+import { failureCode } from './native-errors.ts';
+import type { AdapterEngine, GenerateRequest, RequestEvent } from './port.ts';
 
 /**
- * The only way to the native engine. It gives requests their ids and brings each event to the request that waits for
+ * The only way to the native addon. It gives requests their ids and brings each event to the request that waits for
  * it. A request's queue holds at most its prompt's log-probabilities and `maxTokens` tokens; how many requests there
  * are at once is bounded by the engine, which refuses one more with `queue_full`.
  */
-export class Door {
+export class NativeEngine implements Pick<AdapterEngine, 'generate' | 'failed'> {
   readonly engine: Engine;
   private readonly queues = new Map<number, EventQueue<RequestEvent>>();
   private readonly freedListeners: ((digest: string) => void)[] = [];
@@ -18,16 +17,15 @@ export class Door {
   private nextId = 1;
   private failure: string | null = null;
 
-  static open(options: EngineOptions): Door {
-    return new Door((onEvents) => createEngine(options, onEvents));
+  static open(options: EngineOptions): NativeEngine {
+    return new NativeEngine((onEvents) => createEngine(options, onEvents));
   }
 
   constructor(start: (onEvents: (events: EngineEvent[]) => void) => Engine) {
     this.engine = start((events) => this.deliver(events));
   }
 
-  /** Submits on the first `next()`. Aborting, or leaving the loop early, cancels the sequence. */
-  async *generate(request: Omit<GenerateRequest, 'id'>, signal: AbortSignal): AsyncGenerator<RequestEvent> {
+  async *generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<RequestEvent> {
     signal.throwIfAborted();
     const id = this.nextId++;
     const queue = new EventQueue<RequestEvent>();
@@ -63,7 +61,6 @@ export class Door {
     this.failedListeners.push(listener);
   }
 
-  /** Why the engine can serve nobody any more, or null while it can. */
   get failed(): string | null {
     return this.failure;
   }
@@ -85,8 +82,9 @@ export class Door {
         continue;
       }
       if (event.type === 'failed' && event.code === 'engine_failed') this.fail(event.message);
-      this.queues.get(event.id)?.push(event);
-      if (isLast(event)) this.queues.delete(event.id);
+      const told = event.type === 'failed' ? { ...event, code: failureCode(event.code) } : event;
+      this.queues.get(event.id)?.push(told);
+      if (isLast(told)) this.queues.delete(event.id);
     }
   }
 }
