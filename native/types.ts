@@ -193,12 +193,8 @@ export type EngineEvent =
       stopToken: number | null;
       logprobs: TokenLogprobs | null;
     }
-  /**
-   * Codes: `adapter_not_found`, `not_resident` (the revision that the target means is in no slot), `queue_full`,
-   * `non_finite` (the logits are; no other request is hurt), `engine_failed`, `closing`. With id 0: the engine itself
-   * failed, and serves nobody any more.
-   */
-  | { id: number; type: 'failed'; code: EngineErrorCode; message: string }
+  /** With id 0: the engine itself failed, and serves nobody any more. */
+  | { id: number; type: 'failed'; code: FailureCode; message: string }
   /** The last lease of a revision that was asked to go is gone; its slot is free. */
   | { id: 0; type: 'freed'; revision: string };
 
@@ -245,6 +241,12 @@ export const ENGINE_ERRORS = [
   'closing',
 ] as const;
 export type EngineErrorCode = (typeof ENGINE_ERRORS)[number];
+
+/** `not_resident`: the revision that the target means is in no slot. `non_finite`: the logits are; no other is hurt. */
+export type FailureCode = Extract<
+  EngineErrorCode,
+  'adapter_not_found' | 'not_resident' | 'queue_full' | 'non_finite' | 'engine_failed' | 'closing'
+>;
 
 export interface Engine {
   readonly info: EngineInfo;

@@ -10,8 +10,6 @@ import { adminToken } from './admin-token.ts';
 import type { ServerConfig } from './config.ts';
 import { ConfigError } from './contract/flags.ts';
 import { NativeEngine } from './engine/native.ts';
-import { timedEngine } from './engine/timed-engine.ts';
-
 import { type LoadedModel, loadModel } from './model/load.ts';
 import type { BaseModel, NotReady } from './openai/serving.ts';
 import { buildServingApp } from './openai/serving-app.ts';
@@ -43,13 +41,13 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
   let shuttingDown = false;
 
   const registry = new Registry({
-    engine: timedEngine(engine.engine, () => metrics),
-    onFreed: (listener) => engine.onFreed(listener),
+    engine,
     baseModel: { name: model.name, digest: loaded.digest, geometry: loaded.geometry },
     limits: { hostBytes: config.hostBytes, maxRank: config.maxRank, maxAdapterBytes: config.maxAdapterBytes },
     log,
   });
   const metrics = openMetrics(model.name, engine, registry);
+  engine.onTimed(metrics);
   for (const { name, dir } of config.adapters) await putDirectory(registry, name, dir);
 
   const notReady = (): NotReady => {
@@ -74,7 +72,7 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
     serving: await listen(serving, config.host, config.port),
     admin: await listen(admin, config.adminHost, config.adminPort),
   };
-  const { backend, dtype, memoryBytes } = engine.engine.info;
+  const { backend, dtype, memoryBytes } = engine.info;
   // At warn, because without the path nobody can use the admin API.
   if (token.made) log.warn({ adminTokenFile: token.path }, 'made an admin token for this process');
   log.info({ model: model.name, backend, dtype, memoryBytes, ...listening }, 'serving');
@@ -106,7 +104,7 @@ function openEngine(config: ServerConfig, loaded: LoadedModel, log: Logger): Nat
 }
 
 function describeBase(config: ServerConfig, loaded: LoadedModel, engine: NativeEngine): BaseModel {
-  const { kvBlocks, blockTokens } = engine.engine.info;
+  const { kvBlocks, blockTokens } = engine.info;
   return {
     name: config.servedModelName ?? basename(resolve(config.model)),
     createdAt: Math.floor(Date.now() / 1000),
@@ -117,13 +115,13 @@ function describeBase(config: ServerConfig, loaded: LoadedModel, engine: NativeE
 }
 
 function openMetrics(baseModel: string, engine: NativeEngine, registry: Registry): Metrics {
-  const { blockTokens, kvBlocks, pages } = engine.engine.info;
+  const { blockTokens, kvBlocks, pages } = engine.info;
   return createMetrics({
     baseModel,
     blockTokens,
     kvBlocks,
     pages,
-    snapshot: () => engine.engine.snapshot(),
+    snapshot: () => engine.snapshot(),
     residency: () => registry.residency(),
   });
 }
@@ -136,19 +134,15 @@ async function listen(app: FastifyInstance, host: string, port: number): Promise
 }
 
 /** Closing the app ends with its last response. Past the deadline the engine is closed, which ends them all. */
-async function closeWithin(
-  deadlineMs: number,
-  serving: FastifyInstance,
-  engine: NativeEngine,
-): Promise<void> {
+async function closeWithin(deadlineMs: number, app: FastifyInstance, engine: NativeEngine): Promise<void> {
   const cancel = new AbortController();
   const late = delay(deadlineMs, 'late', { signal: cancel.signal }).catch(() => undefined);
-  const closed = serving.close();
+  const closed = app.close();
   const outcome = await Promise.race([closed, late]);
   cancel.abort();
   await engine.close();
   if (outcome !== 'late') return;
   await delay(LAST_BYTES_MS);
-  serving.server.closeAllConnections();
+  app.server.closeAllConnections();
   await closed;
 }

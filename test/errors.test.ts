@@ -24,8 +24,8 @@ const tables = [
   {
     name: "the contract's",
     codes: Object.keys(ERRORS),
-    texts: ['server/contract', 'server/adapters', 'server/admin', 'operator'].flatMap((folder) =>
-      textsUnder(folder, /\.ts$/),
+    texts: ['server/contract', 'server/adapters', 'server/engine', 'server/admin', 'operator'].flatMap(
+      (folder) => textsUnder(folder, /\.ts$/),
     ),
     thrown: /(?:new LorikeetError|\bexpected|notStrictJson)\(\s*'([a-z_]+)'/g,
   },

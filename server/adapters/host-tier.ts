@@ -1,14 +1,7 @@
 import { expected } from '../contract/errors.ts';
-import type { AdapterConfig } from '../contract/format/adapter-config.ts';
-import type { BoundAdapter } from '../contract/format/bind.ts';
+import type { Content } from '../engine/port.ts';
 
-/** One revision's bytes, as they came, and what they mean. */
-export interface Incoming {
-  digest: string;
-  config: AdapterConfig;
-  /** The whole safetensors file. */
-  body: Buffer;
-  bound: BoundAdapter;
+export interface Incoming extends Content {
   /** True where `body` itself carries the config. */
   configInBody: boolean;
 }

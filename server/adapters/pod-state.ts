@@ -1,6 +1,6 @@
-import type { EngineInfo, EngineSnapshot } from '../../native/types.ts';
 import type { AdapterState, Geometry, PodState, RevisionState } from '../contract/adapter-api.ts';
 import { FACTOR_DTYPES } from '../contract/format/bind.ts';
+import type { EngineInfo, EngineSnapshot } from '../engine/port.ts';
 import type { Adapter, Revision } from './adapters.ts';
 
 export interface BaseModel {

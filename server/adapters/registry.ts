@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
-import type { Engine, StageReport as EngineReport } from '../../native/types.ts';
 import type { ActivateReply, Fence, PodState, RemoveReply, StageReply } from '../contract/adapter-api.ts';
-import type { LorikeetError } from '../contract/errors.ts';
+import { LorikeetError } from '../contract/errors.ts';
 import { isOlderFence } from '../contract/fence.ts';
+import type { AdapterEngine, Switched } from '../engine/port.ts';
 import { Serial } from '../transfer/serial.ts';
 import {
   type Adapter,
@@ -13,9 +13,8 @@ import {
   requireNewerStep,
   superseded,
 } from './adapters.ts';
-import { engineCode, stageRefusal } from './engine-errors.ts';
 import { requireLater, requireNotOlder, staleFence } from './fences.ts';
-import { type Held, HostTier, type Incoming } from './host-tier.ts';
+import { type Held, HostTier } from './host-tier.ts';
 import { type BaseModel, describePod, type PodLimits, residencyOf } from './pod-state.ts';
 import type { Received } from './receive.ts';
 import { adapterNotFound, baseModelName, noEffect, revisionNotFound } from './refusals.ts';
@@ -25,9 +24,7 @@ const KEEP = 2;
 const ACTIVATE_TRIES_MAX = 3;
 
 export interface RegistryOptions {
-  engine: Engine;
-  /** Registers who hears that the last lease of a released revision is gone. */
-  onFreed(listener: (digest: string) => void): void;
+  engine: AdapterEngine;
   baseModel: BaseModel;
   limits: PodLimits;
   log: Logger;
@@ -70,7 +67,7 @@ export class Registry {
   readonly tier: HostTier;
   readonly baseModel: BaseModel;
   readonly limits: PodLimits;
-  readonly #engine: Engine;
+  readonly #engine: AdapterEngine;
   readonly #log: Logger;
   readonly #adapters = new Adapters();
   readonly #names = new Serial();
@@ -88,7 +85,7 @@ export class Registry {
       mayDrop: (digest) => this.#mayDrop(digest),
       dropped: (digest) => this.#dropped(digest),
     });
-    options.onFreed((digest) => this.#freed(digest));
+    options.engine.onFreed((digest) => this.#freed(digest));
   }
 
   /** Which target a request's `model` names: the base, an adapter, or a pinned revision `name@step-42`, `name@3fa9c1`. */
@@ -133,7 +130,7 @@ export class Registry {
       const held = adapter.revisions.get(wanted)?.retired === false ? this.tier.get(wanted) : undefined;
       if (held === undefined) throw revisionNotFound(name, wanted);
       this.tier.touch(wanted);
-      await this.#toSlot(held);
+      await this.#engine.stage(held);
     });
     this.#changed();
   }
@@ -272,7 +269,7 @@ export class Registry {
     return this.#digests.run(incoming.digest, async () => {
       const known = this.tier.get(incoming.digest);
       if (known !== undefined) return this.#addKnown(name, known, step);
-      const report = await this.#toSlot(incoming);
+      const report = await this.#engine.stage(incoming);
       const zeroEffect = hasNoEffect(report, incoming.bound);
       if (zeroEffect && !allowZeroEffect) {
         await this.#engine.release(incoming.digest);
@@ -292,7 +289,7 @@ export class Registry {
   async #addKnown(name: string, held: Held, step: number | null): Promise<StageReply> {
     this.tier.touch(held.digest);
     const revision = this.#adapters.add(name, newRevision(held, step));
-    const packMs = await this.#toSlot(held).then(
+    const packMs = await this.#engine.stage(held).then(
       (report) => report.packMs,
       (error: LorikeetError) => {
         if (error.code !== 'no_capacity') throw error;
@@ -326,31 +323,19 @@ export class Registry {
   }
 
   /** The engine may evict a revision between its staging and its activation; its bytes are here, so it comes again. */
-  async #switchTo(name: string, digest: string): Promise<{ step: number; epoch: number }> {
-    for (let attempt = 1; ; attempt++) {
+  async #switchTo(name: string, digest: string): Promise<Switched> {
+    for (let attempt = 1; attempt <= ACTIVATE_TRIES_MAX; attempt++) {
       const held = this.tier.get(digest);
       if (held === undefined) throw revisionNotFound(name, digest);
       this.tier.touch(digest);
-      await this.#toSlot(held);
-      try {
-        return await this.#engine.activate(name, digest);
-      } catch (error) {
-        if (engineCode(error) !== 'revision_not_found' || attempt >= ACTIVATE_TRIES_MAX) {
-          throw stageRefusal(error, held.bound);
-        }
-      }
+      await this.#engine.stage(held);
+      const switched = await this.#engine.activate(name, digest);
+      if (switched !== null) return switched;
     }
+    throw new LorikeetError('internal', 'The engine could not take the revision in');
   }
 
-  async #toSlot({ digest, body, bound }: Incoming): Promise<EngineReport> {
-    try {
-      return await this.#engine.stage(digest, body, bound.modules);
-    } catch (error) {
-      throw stageRefusal(error, bound);
-    }
-  }
-
-  #now(): { step: number; epoch: number } {
+  #now(): Switched {
     const { step, epoch } = this.#engine.snapshot();
     return { step: step + 1, epoch };
   }

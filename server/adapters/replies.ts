@@ -1,6 +1,6 @@
-import type { StageReport as EngineReport } from '../../native/types.ts';
 import type { StageReply, StageReport } from '../contract/adapter-api.ts';
 import type { BoundAdapter } from '../contract/format/bind.ts';
+import type { StageReport as EngineReport } from '../engine/port.ts';
 import type { Revision } from './adapters.ts';
 import type { Held } from './host-tier.ts';
 

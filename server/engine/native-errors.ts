@@ -1,15 +1,47 @@
-import type { EngineErrorCode } from '../../native/types.ts';
-import type { FailureCode } from './port.ts';
+import { ENGINE_ERRORS, type EngineErrorCode } from '../../native/types.ts';
+import { LorikeetError } from '../contract/errors.ts';
+import type { BoundModule } from '../contract/format/bind.ts';
+import { modulePath, partName } from '../contract/format/tensor-names.ts';
 
-export function failureCode(code: EngineErrorCode): FailureCode {
-  switch (code) {
-    case 'adapter_not_found':
-    case 'not_resident':
-    case 'queue_full':
+export function engineCode(error: unknown): EngineErrorCode | undefined {
+  if (!(error instanceof Error && 'code' in error)) return undefined;
+  return ENGINE_ERRORS.find((code) => code === error.code);
+}
+
+/** What an error of staging these modules, or of activating them, means to the caller of the admin API. */
+export function engineRefusal(error: unknown, modules: BoundModule[]): LorikeetError {
+  switch (engineCode(error)) {
+    case 'no_capacity':
+      return new LorikeetError(
+        'no_capacity',
+        'Every slot or page that this revision needs is held by running sequences',
+        {
+          field: 'slots',
+          expected: 'a slot and pages without leases',
+          actual: 'none',
+          cause: error,
+        },
+      );
     case 'non_finite':
+      return nonFinite(error as { module?: unknown; factor?: unknown }, modules);
     case 'closing':
-      return code;
+      return new LorikeetError('shutting_down', 'The server is shutting down', { cause: error });
     default:
-      return 'engine_failed';
+      return new LorikeetError('internal', 'The engine could not take the revision in', { cause: error });
   }
+}
+
+function nonFinite(error: { module?: unknown; factor?: unknown }, modules: BoundModule[]): LorikeetError {
+  const module = modules[Number(error.module)];
+  const factor = error.factor === 'b' ? 'b' : 'a';
+  const field =
+    module === undefined
+      ? 'adapter'
+      : `${modulePath(module.layer, module.module)}.${partName(module.module, factor)}`;
+  return new LorikeetError('non_finite', `Expected finite numbers in ${field} but found NaN or infinity`, {
+    field,
+    expected: 'finite numbers',
+    actual: 'NaN or infinity',
+    cause: error,
+  });
 }

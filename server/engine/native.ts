@@ -1,19 +1,26 @@
 import { createEngine } from '../../native/index.ts';
 import type { Engine, EngineEvent, EngineOptions } from '../../native/types.ts';
 import { EventQueue } from './event-queue.ts';
-import { failureCode } from './native-errors.ts';
-import type { AdapterEngine, GenerateRequest, RequestEvent } from './port.ts';
+import { engineCode, engineRefusal } from './native-errors.ts';
+import type { AdapterEngine, Content, GenerateRequest, RequestEvent, StageReport, Switched } from './port.ts';
+
+/** Hears how long stages and activations take. */
+export interface EngineTimings {
+  staged(seconds: number): void;
+  swapped(seconds: number): void;
+}
 
 /**
  * The only way to the native addon. It gives requests their ids and brings each event to the request that waits for
  * it. A request's queue holds at most its prompt's log-probabilities and `maxTokens` tokens; how many requests there
  * are at once is bounded by the engine, which refuses one more with `queue_full`.
  */
-export class NativeEngine implements Pick<AdapterEngine, 'generate' | 'failed'> {
-  readonly engine: Engine;
+export class NativeEngine implements AdapterEngine {
+  private readonly addon: Engine;
   private readonly queues = new Map<number, EventQueue<RequestEvent>>();
   private readonly freedListeners: ((digest: string) => void)[] = [];
   private readonly failedListeners: ((reason: string) => void)[] = [];
+  private timings: EngineTimings | null = null;
   private nextId = 1;
   private failure: string | null = null;
 
@@ -22,15 +29,15 @@ export class NativeEngine implements Pick<AdapterEngine, 'generate' | 'failed'> 
   }
 
   constructor(start: (onEvents: (events: EngineEvent[]) => void) => Engine) {
-    this.engine = start((events) => this.deliver(events));
+    this.addon = start((events) => this.deliver(events));
   }
 
   async *generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<RequestEvent> {
     signal.throwIfAborted();
     const id = this.nextId++;
     const queue = new EventQueue<RequestEvent>();
-    const cancel = () => this.engine.cancel(id);
-    this.engine.submit({ ...request, id });
+    const cancel = () => this.addon.cancel(id);
+    this.addon.submit({ ...request, id });
     this.queues.set(id, queue);
     signal.addEventListener('abort', cancel, { once: true });
     let ended = false;
@@ -45,6 +52,49 @@ export class NativeEngine implements Pick<AdapterEngine, 'generate' | 'failed'> 
       this.queues.delete(id);
       if (!ended) cancel();
     }
+  }
+
+  get info(): Engine['info'] {
+    return this.addon.info;
+  }
+
+  onTimed(timings: EngineTimings): void {
+    this.timings = timings;
+  }
+
+  async stage({ digest, body, bound }: Content): Promise<StageReport> {
+    const startedMs = performance.now();
+    try {
+      const report = await this.addon.stage(digest, body, bound.modules);
+      this.timings?.staged(secondsSince(startedMs));
+      return report;
+    } catch (error) {
+      throw engineRefusal(error, bound.modules);
+    }
+  }
+
+  async activate(adapter: string, digest: string): Promise<Switched | null> {
+    const startedMs = performance.now();
+    try {
+      const switched = await this.addon.activate(adapter, digest);
+      this.timings?.swapped(secondsSince(startedMs));
+      return switched;
+    } catch (error) {
+      if (engineCode(error) === 'revision_not_found') return null;
+      throw engineRefusal(error, []);
+    }
+  }
+
+  deactivate(adapter: string): Promise<Switched> {
+    return this.addon.deactivate(adapter);
+  }
+
+  release(digest: string): Promise<{ leases: number }> {
+    return this.addon.release(digest);
+  }
+
+  snapshot(): ReturnType<Engine['snapshot']> {
+    return this.addon.snapshot();
   }
 
   onFreed(listener: (digest: string) => void): void {
@@ -66,7 +116,7 @@ export class NativeEngine implements Pick<AdapterEngine, 'generate' | 'failed'> 
   }
 
   async close(): Promise<void> {
-    await this.engine.close();
+    await this.addon.close();
   }
 
   private fail(reason: string): void {
@@ -82,11 +132,14 @@ export class NativeEngine implements Pick<AdapterEngine, 'generate' | 'failed'> 
         continue;
       }
       if (event.type === 'failed' && event.code === 'engine_failed') this.fail(event.message);
-      const told = event.type === 'failed' ? { ...event, code: failureCode(event.code) } : event;
-      this.queues.get(event.id)?.push(told);
-      if (isLast(told)) this.queues.delete(event.id);
+      this.queues.get(event.id)?.push(event);
+      if (isLast(event)) this.queues.delete(event.id);
     }
   }
+}
+
+function secondsSince(startedMs: number): number {
+  return (performance.now() - startedMs) / 1000;
 }
 
 function isLast(event: RequestEvent): boolean {

@@ -1,5 +1,8 @@
 // What the server asks of an engine, in the server's words. Only server/engine knows which engine it is.
 
+import type { AdapterConfig } from '../contract/format/adapter-config.ts';
+import type { BoundAdapter } from '../contract/format/bind.ts';
+
 export type Target =
   | { kind: 'base' }
   /** Whatever revision is current when the engine takes the request in. */
@@ -65,7 +68,65 @@ export type RequestEvent =
     }
   | { type: 'failed'; code: FailureCode; message: string };
 
+/** One revision's bytes, as they came, and what they mean. */
+export interface Content {
+  digest: string;
+  config: AdapterConfig;
+  /** The whole safetensors file. */
+  body: Buffer;
+  bound: BoundAdapter;
+}
+
+export interface StageReport {
+  /** 0 where the engine has no pages. */
+  pages: number;
+  /** True where every B is zero: the adapter changes nothing. */
+  zeroEffect: boolean;
+  /** Revisions without leases whose slots were taken for this one. */
+  evicted: string[];
+  packMs: number;
+  /** Tensors with values that the engine's numbers cannot hold exactly. */
+  rounded: number;
+}
+
+/** The first engine step that serves a change, and the number of changes so far. */
+export interface Switched {
+  step: number;
+  epoch: number;
+}
+
+export interface EngineInfo {
+  slots: number;
+  pages: number;
+}
+
+export interface EngineSnapshot {
+  /** Engine steps done since start. */
+  step: number;
+  /** Counts activations and deactivations. */
+  epoch: number;
+  pagesUsed: number;
+  slots: { revision: string; state: 'staging' | 'ready' | 'retired'; leases: number }[];
+}
+
+/** `stage` and `activate` reject with `LorikeetError`s that a client may read. */
 export interface AdapterEngine {
+  readonly info: EngineInfo;
+  /**
+   * Takes a revision in; serves nobody yet. Its bytes must not change until the promise settles. Evicts the least
+   * recently used revision without leases if there is no room; rejects with `no_capacity` if there is none. A revision
+   * that is resident already resolves at once; one that was released but still has leases is kept after all.
+   */
+  stage(content: Content): Promise<StageReport>;
+  /** Points `adapter` at a resident revision between two steps; null where the revision is in no slot any more. */
+  activate(adapter: string, digest: string): Promise<Switched | null>;
+  /** Takes the name away between two steps; running sequences keep their leases. */
+  deactivate(adapter: string): Promise<Switched>;
+  /** Frees the slot now, or when the last lease goes. Unknown revisions resolve to 0 leases. */
+  release(digest: string): Promise<{ leases: number }>;
+  /** Calls the listener once the last lease of a released revision is gone. */
+  onFreed(listener: (digest: string) => void): void;
+  snapshot(): EngineSnapshot;
   /** Why the engine can serve nobody any more, or null while it can. */
   readonly failed: string | null;
   /**

@@ -1,5 +1,6 @@
 import type {
   Engine,
+  EngineEvent,
   EngineInfo,
   EngineSnapshot,
   GenerateRequest,
@@ -21,7 +22,7 @@ export class FakeEngine implements Engine {
   /** Every staging that packed bytes: what a resident revision is spared. */
   readonly packed: string[] = [];
   readonly #slots: Slot[] = [];
-  readonly #freedListeners: ((digest: string) => void)[] = [];
+  #onEvents: (events: EngineEvent[]) => void = () => undefined;
   #epoch = 0;
   #uses = 0;
 
@@ -37,8 +38,9 @@ export class FakeEngine implements Engine {
     };
   }
 
-  onFreed = (listener: (digest: string) => void): void => {
-    this.#freedListeners.push(listener);
+  start = (onEvents: (events: EngineEvent[]) => void): Engine => {
+    this.#onEvents = onEvents;
+    return this;
   };
 
   async stage(revision: string, body: Uint8Array, modules: LoraModule[]): Promise<StageReport> {
@@ -93,7 +95,7 @@ export class FakeEngine implements Engine {
     slot.leases -= 1;
     if (slot.leases > 0 || slot.state !== 'retired') return;
     this.#free(slot);
-    for (const listener of this.#freedListeners) listener(revision);
+    this.#onEvents([{ id: 0, type: 'freed', revision }]);
   }
 
   /** As an engine under pressure does it. */

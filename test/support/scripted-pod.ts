@@ -4,6 +4,7 @@ import { pino } from 'pino';
 import { Registry } from '../../server/adapters/registry.ts';
 import { buildAdminApp } from '../../server/admin/admin-app.ts';
 import { type ErrorCode, LorikeetError } from '../../server/contract/errors.ts';
+import { NativeEngine } from '../../server/engine/native.ts';
 import { FakeEngine } from './fake-engine.ts';
 import { PARROT_GEOMETRY } from './parrot-geometry.ts';
 
@@ -61,8 +62,7 @@ export class ScriptedPod {
     const log = pino({ level: 'silent' });
     this.engine = new FakeEngine(slots);
     this.registry = new Registry({
-      engine: this.engine,
-      onFreed: this.engine.onFreed,
+      engine: new NativeEngine(this.engine.start),
       baseModel: { name: 'parrot', digest: BASE_DIGEST, geometry: PARROT_GEOMETRY, ...baseModel },
       limits: { hostBytes: 64 << 20, maxRank, maxAdapterBytes: 16 << 20 },
       log,

@@ -2,6 +2,7 @@ import pino from 'pino';
 import { type Received, Receiver } from '../../../server/adapters/receive.ts';
 import type { RegistryOptions } from '../../../server/adapters/registry.ts';
 import { Registry } from '../../../server/adapters/registry.ts';
+import { NativeEngine } from '../../../server/engine/native.ts';
 import { type AdapterFiles, goodAdapter } from '../../support/adapter-files.ts';
 import { FakeEngine } from '../../support/fake-engine.ts';
 import { PARROT_GEOMETRY } from '../../support/parrot-geometry.ts';
@@ -19,8 +20,7 @@ export interface Bench {
 export function bench({ slots = 8, room = 16 }: { slots?: number; room?: number } = {}): Bench {
   const engine = new FakeEngine(slots);
   const options: RegistryOptions = {
-    engine,
-    onFreed: engine.onFreed,
+    engine: new NativeEngine(engine.start),
     baseModel: { name: 'parrot', digest: `sha256:${'0'.repeat(64)}`, geometry: PARROT_GEOMETRY },
     limits: { hostBytes: room * ADAPTER_BYTES, maxRank: 64, maxAdapterBytes: MAX_ADAPTER_BYTES },
     log: pino({ level: 'silent' }),

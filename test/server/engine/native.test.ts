@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import type { EngineErrorCode } from '../../../native/types.ts';
 import { NativeEngine } from '../../../server/engine/native.ts';
-import type { GenerateRequest, RequestEvent } from '../../../server/engine/port.ts';
+import type { FailureCode, GenerateRequest, RequestEvent } from '../../../server/engine/port.ts';
+import { engineError, FakeEngine } from '../../support/fake-engine.ts';
 import { type Scripted, type ScriptedEngine, scriptedEngine } from '../../support/scripted-engine.ts';
 
 const REQUEST: GenerateRequest = {
@@ -25,7 +25,7 @@ const REQUEST: GenerateRequest = {
 const accepted: Scripted = { type: 'accepted', revision: null, step: 1 };
 const token = (id: number): Scripted => ({ type: 'token', token: id, logprobs: null });
 const finished: Scripted = { type: 'finished', reason: 'length', stopToken: null, logprobs: null };
-const failed = (code: EngineErrorCode): Scripted => ({ type: 'failed', code, message: code });
+const failed = (code: FailureCode): Scripted => ({ type: 'failed', code, message: code });
 
 function open(script: (request: GenerateRequest) => Scripted[]): {
   engine: NativeEngine;
@@ -127,5 +127,15 @@ describe('the native engine', () => {
     expect(engine.failed).toBeNull();
     await typesOf(engine.generate(REQUEST, never()));
     expect(engine.failed).toBe('engine_failed');
+  });
+
+  it('tells a revision that left its slot from an activation that failed', async () => {
+    const fake = new FakeEngine();
+    const engine = new NativeEngine(fake.start);
+    expect(await engine.activate('sql', 'sha256:aa')).toBeNull();
+    fake.activate = async () => {
+      throw engineError('engine_failed', 'at 0x7ffe0123');
+    };
+    await expect(engine.activate('sql', 'sha256:aa')).rejects.toMatchObject({ code: 'internal' });
   });
 });

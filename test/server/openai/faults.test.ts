@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import type { EngineErrorCode, GenerateRequest } from '../../../native/types.ts';
+import type { FailureCode, GenerateRequest } from '../../../native/types.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
 import { NativeEngine } from '../../../server/engine/native.ts';
 import type { AdapterLookup, NotReady } from '../../../server/openai/serving.ts';
@@ -18,7 +18,7 @@ const REVISION = `sha256:${'a'.repeat(64)}`;
 
 const accepted: Scripted = { type: 'accepted', revision: REVISION, step: 1 };
 const token: Scripted = { type: 'token', token: 77, logprobs: null };
-const failed = (code: EngineErrorCode): Scripted => ({ type: 'failed', code, message: 'secret detail' });
+const failed = (code: FailureCode): Scripted => ({ type: 'failed', code, message: 'secret detail' });
 
 interface Setup {
   script: (request: GenerateRequest, attempt: number) => Scripted[];
@@ -55,7 +55,7 @@ async function serve({ script, ensureResident = async () => undefined, notReady 
       blockTokens: 16,
       kvBlocks: 128,
       pages: 1,
-      snapshot: () => engine.engine.snapshot(),
+      snapshot: () => engine.snapshot(),
       residency: () => ({ slots: 1, resident: [], host: [] }),
     }),
     notReady,
@@ -123,7 +123,7 @@ describe('an engine that refuses', () => {
     ['engine_failed', 500],
     ['something_new', 500],
   ])('with %s is answered %d, without its words', async (code, status) => {
-    const { post } = await serve({ script: () => [failed(code as EngineErrorCode)] });
+    const { post } = await serve({ script: () => [failed(code as FailureCode)] });
     const reply = await post({ stream: true });
     expect(reply.status).toBe(status);
     expect(await reply.text()).not.toContain('secret detail');
