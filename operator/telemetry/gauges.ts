@@ -99,7 +99,7 @@ function gauge(
   read: (set: Set) => void,
 ): void {
   new Gauge({
-    name: `lora_operator_${name}`,
+    name: `lorikeet_operator_${name}`,
     help,
     labelNames,
     registers,

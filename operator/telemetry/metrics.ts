@@ -22,7 +22,7 @@ export class OperatorMetrics {
 
   constructor(monotonicMs: () => number) {
     const registers = [this.registry];
-    const named = (name: string, help: string) => ({ name: `lora_operator_${name}`, help, registers });
+    const named = (name: string, help: string) => ({ name: `lorikeet_operator_${name}`, help, registers });
     this.#loads = new Thrash(monotonicMs);
     this.#phases = new Histogram({
       ...named('phase_duration_seconds', 'How long one phase of bringing a revision into pods took'),
