@@ -1,15 +1,10 @@
 import type { ServerPool } from '../api/server-pool.ts';
 import { isApiError } from '../kube/api-error.ts';
+import type { ReadSecret } from '../kube/secrets.ts';
 import { TokenNotFound } from './errors.ts';
 
 const TIMEOUT_MS = 5_000;
 const KEY = 'token';
-
-type ReadSecret = (
-  namespace: string,
-  name: string,
-  signal: AbortSignal,
-) => Promise<Record<string, string> | null>;
 
 /** Reads the admin token of a pool's pods from the one Secret that the pool names, in the pool's own namespace. */
 export function readAdminToken(readSecret: ReadSecret): (pool: ServerPool) => Promise<string> {

@@ -1,6 +1,7 @@
+import type { ReadSecret } from '../kube/secrets.ts';
 import { ObjectStoreSource } from './object-store.ts';
 import type { RangeLimits } from './ranges.ts';
-import { type FetchLimits, type ReadSecret, type Source, type SourcedAdapter, Terminal } from './types.ts';
+import { type FetchLimits, type Source, type SourcedAdapter, Terminal } from './types.ts';
 
 export interface SourceOptions {
   readSecret: ReadSecret;

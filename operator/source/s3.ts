@@ -1,9 +1,10 @@
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import { S3Client, S3ServiceException } from '@aws-sdk/client-s3';
+import type { ReadSecret } from '../kube/secrets.ts';
 import { guardedLookup } from './address-guard.ts';
 import type { Location } from './location.ts';
-import { type ReadSecret, Retryable, SourceError, Terminal } from './types.ts';
+import { Retryable, SourceError, Terminal } from './types.ts';
 
 export interface S3Options {
   readSecret: ReadSecret;

@@ -36,13 +36,6 @@ export interface FetchLimits {
   fit: { geometry: Geometry; maxRank: number } | null;
 }
 
-/** The decoded values of a Secret, or null where there is none of this name. */
-export type ReadSecret = (
-  namespace: string,
-  name: string,
-  signal: AbortSignal,
-) => Promise<Record<string, string> | null>;
-
 /** Of what a store answers; what is wrong with the content itself is a LorikeetError. */
 export type SourceReason = Extract<
   Reason,

@@ -1,6 +1,13 @@
-import { pathOf, SECRETS } from '../kube/resource.ts';
-import { isApiError, type Rest } from '../kube/rest.ts';
-import type { ReadSecret } from './types.ts';
+import { isApiError } from './api-error.ts';
+import { pathOf, SECRETS } from './resource.ts';
+import type { Rest } from './rest.ts';
+
+/** The decoded values of a Secret, or null where there is none of this name. */
+export type ReadSecret = (
+  namespace: string,
+  name: string,
+  signal: AbortSignal,
+) => Promise<Record<string, string> | null>;
 
 const TIMEOUT_MS = 5_000;
 
