@@ -5,22 +5,18 @@ import { Records } from './adapter/records.ts';
 import { missingFor } from './adapter/seeding.ts';
 import { Tombstones } from './adapter/tombstones.ts';
 import { LORA_ADAPTERS } from './api/lora-adapter.ts';
-import { poolKeyOf } from './api/names.ts';
 import { SERVER_POOLS } from './api/server-pool.ts';
 import type { OperatorConfig } from './config.ts';
 import { systemClock } from './kube/clock.ts';
 import { EventRecorder } from './kube/events.ts';
 import type { Elector } from './kube/leader.ts';
 import type { Log } from './kube/log.ts';
-import { keyOf } from './kube/resource.ts';
 import type { Rest } from './kube/rest.ts';
 import { secretsOf } from './kube/secrets.ts';
 import { StatusWriter } from './kube/status-writer.ts';
-import { placementOf } from './placement/placement.ts';
 import type { Fleet } from './pods/fleet.ts';
 import type { PoolDeps } from './pool/deps.ts';
 import { openSources } from './source/index.ts';
-import type { FetchLimits, SourcedAdapter } from './source/types.ts';
 import type { Spool } from './spool/spool.ts';
 import type { OperatorMetrics } from './telemetry/metrics.ts';
 import type { Queues, Watches } from './watches.ts';
@@ -62,10 +58,7 @@ export function assemble(parts: Parts): {
     adapters: watches.adapters,
     pools: watches.pools,
     fleet,
-    sources: openSources({
-      readSecret: secretsOf(rest),
-      limitsOf: (adapter) => limitsOf(adapter, watches, fleet),
-    }),
+    sources: openSources({ readSecret: secretsOf(rest) }),
     spool,
     leader: elector,
     records: new Records(),
@@ -103,13 +96,4 @@ export function assemble(parts: Parts): {
     await Promise.all([adapterStatus.flushAll(), poolStatus.flushAll(), events.flush()]);
   };
   return { adapterDeps, poolDeps, flush };
-}
-
-/** What an adapter of this pool must fit, by what its pods report. */
-function limitsOf(adapter: SourcedAdapter, watches: Watches, fleet: Fleet): FetchLimits {
-  const object = watches.adapters.get(keyOf({ metadata: { namespace: '', ...adapter.metadata } }));
-  const pool = object && watches.pools.get(poolKeyOf(object));
-  if (!pool) return { fit: null, maxBytes: Number.MAX_SAFE_INTEGER };
-  const { fit, maxBytes } = placementOf(pool, fleet.podsOf(keyOf(pool)));
-  return { fit, maxBytes };
 }

@@ -13,7 +13,6 @@ const ALLOWED: Record<string, string[]> = {
     'operator/push',
     'operator/source',
     'operator/spool',
-    'operator/placement',
     'operator/pods',
     'operator/kube',
     'operator/api',

@@ -51,7 +51,8 @@ async function fromSource({ draft, deps, digest, signal }: Wanted): Promise<Spoo
   if (source === null || target?.digest !== digest || target.sourceVersion === undefined) return null;
   try {
     const { sourceVersion } = target;
-    const fetched = await source.fetch(draft.adapter, { sourceVersion }, deps.spool, signal);
+    const order = { sourceVersion, limits: draft.placement, spool: deps.spool };
+    const fetched = await source.fetch(draft.adapter, order, signal);
     return fetched.digest === digest ? deps.spool.open(digest) : null;
   } catch (error) {
     signal.throwIfAborted();

@@ -1,11 +1,10 @@
 import type { ReadSecret } from '../kube/secrets.ts';
 import { ObjectStoreSource } from './object-store.ts';
 import type { RangeLimits } from './ranges.ts';
-import { type FetchLimits, type Source, type SourcedAdapter, Terminal } from './types.ts';
+import { type Source, type SourcedAdapter, Terminal } from './types.ts';
 
 export interface SourceOptions {
   readSecret: ReadSecret;
-  limitsOf(adapter: SourcedAdapter): FetchLimits;
   /** See S3Options. Default: off. */
   ambientCredentials?: boolean;
   ranges?: Partial<RangeLimits>;
@@ -25,12 +24,11 @@ export type Sources = Record<SourceKind, Source>;
 
 /** One entry per member of spec.source that is fetched; `push` is not: its trainer comes by itself. */
 export function openSources(options: SourceOptions): Sources {
-  const { readSecret, limitsOf, ambientCredentials = false } = options;
+  const { readSecret, ambientCredentials = false } = options;
   const ranges = { ...RANGES, ...options.ranges };
   return {
     objectStore: new ObjectStoreSource({
       readSecret,
-      limitsOf,
       ambientCredentials,
       ranges,
       connectTimeoutMs: CONNECT_TIMEOUT_MS,

@@ -17,7 +17,7 @@ import type { RangeLimits } from './ranges.ts';
 import { abortReason, openS3, type S3Options } from './s3.ts';
 import {
   type Fetched,
-  type FetchLimits,
+  type FetchOrder,
   type Resolved,
   Retryable,
   type Source,
@@ -25,7 +25,6 @@ import {
 } from './types.ts';
 
 export interface ObjectStoreOptions extends S3Options {
-  limitsOf(adapter: SourcedAdapter): FetchLimits;
   ranges: RangeLimits;
 }
 
@@ -56,18 +55,13 @@ export class ObjectStoreSource implements Source {
     });
   }
 
-  async fetch(
-    adapter: SourcedAdapter,
-    resolved: Resolved,
-    spool: Spool,
-    signal: AbortSignal,
-  ): Promise<Fetched> {
-    const limits = this.#options.limitsOf(adapter);
+  async fetch(adapter: SourcedAdapter, order: FetchOrder, signal: AbortSignal): Promise<Fetched> {
+    const { limits, spool, sourceVersion } = order;
     const fetchMs = Math.min(FETCH_MS_MIN + Math.ceil(limits.maxBytes / BYTES_PER_MS_MIN), FETCH_MS_MAX);
     const life = this.#deadline(signal, fetchMs);
     return await this.#withClient(adapter, life, async (client, location) => {
       try {
-        const objects = await this.#pin(client, location, resolved, life);
+        const objects = await this.#pin(client, location, sourceVersion, life);
         const config = await readConfig(objects.config, life);
         requireSize(objects.tensors.size, limits.maxBytes, OBJECTS.tensors);
         const reader = new TensorsReader({
@@ -76,7 +70,7 @@ export class ObjectStoreSource implements Source {
           accept: (header) => checkHeader(header, config, limits.fit, adapter.spec.verify),
         });
         const received = await receive(objects.tensors, { reader, config, adapter, spool }, life);
-        return { ...received, config: config.raw, sourceVersion: resolved.sourceVersion };
+        return { ...received, config: config.raw, sourceVersion };
       } catch (error) {
         throw life.aborted ? abortReason(life) : error;
       }
@@ -86,7 +80,7 @@ export class ObjectStoreSource implements Source {
   async #pin(
     client: S3Client,
     location: Location,
-    { sourceVersion }: Resolved,
+    sourceVersion: string,
     signal: AbortSignal,
   ): Promise<{ tensors: PinnedObject; config: PinnedObject }> {
     const [tensorsEtag = '', configEtag = ''] = sourceVersion.split(',');

@@ -27,13 +27,18 @@ export interface Source {
   /** Cheap: says which version is there now, reads no tensors. */
   resolve(adapter: SourcedAdapter, signal: AbortSignal): Promise<Resolved>;
   /** Brings that version, and no other, into the spool. */
-  fetch(adapter: SourcedAdapter, resolved: Resolved, spool: Spool, signal: AbortSignal): Promise<Fetched>;
+  fetch(adapter: SourcedAdapter, order: FetchOrder, signal: AbortSignal): Promise<Fetched>;
 }
 
 export interface FetchLimits {
   maxBytes: number;
   /** What the adapter must fit; null where no pod has said yet: then only its form is checked. */
   fit: { geometry: Geometry; maxRank: number } | null;
+}
+
+export interface FetchOrder extends Resolved {
+  limits: FetchLimits;
+  spool: Spool;
 }
 
 /** Of what a store answers; what is wrong with the content itself is a LorikeetError. */

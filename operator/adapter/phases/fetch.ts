@@ -21,9 +21,11 @@ export const fetch: Phase = {
       const message = 'No pod has reported its base model yet.';
       return { verdict: { status: 'Unknown', reason: 'Pending', message }, next: record.target !== null };
     } else {
-      const question = { phase: 'fetch', sourceVersion: resolved.sourceVersion, signal } as const;
+      const { sourceVersion } = resolved;
+      const question = { phase: 'fetch', sourceVersion, signal } as const;
+      const order = { sourceVersion, limits: placement, spool: deps.spool };
       const fetched = await askSource(draft, deps, question, (source) =>
-        source.fetch(adapter, resolved, deps.spool, signal),
+        source.fetch(adapter, order, signal),
       );
       await settle(draft, deps, fetched);
     }

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
-import type { Fetched, Resolved, Source } from '../../../operator/source/types.ts';
+import type { Fetched, FetchOrder, Resolved, Source } from '../../../operator/source/types.ts';
 import { Retryable } from '../../../operator/source/types.ts';
-import type { Spool } from '../../../operator/spool/spool.ts';
 import { revisionDigest } from '../../../server/contract/digest.ts';
 import { type AdapterFiles, goodAdapter } from '../../support/adapter-files.ts';
 
@@ -32,12 +31,11 @@ export class FakeSource implements Source {
     return { sourceVersion: this.version };
   }
 
-  async fetch(_adapter: unknown, resolved: Resolved, spool: Spool): Promise<Fetched> {
+  async fetch(_adapter: unknown, { sourceVersion, spool }: FetchOrder): Promise<Fetched> {
     this.fetches += 1;
     this.#fail();
     if (this.fetchError) throw this.fetchError;
-    if (resolved.sourceVersion !== this.version)
-      throw new Retryable('SourceChanged', 'another version is there');
+    if (sourceVersion !== this.version) throw new Retryable('SourceChanged', 'another version is there');
     const digest = digestOf(this.files);
     const config = JSON.parse(this.files.config.toString('utf8')) as unknown;
     const writer = spool.begin();

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type Failure, failureOf } from '../../../operator/adapter/failures.ts';
 import { openSources, type SourceOptions } from '../../../operator/source/index.ts';
-import { type SourcedAdapter, SourceError } from '../../../operator/source/types.ts';
+import { type FetchLimits, type SourcedAdapter, SourceError } from '../../../operator/source/types.ts';
 import { Spool } from '../../../operator/spool/spool.ts';
 import { revisionDigest } from '../../../server/contract/digest.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
@@ -39,6 +39,7 @@ afterEach(async () => {
 });
 
 const signal = AbortSignal.timeout(60_000);
+const LIMITS: FetchLimits = { maxBytes: 8 * 2 ** 20, fit: { geometry: PARROT_GEOMETRY, maxRank: 64 } };
 const RANGES = { rangeBytes: 16 * 1024, concurrency: 4, stallMs: 300, resumes: 3, resumeDelayMs: 5 };
 
 function source(options: Partial<SourceOptions> = {}) {
@@ -47,7 +48,6 @@ function source(options: Partial<SourceOptions> = {}) {
       namespace === 'team-a' && name === 'bucket-key'
         ? { accessKeyId: store.accessKeyId, secretAccessKey: store.secretAccessKey }
         : null,
-    limitsOf: () => ({ maxBytes: 8 * 2 ** 20, fit: { geometry: PARROT_GEOMETRY, maxRank: 64 } }),
     ranges: RANGES,
     ...options,
   }).objectStore;
@@ -76,8 +76,8 @@ function adapter(
   };
 }
 
-async function fetched(wanted: SourcedAdapter, from = source()) {
-  return await from.fetch(wanted, await from.resolve(wanted, signal), spool, signal);
+async function fetched(wanted: SourcedAdapter, from = source(), limits = LIMITS) {
+  return await from.fetch(wanted, { ...(await from.resolve(wanted, signal)), limits, spool }, signal);
 }
 
 /** What went wrong, with what the condition says of it. */
@@ -181,7 +181,7 @@ describe('an object overwritten while it is read', () => {
   ])('%s fails with SourceChanged and leaves nothing', async (_, requestsBefore) => {
     const path = await put(goodAdapter(1));
     const from = source();
-    const resolved = await from.resolve(adapter(path), signal);
+    const order = { ...(await from.resolve(adapter(path), signal)), limits: LIMITS, spool };
     proxy.seen.length = 0;
     let done = false;
     proxy.fault = async (_request, count) => {
@@ -191,7 +191,7 @@ describe('an object overwritten while it is read', () => {
       }
       return null;
     };
-    const error = await failure(from.fetch(adapter(path), resolved, spool, signal));
+    const error = await failure(from.fetch(adapter(path), order, signal));
     expect([error.reason, error.retryable]).toEqual(['SourceChanged', true]);
     expect([spool.list(), spool.usedBytes]).toEqual([[], 0]);
   });
@@ -235,8 +235,8 @@ describe('a store that stalls or breaks off', () => {
       return { kind: 'stall', afterBytes: 0 };
     };
     const from = source({ ranges: { ...RANGES, stallMs: 60_000 } });
-    const resolved = await from.resolve(adapter(path), signal);
-    await expect(from.fetch(adapter(path), resolved, spool, giveUp.signal)).rejects.toThrow('enough');
+    const order = { ...(await from.resolve(adapter(path), signal)), limits: LIMITS, spool };
+    await expect(from.fetch(adapter(path), order, giveUp.signal)).rejects.toThrow('enough');
     expect(spool.usedBytes).toBe(0);
   });
 });
@@ -315,10 +315,8 @@ describe('an adapter that does not fit', () => {
       ...goodAdapter(7, { r: 64, target_modules: ['q_proj'] }),
       tensors: packSafetensors(wide()),
     };
-    const from = source({
-      limitsOf: () => ({ maxBytes: 8 * 2 ** 20, fit: { geometry: PARROT_GEOMETRY, maxRank: 16 } }),
-    });
-    const error = await failure(fetched(adapter(await put(files)), from));
+    const limits = { ...LIMITS, fit: { geometry: PARROT_GEOMETRY, maxRank: 16 } };
+    const error = await failure(fetched(adapter(await put(files)), source(), limits));
     expect([error.reason, error.retryable]).toEqual(['RankTooLarge', false]);
     expect(proxy.bytes).toBeLessThan(70_000);
     expect(files.tensors.length).toBeGreaterThan(500_000);
@@ -337,10 +335,7 @@ describe('an adapter that does not fit', () => {
     ],
   ])('is refused for good when it is %s', async (_, tensors, limits, reason) => {
     const path = await put({ tensors, config: goodAdapter().config });
-    const from = source({
-      limitsOf: () => ({ maxBytes: 8 * 2 ** 20, fit: { geometry: PARROT_GEOMETRY, maxRank: 64 }, ...limits }),
-    });
-    const error = await failure(fetched(adapter(path), from));
+    const error = await failure(fetched(adapter(path), source(), { ...LIMITS, ...limits }));
     expect([error.reason, error.retryable]).toEqual([reason, false]);
     expect([spool.list(), spool.usedBytes]).toEqual([[], 0]);
   });
