@@ -1,6 +1,8 @@
 import type { ReadSecret } from '../kube/secrets.ts';
 import { ObjectStoreSource } from './object-store.ts';
+import type { OpenStore } from './port.ts';
 import type { RangeLimits } from './ranges.ts';
+import { openS3 } from './s3.ts';
 import { type Source, type SourcedAdapter, Terminal } from './types.ts';
 
 export interface SourceOptions {
@@ -25,15 +27,9 @@ export type Sources = Record<SourceKind, Source>;
 /** One entry per member of spec.source that is fetched; `push` is not: its trainer comes by itself. */
 export function openSources(options: SourceOptions): Sources {
   const { readSecret, ambientCredentials = false } = options;
-  const ranges = { ...RANGES, ...options.ranges };
-  return {
-    objectStore: new ObjectStoreSource({
-      readSecret,
-      ambientCredentials,
-      ranges,
-      connectTimeoutMs: CONNECT_TIMEOUT_MS,
-    }),
-  };
+  const s3 = { readSecret, ambientCredentials, connectTimeoutMs: CONNECT_TIMEOUT_MS };
+  const stores = new Map<string, OpenStore>([['s3', (adapter, signal) => openS3(adapter, s3, signal)]]);
+  return { objectStore: new ObjectStoreSource({ stores, ranges: { ...RANGES, ...options.ranges } }) };
 }
 
 /** Null for an adapter that is pushed. */

@@ -1,4 +1,3 @@
-import type { S3Client } from '@aws-sdk/client-s3';
 import { revisionDigest } from '../../server/contract/digest.ts';
 import { expected } from '../../server/contract/errors.ts';
 import {
@@ -11,20 +10,23 @@ import { TensorsReader } from '../../server/transfer/tensors-reader.ts';
 import type { Spool } from '../spool/spool.ts';
 import { SpoolError } from '../spool/spool-error.ts';
 import { checkHeader, requireExpectedSha256, type Shape } from '../spool/verify.ts';
-import { type Location, locationOf } from './location.ts';
-import { head, OBJECTS, PinnedObject } from './pinned-object.ts';
+import { PinnedObject } from './pinned-object.ts';
+import { OBJECTS, type ObjectStore, type OpenStore, type StoredObject } from './port.ts';
 import type { RangeLimits } from './ranges.ts';
-import { abortReason, openS3, type S3Options } from './s3.ts';
 import {
+  abortReason,
   type Fetched,
   type FetchOrder,
   type Resolved,
   Retryable,
   type Source,
   type SourcedAdapter,
+  Terminal,
 } from './types.ts';
 
-export interface ObjectStoreOptions extends S3Options {
+export interface ObjectStoreOptions {
+  /** By the scheme of spec.source.objectStore.uri. */
+  stores: ReadonlyMap<string, OpenStore>;
   ranges: RangeLimits;
 }
 
@@ -34,7 +36,7 @@ const FETCH_MS_MIN = 300_000;
 const FETCH_MS_MAX = 86_400_000;
 const BYTES_PER_MS_MIN = 256;
 
-/** s3://: two objects under a prefix, read by ranges that are pinned to the ETags which `resolve` saw. */
+/** Two objects of a store, read by ranges that are pinned to the versions which `resolve` saw. */
 export class ObjectStoreSource implements Source {
   readonly #options: ObjectStoreOptions;
 
@@ -42,15 +44,12 @@ export class ObjectStoreSource implements Source {
     this.#options = options;
   }
 
-  /** The version is `etag of the tensors,etag of the config[,version id of the tensors]`. */
+  /** The version is `that of the tensors,that of the config[,spec.source.objectStore.versionId]`. */
   async resolve(adapter: SourcedAdapter, signal: AbortSignal): Promise<Resolved> {
-    return await this.#withClient(adapter, signal, async (client, location) => {
-      const life = this.#deadline(signal, this.#options.ranges.stallMs);
-      const [tensors, config] = await Promise.all([
-        head(client, location, 'tensors', life),
-        head(client, location, 'config', life),
-      ]);
-      const parts = [tensors.etag, config.etag, ...(location.versionId === null ? [] : [location.versionId])];
+    return await this.#withStore(adapter, signal, async (store) => {
+      const [tensors, config] = await this.#heads(store, signal);
+      const versionId = adapter.spec.source.objectStore?.versionId;
+      const parts = [tensors.version, config.version, ...(versionId ? [versionId] : [])];
       return { sourceVersion: parts.join(',') };
     });
   }
@@ -58,10 +57,10 @@ export class ObjectStoreSource implements Source {
   async fetch(adapter: SourcedAdapter, order: FetchOrder, signal: AbortSignal): Promise<Fetched> {
     const { limits, spool, sourceVersion } = order;
     const fetchMs = Math.min(FETCH_MS_MIN + Math.ceil(limits.maxBytes / BYTES_PER_MS_MIN), FETCH_MS_MAX);
-    const life = this.#deadline(signal, fetchMs);
-    return await this.#withClient(adapter, life, async (client, location) => {
+    const life = deadline(signal, fetchMs);
+    return await this.#withStore(adapter, life, async (store) => {
       try {
-        const objects = await this.#pin(client, location, sourceVersion, life);
+        const objects = await this.#pin(store, sourceVersion, life);
         const config = await readConfig(objects.config, life);
         requireSize(objects.tensors.size, limits.maxBytes, OBJECTS.tensors);
         const reader = new TensorsReader({
@@ -78,43 +77,54 @@ export class ObjectStoreSource implements Source {
   }
 
   async #pin(
-    client: S3Client,
-    location: Location,
+    store: ObjectStore,
     sourceVersion: string,
     signal: AbortSignal,
-  ): Promise<{ tensors: PinnedObject; config: PinnedObject }> {
-    const [tensorsEtag = '', configEtag = ''] = sourceVersion.split(',');
-    const life = this.#deadline(signal, this.#options.ranges.stallMs);
-    const pin = async (which: keyof typeof OBJECTS, etag: string) => {
-      const { size } = await head(client, location, which, life, etag);
-      return new PinnedObject(client, { location, which, etag, size }, this.#options.ranges);
+  ): Promise<Record<'tensors' | 'config', PinnedObject>> {
+    const [tensorsVersion, configVersion] = sourceVersion.split(',');
+    const pinned = (object: StoredObject, version: string | undefined) => {
+      if (object.version === version) return new PinnedObject(store, object, this.#options.ranges);
+      throw new Retryable('SourceChanged', `${object.key} was overwritten while it was read.`);
     };
-    const [tensors, config] = await Promise.all([pin('tensors', tensorsEtag), pin('config', configEtag)]);
-    return { tensors, config };
+    const [tensors, config] = await this.#heads(store, signal);
+    return { tensors: pinned(tensors, tensorsVersion), config: pinned(config, configVersion) };
   }
 
-  #deadline(signal: AbortSignal, ms: number): AbortSignal {
-    return AbortSignal.any([signal, AbortSignal.timeout(ms)]);
+  async #heads(store: ObjectStore, signal: AbortSignal): Promise<[StoredObject, StoredObject]> {
+    const life = deadline(signal, this.#options.ranges.stallMs);
+    return await Promise.all([store.head(OBJECTS.tensors, life), store.head(OBJECTS.config, life)]);
   }
 
-  async #withClient<T>(
+  async #withStore<T>(
     adapter: SourcedAdapter,
     signal: AbortSignal,
-    use: (client: S3Client, location: Location) => Promise<T>,
+    use: (store: ObjectStore) => Promise<T>,
   ): Promise<T> {
-    const location = locationOf(adapter);
-    const client = await openS3(location, this.#options, signal);
+    const store = await this.#opener(adapter)(adapter, signal);
     try {
-      return await use(client, location);
+      return await use(store);
     } finally {
-      client.destroy();
+      store.close();
     }
   }
+
+  #opener({ spec }: SourcedAdapter): OpenStore {
+    const { stores } = this.#options;
+    const [scheme = ''] = spec.source.objectStore?.uri.split('://', 1) ?? [];
+    const open = stores.get(scheme);
+    if (open) return open;
+    const known = [...stores.keys()].map((name) => `${name}://`).join(' or ');
+    throw new Terminal('SourceInvalid', `Expected a uri that begins with ${known}.`);
+  }
+}
+
+function deadline(signal: AbortSignal, ms: number): AbortSignal {
+  return AbortSignal.any([signal, AbortSignal.timeout(ms)]);
 }
 
 async function readConfig(object: PinnedObject, signal: AbortSignal): Promise<AdapterConfig> {
   requireSize(object.size, CONFIG_BYTES_MAX, OBJECTS.config);
-  return parseAdapterConfig(await object.buffer(0, object.size, signal));
+  return parseAdapterConfig(await object.buffer({ begin: 0, end: object.size }, signal));
 }
 
 interface Receiving {
@@ -151,11 +161,11 @@ async function receive(
 
 /** All bytes; those after the header are not asked for before the reader has taken it. */
 async function* chunksOf(object: PinnedObject, signal: AbortSignal): AsyncGenerator<Uint8Array> {
-  const start = await object.buffer(0, Math.min(FIRST_BYTES, object.size), signal);
+  const start = await object.buffer({ begin: 0, end: Math.min(FIRST_BYTES, object.size) }, signal);
   yield start;
   const headerEnd = Math.max(start.length, Math.min(headerLength(start), object.size));
-  if (headerEnd > start.length) yield await object.buffer(start.length, headerEnd, signal);
-  yield* object.bytes(headerEnd, object.size, signal);
+  if (headerEnd > start.length) yield await object.buffer({ begin: start.length, end: headerEnd }, signal);
+  yield* object.bytes({ begin: headerEnd, end: object.size }, signal);
 }
 
 function requireSize(size: number, maxBytes: number, what: string): void {

@@ -1,9 +1,10 @@
 import type { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Span } from './port.ts';
 import { Retryable, SourceError } from './types.ts';
 
-/** Opens bytes `begin` to `end` (exclusive) of one fixed version; rejects with a SourceError. */
-export type OpenRange = (begin: number, end: number, signal: AbortSignal) => Promise<Readable>;
+/** Opens a part of one fixed version; rejects with a SourceError. */
+export type OpenRange = (span: Span, signal: AbortSignal) => Promise<Readable>;
 
 export interface RangeLimits {
   rangeBytes: number;
@@ -17,10 +18,10 @@ export interface RangeLimits {
   resumeDelayMs: number;
 }
 
-/** Bytes `begin` to `end` in order, fetched as several ranges side by side. Ends all of them when it is left early. */
+/** The bytes of `span` in order, fetched as several ranges side by side. Ends all of them when it is left early. */
 export async function* readRanges(
   open: OpenRange,
-  span: { begin: number; end: number },
+  span: Span,
   limits: RangeLimits,
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
@@ -50,7 +51,7 @@ export async function* readRanges(
 
 async function readRange(
   open: OpenRange,
-  { begin, end }: { begin: number; end: number },
+  { begin, end }: Span,
   limits: RangeLimits,
   signal: AbortSignal,
 ): Promise<Uint8Array> {
@@ -76,7 +77,7 @@ async function readRange(
 
 async function* withoutStall(
   open: OpenRange,
-  { begin, end }: { begin: number; end: number },
+  span: Span,
   stallMs: number,
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
@@ -87,7 +88,7 @@ async function* withoutStall(
   const cut = () => body?.destroy(life.reason);
   life.addEventListener('abort', cut, { once: true });
   try {
-    body = await open(begin, end, life);
+    body = await open(span, life);
     // An abort that came while the response was on its way found no body to cut.
     if (life.aborted) cut();
     for await (const chunk of body) {

@@ -1,10 +1,18 @@
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
-import { S3Client, S3ServiceException } from '@aws-sdk/client-s3';
+import type { Readable } from 'node:stream';
+import {
+  GetObjectCommand,
+  type GetObjectCommandOutput,
+  HeadObjectCommand,
+  S3Client,
+  S3ServiceException,
+} from '@aws-sdk/client-s3';
 import type { ReadSecret } from '../kube/secrets.ts';
 import { guardedLookup } from './address-guard.ts';
-import type { Location } from './location.ts';
-import { Retryable, SourceError, Terminal } from './types.ts';
+import { OBJECTS, type ObjectKey, type ObjectStore, type Span, type StoredObject } from './port.ts';
+import { type Location, locationOf } from './s3-location.ts';
+import { abortReason, Retryable, type SourcedAdapter, SourceError, Terminal } from './types.ts';
 
 export interface S3Options {
   readSecret: ReadSecret;
@@ -23,12 +31,17 @@ interface Credentials {
   sessionToken?: string;
 }
 
-/** A client for one adapter's one fetch; the caller destroys it. */
-export async function openS3(location: Location, options: S3Options, signal: AbortSignal): Promise<S3Client> {
+/** s3:// */
+export async function openS3(
+  adapter: SourcedAdapter,
+  options: S3Options,
+  signal: AbortSignal,
+): Promise<ObjectStore> {
+  const location = locationOf(adapter);
   const credentials = location.secret && (await readCredentials(location.secret, options.readSecret, signal));
   const ambient = credentials === null && location.endpoint === null && options.ambientCredentials;
   const agent = { keepAlive: true, maxSockets: 8, lookup: guardedLookup };
-  return new S3Client({
+  const client = new S3Client({
     region: location.region,
     ...(location.endpoint === null ? {} : { endpoint: location.endpoint, forcePathStyle: true }),
     ...(credentials === null ? {} : { credentials }),
@@ -45,6 +58,56 @@ export async function openS3(location: Location, options: S3Options, signal: Abo
       connectionTimeout: options.connectTimeoutMs,
     },
   });
+  return new S3Store(client, location);
+}
+
+class S3Store implements ObjectStore {
+  readonly #client: S3Client;
+  readonly #location: Location;
+
+  constructor(client: S3Client, location: Location) {
+    this.#client = client;
+    this.#location = location;
+  }
+
+  async head(key: ObjectKey, signal: AbortSignal): Promise<StoredObject> {
+    const command = new HeadObjectCommand(this.#inputOf(key));
+    const reply = await this.#client.send(command, { abortSignal: signal }).catch((error) => {
+      throw s3Failure(error, key, signal);
+    });
+    const etag = /^"([!#-+\--~]{1,200})"$/.exec(reply.ETag ?? '')?.[1];
+    if (etag === undefined || reply.ContentLength === undefined) {
+      throw new Terminal('SourceInvalid', `The object store names no strong ETag and size for ${key}.`);
+    }
+    return { key, version: etag, size: reply.ContentLength };
+  }
+
+  async open({ key, version }: StoredObject, span: Span, signal: AbortSignal): Promise<Readable> {
+    const pinned = { IfMatch: `"${version}"`, Range: `bytes=${span.begin}-${span.end - 1}` };
+    const command = new GetObjectCommand({ ...this.#inputOf(key), ...pinned });
+    const reply = await this.#client.send(command, { abortSignal: signal }).catch((error) => {
+      throw s3Failure(error, key, signal);
+    });
+    const body = reply.Body as Readable;
+    if (isRange(reply, span)) return body;
+    body.destroy();
+    throw new Terminal('SourceInvalid', `The object store does not answer ranges of ${key} as it was asked.`);
+  }
+
+  close(): void {
+    this.#client.destroy();
+  }
+
+  #inputOf(key: ObjectKey): { Bucket: string; Key: string; VersionId?: string } {
+    const { bucket, prefix, versionId } = this.#location;
+    const isVersioned = key === OBJECTS.tensors && versionId !== null;
+    return { Bucket: bucket, Key: `${prefix}${key}`, ...(isVersioned ? { VersionId: versionId } : {}) };
+  }
+}
+
+function isRange({ ContentRange, ContentLength }: GetObjectCommandOutput, { begin, end }: Span): boolean {
+  if (ContentLength !== end - begin) return false;
+  return ContentRange === undefined ? begin === 0 : ContentRange.startsWith(`bytes ${begin}-${end - 1}/`);
 }
 
 const anonymous = {
@@ -78,7 +141,7 @@ async function readCredentials(
 }
 
 /** The SDK's error as ours. Its message and cause may hold signed headers and the endpoint's own text: both are dropped. */
-export function s3Failure(error: unknown, what: string, signal: AbortSignal): Error {
+function s3Failure(error: unknown, what: ObjectKey, signal: AbortSignal): Error {
   if (signal.aborted) return abortReason(signal);
   if (error instanceof SourceError) return error;
   const refused = causesOf(error).find((cause) => cause instanceof SourceError);
@@ -113,12 +176,6 @@ export function s3Failure(error: unknown, what: string, signal: AbortSignal): Er
 function codeOf(error: unknown): string {
   const codes = causesOf(error).map((cause) => (cause as NodeJS.ErrnoException).code);
   return codes.find((code) => typeof code === 'string' && /^[A-Z_]{3,40}$/.test(code)) ?? 'no answer';
-}
-
-/** A deadline as an error of the source; an abort by the caller as it is. */
-export function abortReason({ reason }: AbortSignal): Error {
-  const isTimeout = reason instanceof Error && reason.name === 'TimeoutError';
-  return isTimeout ? new Retryable('SourceUnreachable', 'The object store did not answer in time.') : reason;
 }
 
 function causesOf(error: unknown): unknown[] {

@@ -2,7 +2,7 @@ import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { guardedLookup, isRefusedAddress } from '../../../operator/source/address-guard.ts';
-import { locationOf } from '../../../operator/source/location.ts';
+import { locationOf } from '../../../operator/source/s3-location.ts';
 import { Terminal } from '../../../operator/source/types.ts';
 
 const at = (objectStore: object) => () =>

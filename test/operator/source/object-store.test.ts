@@ -247,6 +247,12 @@ describe('a source that cannot be read', () => {
     expect([error.reason, error.retryable]).toEqual(['SourceNotFound', true]);
   });
 
+  it('says SourceInvalid for a scheme that nobody reads', async () => {
+    const error = await failure(fetched(adapter('any', { uri: 'ftp://adapters/any/' })));
+    expect([error.reason, error.retryable]).toEqual(['SourceInvalid', false]);
+    expect(proxy.seen).toEqual([]);
+  });
+
   it('says SourceAccessDenied for a wrong key, and does not repeat it', async () => {
     const path = await put(goodAdapter());
     const from = source({

@@ -1,0 +1,32 @@
+import type { Readable } from 'node:stream';
+import type { SourcedAdapter } from './types.ts';
+
+/** The objects of an adapter, by what they are called below its uri. */
+export const OBJECTS = { config: 'adapter_config.json', tensors: 'adapter_model.safetensors' } as const;
+export type ObjectKey = (typeof OBJECTS)[keyof typeof OBJECTS];
+
+/** An object in one of its versions. */
+export interface StoredObject {
+  key: ObjectKey;
+  /** Another one for other bytes; without commas. */
+  version: string;
+  size: number;
+}
+
+/** `end` is exclusive. */
+export interface Span {
+  begin: number;
+  end: number;
+}
+
+/** One scheme's way to the objects of one adapter. Both calls reject with a SourceError, or the reason of the signal. */
+export interface ObjectStore {
+  /** What is there now. */
+  head(key: ObjectKey, signal: AbortSignal): Promise<StoredObject>;
+  /** Just these bytes, of just this version: SourceChanged where the store has another by now. */
+  open(object: StoredObject, span: Span, signal: AbortSignal): Promise<Readable>;
+  close(): void;
+}
+
+/** For one resolve or one fetch; who opens closes. Terminal SourceInvalid where the spec names no place of this scheme. */
+export type OpenStore = (adapter: SourcedAdapter, signal: AbortSignal) => Promise<ObjectStore>;
