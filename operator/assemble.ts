@@ -58,7 +58,7 @@ export function assemble(parts: Parts): {
     adapters: watches.adapters,
     pools: watches.pools,
     fleet,
-    sources: openSources({ readSecret: secretsOf(rest) }),
+    sources: openSources({ readSecret: secretsOf(rest), clock: systemClock }),
     spool,
     leader: elector,
     records: new Records(),

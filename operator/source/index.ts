@@ -1,3 +1,4 @@
+import type { Clock } from '../kube/clock.ts';
 import type { ReadSecret } from '../kube/secrets.ts';
 import { ObjectStoreSource } from './object-store.ts';
 import type { OpenStore } from './port.ts';
@@ -7,6 +8,7 @@ import { type Source, type SourcedAdapter, Terminal } from './types.ts';
 
 export interface SourceOptions {
   readSecret: ReadSecret;
+  clock: Clock;
   /** See S3Options. Default: off. */
   ambientCredentials?: boolean;
   ranges?: Partial<RangeLimits>;
@@ -26,10 +28,10 @@ export type Sources = Record<SourceKind, Source>;
 
 /** One entry per member of spec.source that is fetched; `push` is not: its trainer comes by itself. */
 export function openSources(options: SourceOptions): Sources {
-  const { readSecret, ambientCredentials = false } = options;
+  const { readSecret, clock, ambientCredentials = false } = options;
   const s3 = { readSecret, ambientCredentials, connectTimeoutMs: CONNECT_TIMEOUT_MS };
   const stores = new Map<string, OpenStore>([['s3', (adapter, signal) => openS3(adapter, s3, signal)]]);
-  return { objectStore: new ObjectStoreSource({ stores, ranges: { ...RANGES, ...options.ranges } }) };
+  return { objectStore: new ObjectStoreSource({ stores, limits: { ...RANGES, ...options.ranges }, clock }) };
 }
 
 /** Null for an adapter that is pushed. */

@@ -7,6 +7,7 @@ import {
 } from '../../server/contract/format/adapter-config.ts';
 import { headerLength } from '../../server/contract/format/safetensors.ts';
 import { TensorsReader } from '../../server/transfer/tensors-reader.ts';
+import { type Clock, deadline } from '../kube/clock.ts';
 import type { Spool } from '../spool/spool.ts';
 import { SpoolError } from '../spool/spool-error.ts';
 import { checkHeader, requireExpectedSha256, type Shape } from '../spool/verify.ts';
@@ -14,7 +15,6 @@ import { PinnedObject } from './pinned-object.ts';
 import { OBJECTS, type ObjectStore, type OpenStore, type StoredObject } from './port.ts';
 import type { RangeLimits } from './ranges.ts';
 import {
-  abortReason,
   type Fetched,
   type FetchOrder,
   type Resolved,
@@ -27,7 +27,8 @@ import {
 export interface ObjectStoreOptions {
   /** By the scheme of spec.source.objectStore.uri. */
   stores: ReadonlyMap<string, OpenStore>;
-  ranges: RangeLimits;
+  limits: RangeLimits;
+  clock: Clock;
 }
 
 /** Of the tensors, before any of the rest is asked for; more if the header is longer. */
@@ -55,44 +56,50 @@ export class ObjectStoreSource implements Source {
   }
 
   async fetch(adapter: SourcedAdapter, order: FetchOrder, signal: AbortSignal): Promise<Fetched> {
-    const { limits, spool, sourceVersion } = order;
-    const fetchMs = Math.min(FETCH_MS_MIN + Math.ceil(limits.maxBytes / BYTES_PER_MS_MIN), FETCH_MS_MAX);
-    const life = deadline(signal, fetchMs);
-    return await this.#withStore(adapter, life, async (store) => {
-      try {
-        const objects = await this.#pin(store, sourceVersion, life);
-        const config = await readConfig(objects.config, life);
-        requireSize(objects.tensors.size, limits.maxBytes, OBJECTS.tensors);
-        const reader = new TensorsReader({
-          maxBytes: limits.maxBytes,
-          declaredBytes: objects.tensors.size,
-          accept: (header) => checkHeader(header, config, limits.fit, adapter.spec.verify),
-        });
-        const received = await receive(objects.tensors, { reader, config, adapter, spool }, life);
-        return { ...received, config: config.raw, sourceVersion };
-      } catch (error) {
-        throw life.aborted ? abortReason(life) : error;
-      }
-    });
+    const { maxBytes } = order.limits;
+    const fetchMs = Math.min(FETCH_MS_MIN + Math.ceil(maxBytes / BYTES_PER_MS_MIN), FETCH_MS_MAX);
+    return await this.#within(fetchMs, signal, (life) =>
+      this.#withStore(adapter, life, (store) => this.#take(store, adapter, order, life)),
+    );
   }
 
-  async #pin(
+  async #take(
     store: ObjectStore,
-    sourceVersion: string,
+    adapter: SourcedAdapter,
+    { limits, spool, sourceVersion }: FetchOrder,
     signal: AbortSignal,
-  ): Promise<Record<'tensors' | 'config', PinnedObject>> {
-    const [tensorsVersion, configVersion] = sourceVersion.split(',');
-    const pinned = (object: StoredObject, version: string | undefined) => {
-      if (object.version === version) return new PinnedObject(store, object, this.#options.ranges);
-      throw new Retryable('SourceChanged', `${object.key} was overwritten while it was read.`);
-    };
-    const [tensors, config] = await this.#heads(store, signal);
-    return { tensors: pinned(tensors, tensorsVersion), config: pinned(config, configVersion) };
+  ): Promise<Fetched> {
+    const objects = await this.#heads(store, signal);
+    const versions = sourceVersion.split(',');
+    const changed = objects.find(({ version }, index) => version !== versions[index]);
+    if (changed) throw new Retryable('SourceChanged', `${changed.key} was overwritten while it was read.`);
+    const tensors = new PinnedObject(store, objects[0], this.#options);
+    const config = await readConfig(new PinnedObject(store, objects[1], this.#options), signal);
+    requireSize(tensors.size, limits.maxBytes, OBJECTS.tensors);
+    const reader = new TensorsReader({
+      maxBytes: limits.maxBytes,
+      declaredBytes: tensors.size,
+      accept: (header) => checkHeader(header, config, limits.fit, adapter.spec.verify),
+    });
+    const received = await receive(tensors, { reader, config, adapter, spool }, signal);
+    return { ...received, config: config.raw, sourceVersion };
   }
 
   async #heads(store: ObjectStore, signal: AbortSignal): Promise<[StoredObject, StoredObject]> {
-    const life = deadline(signal, this.#options.ranges.stallMs);
-    return await Promise.all([store.head(OBJECTS.tensors, life), store.head(OBJECTS.config, life)]);
+    return await this.#within(this.#options.limits.stallMs, signal, (life) =>
+      Promise.all([store.head(OBJECTS.tensors, life), store.head(OBJECTS.config, life)]),
+    );
+  }
+
+  async #within<T>(ms: number, signal: AbortSignal, use: (life: AbortSignal) => Promise<T>): Promise<T> {
+    const life = deadline(this.#options.clock, ms, signal, late);
+    try {
+      return await use(life.signal);
+    } catch (error) {
+      throw life.signal.aborted ? life.signal.reason : error;
+    } finally {
+      life.clear();
+    }
   }
 
   async #withStore<T>(
@@ -118,8 +125,8 @@ export class ObjectStoreSource implements Source {
   }
 }
 
-function deadline(signal: AbortSignal, ms: number): AbortSignal {
-  return AbortSignal.any([signal, AbortSignal.timeout(ms)]);
+function late(): Retryable {
+  return new Retryable('SourceUnreachable', 'The object store did not answer in time.');
 }
 
 async function readConfig(object: PinnedObject, signal: AbortSignal): Promise<AdapterConfig> {

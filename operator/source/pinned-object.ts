@@ -1,25 +1,18 @@
 import type { ObjectStore, Span, StoredObject } from './port.ts';
-import { type RangeLimits, readRanges } from './ranges.ts';
+import { type Reading, readRanges } from './ranges.ts';
 
 /** Where the store has another version by now, every read fails with SourceChanged. */
 export class PinnedObject {
-  readonly #store: ObjectStore;
-  readonly #object: StoredObject;
-  readonly #limits: RangeLimits;
+  readonly size: number;
+  readonly #reading: Reading;
 
-  constructor(store: ObjectStore, object: StoredObject, limits: RangeLimits) {
-    this.#store = store;
-    this.#object = object;
-    this.#limits = limits;
-  }
-
-  get size(): number {
-    return this.#object.size;
+  constructor(store: ObjectStore, object: StoredObject, how: Pick<Reading, 'limits' | 'clock'>) {
+    this.size = object.size;
+    this.#reading = { ...how, open: (span, signal) => store.open(object, span, signal) };
   }
 
   bytes(span: Span, signal: AbortSignal): AsyncGenerator<Uint8Array> {
-    const open = (part: Span, life: AbortSignal) => this.#store.open(this.#object, part, life);
-    return readRanges(open, span, this.#limits, signal);
+    return readRanges(this.#reading, span, signal);
   }
 
   async buffer(span: Span, signal: AbortSignal): Promise<Uint8Array> {

@@ -1,10 +1,7 @@
-import type { Readable } from 'node:stream';
-import { setTimeout as delay } from 'node:timers/promises';
+import { addAbortSignal, type Readable } from 'node:stream';
+import { type Clock, deadline, pause } from '../kube/clock.ts';
 import type { Span } from './port.ts';
 import { Retryable, SourceError } from './types.ts';
-
-/** Opens a part of one fixed version; rejects with a SourceError. */
-export type OpenRange = (span: Span, signal: AbortSignal) => Promise<Readable>;
 
 export interface RangeLimits {
   rangeBytes: number;
@@ -18,21 +15,28 @@ export interface RangeLimits {
   resumeDelayMs: number;
 }
 
+export interface Reading {
+  /** A part of one fixed version; rejects with a SourceError. */
+  open(span: Span, signal: AbortSignal): Promise<Readable>;
+  limits: RangeLimits;
+  clock: Clock;
+}
+
 /** The bytes of `span` in order, fetched as several ranges side by side. Ends all of them when it is left early. */
 export async function* readRanges(
-  open: OpenRange,
+  reading: Reading,
   span: Span,
-  limits: RangeLimits,
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
+  const { concurrency, rangeBytes } = reading.limits;
   const left = new AbortController();
   const life = AbortSignal.any([signal, left.signal]);
   const inFlight: Promise<Uint8Array>[] = [];
   let next = span.begin;
   const fill = () => {
-    while (inFlight.length < limits.concurrency && next < span.end) {
-      const end = Math.min(next + limits.rangeBytes, span.end);
-      const range = readRange(open, { begin: next, end }, limits, life);
+    while (inFlight.length < concurrency && next < span.end) {
+      const end = Math.min(next + rangeBytes, span.end);
+      const range = readRange(reading, { begin: next, end }, life);
       // Reported when its turn comes; until then nobody waits for it.
       range.catch(() => undefined);
       inFlight.push(range);
@@ -49,17 +53,13 @@ export async function* readRanges(
   }
 }
 
-async function readRange(
-  open: OpenRange,
-  { begin, end }: Span,
-  limits: RangeLimits,
-  signal: AbortSignal,
-): Promise<Uint8Array> {
+async function readRange(reading: Reading, { begin, end }: Span, signal: AbortSignal): Promise<Uint8Array> {
+  const { limits, clock } = reading;
   const buffer = Buffer.allocUnsafe(end - begin);
   let filled = 0;
   for (let resumes = 0; ; resumes += 1) {
     try {
-      for await (const chunk of withoutStall(open, { begin: begin + filled, end }, limits.stallMs, signal)) {
+      for await (const chunk of withoutStall(reading, { begin: begin + filled, end }, signal)) {
         if (filled + chunk.length > buffer.length) throw broken('sent more than was asked for');
         buffer.set(chunk, filled);
         filled += chunk.length;
@@ -70,37 +70,31 @@ async function readRange(
       signal.throwIfAborted();
       const isTransient = error instanceof Retryable && error.reason === 'SourceUnreachable';
       if (!isTransient || resumes === limits.resumes) throw error;
-      await delay(limits.resumeDelayMs * 2 ** resumes, undefined, { signal });
+      await pause(clock, limits.resumeDelayMs * 2 ** resumes, signal);
+      signal.throwIfAborted();
     }
   }
 }
 
 async function* withoutStall(
-  open: OpenRange,
+  { open, limits: { stallMs }, clock }: Reading,
   span: Span,
-  stallMs: number,
-  signal: AbortSignal,
+  parent: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
-  const watchdog = new AbortController();
-  const life = AbortSignal.any([signal, watchdog.signal]);
-  const timer = setTimeout(() => watchdog.abort(broken(`sent nothing for ${stallMs} ms`)), stallMs);
+  const life = deadline(clock, stallMs, parent, () => broken(`sent nothing for ${stallMs} ms`));
+  const { signal } = life;
   let body: Readable | null = null;
-  const cut = () => body?.destroy(life.reason);
-  life.addEventListener('abort', cut, { once: true });
   try {
-    body = await open(span, life);
-    // An abort that came while the response was on its way found no body to cut.
-    if (life.aborted) cut();
+    body = addAbortSignal(signal, await open(span, signal));
     for await (const chunk of body) {
-      timer.refresh();
+      life.extend();
       yield chunk as Buffer;
     }
   } catch (error) {
-    if (life.aborted) throw life.reason;
+    if (signal.aborted) throw signal.reason;
     throw error instanceof SourceError ? error : broken('broke a transfer off', error);
   } finally {
-    clearTimeout(timer);
-    life.removeEventListener('abort', cut);
+    life.clear();
     body?.destroy();
   }
 }

@@ -12,7 +12,7 @@ import type { ReadSecret } from '../kube/secrets.ts';
 import { guardedLookup } from './address-guard.ts';
 import { OBJECTS, type ObjectKey, type ObjectStore, type Span, type StoredObject } from './port.ts';
 import { type Location, locationOf } from './s3-location.ts';
-import { abortReason, Retryable, type SourcedAdapter, SourceError, Terminal } from './types.ts';
+import { Retryable, type SourcedAdapter, SourceError, Terminal } from './types.ts';
 
 export interface S3Options {
   readSecret: ReadSecret;
@@ -121,7 +121,7 @@ async function readCredentials(
   signal: AbortSignal,
 ): Promise<Credentials> {
   const secret = await readSecret(namespace, name, signal).catch((error) => {
-    if (signal.aborted) throw abortReason(signal);
+    signal.throwIfAborted();
     throw new Retryable('CredentialsNotFound', `Secret ${name} cannot be read.`, error);
   });
   // Retryable: a Secret often arrives after the object that names it.
@@ -142,7 +142,7 @@ async function readCredentials(
 
 /** The SDK's error as ours. Its message and cause may hold signed headers and the endpoint's own text: both are dropped. */
 function s3Failure(error: unknown, what: ObjectKey, signal: AbortSignal): Error {
-  if (signal.aborted) return abortReason(signal);
+  if (signal.aborted) return signal.reason;
   if (error instanceof SourceError) return error;
   const refused = causesOf(error).find((cause) => cause instanceof SourceError);
   if (refused) return refused;

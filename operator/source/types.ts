@@ -74,9 +74,3 @@ export class Retryable extends SourceError {
 export class Terminal extends SourceError {
   readonly retryable = false;
 }
-
-/** A deadline as an error of the source; an abort by the caller as it is. */
-export function abortReason({ reason }: AbortSignal): Error {
-  const isTimeout = reason instanceof Error && reason.name === 'TimeoutError';
-  return isTimeout ? new Retryable('SourceUnreachable', 'The object store did not answer in time.') : reason;
-}

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type Failure, failureOf } from '../../../operator/adapter/failures.ts';
+import { systemClock } from '../../../operator/kube/clock.ts';
 import { openSources, type SourceOptions } from '../../../operator/source/index.ts';
 import { type FetchLimits, type SourcedAdapter, SourceError } from '../../../operator/source/types.ts';
 import { Spool } from '../../../operator/spool/spool.ts';
@@ -48,6 +49,7 @@ function source(options: Partial<SourceOptions> = {}) {
       namespace === 'team-a' && name === 'bucket-key'
         ? { accessKeyId: store.accessKeyId, secretAccessKey: store.secretAccessKey }
         : null,
+    clock: systemClock,
     ranges: RANGES,
     ...options,
   }).objectStore;
