@@ -11,7 +11,7 @@ import type { ServerConfig } from './config.ts';
 import { ConfigError } from './contract/flags.ts';
 import { NativeEngine } from './engine/native.ts';
 import { type LoadedModel, loadModel } from './model/load.ts';
-import type { BaseModel, NotReady } from './openai/serving.ts';
+import type { NotReady, ServedModel } from './openai/serving.ts';
 import { buildServingApp } from './openai/serving-app.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
 import { ChatTemplate } from './text/chat-template.ts';
@@ -103,7 +103,7 @@ function openEngine(config: ServerConfig, loaded: LoadedModel, log: Logger): Nat
   }
 }
 
-function describeBase(config: ServerConfig, loaded: LoadedModel, engine: NativeEngine): BaseModel {
+function describeBase(config: ServerConfig, loaded: LoadedModel, engine: NativeEngine): ServedModel {
   const { kvBlocks, blockTokens } = engine.info;
   return {
     name: config.servedModelName ?? basename(resolve(config.model)),

@@ -29,7 +29,7 @@ export interface ElectorOptions {
   random?: () => number;
 }
 
-interface Lease extends KubeObject {
+interface LeaseObject extends KubeObject {
   spec?: {
     holderIdentity?: string | null;
     leaseDurationSeconds?: number;
@@ -41,7 +41,7 @@ interface Lease extends KubeObject {
 
 /** What was last seen of the lease, and when by our own clock: the times written on it are never compared with ours. */
 interface Observed {
-  lease: Lease;
+  lease: LeaseObject;
   changedAtMs: number;
 }
 
@@ -176,7 +176,7 @@ export class Elector {
     const { rest, namespace, name, identity, annotations } = this.#options;
     const sentAtMs = this.#clock.monotonicMs();
     const exists = metadata.resourceVersion !== undefined;
-    const written = await rest.request<Lease>({
+    const written = await rest.request<LeaseObject>({
       method: exists ? 'PUT' : 'POST',
       path: pathOf(LEASES, exists ? { namespace, name } : { namespace }),
       body: {
@@ -199,10 +199,10 @@ export class Elector {
     this.#observe(written);
   }
 
-  async #read(signal: AbortSignal): Promise<Lease | null> {
+  async #read(signal: AbortSignal): Promise<LeaseObject | null> {
     const { rest, namespace, name } = this.#options;
     try {
-      return await rest.request<Lease>({
+      return await rest.request<LeaseObject>({
         method: 'GET',
         path: pathOf(LEASES, { namespace, name }),
         signal,
@@ -215,7 +215,7 @@ export class Elector {
     }
   }
 
-  #observe(lease: Lease): Observed {
+  #observe(lease: LeaseObject): Observed {
     const known = this.#observed;
     const same = known !== null && JSON.stringify(known.lease.spec) === JSON.stringify(lease.spec);
     this.#observed = { lease, changedAtMs: same ? known.changedAtMs : this.#clock.monotonicMs() };
@@ -252,7 +252,7 @@ export class Elector {
     }
   }
 
-  async #giveBack({ metadata, spec }: Lease, term: number): Promise<void> {
+  async #giveBack({ metadata, spec }: LeaseObject, term: number): Promise<void> {
     const { rest, namespace, name, identity } = this.#options;
     const path = pathOf(LEASES, { namespace, name });
     const released = { ...spec, holderIdentity: '', leaseDurationSeconds: 1, leaseTransitions: term };
@@ -262,7 +262,12 @@ export class Elector {
     } catch (error) {
       if (!isApiError(error, 409)) throw error;
       // A renewal that was cut short on our side arrived all the same.
-      const lease = await rest.request<Lease>({ method: 'GET', path, timeoutMs: RELEASE_MS, urgent: true });
+      const lease = await rest.request<LeaseObject>({
+        method: 'GET',
+        path,
+        timeoutMs: RELEASE_MS,
+        urgent: true,
+      });
       const isOurs = lease.spec?.holderIdentity === identity && lease.spec.leaseTransitions === term;
       if (isOurs && lease.metadata.resourceVersion !== metadata.resourceVersion)
         await this.#giveBack(lease, term);

@@ -7,7 +7,7 @@ import { type Asked, readAsked } from './asked.ts';
 import { type BodyLimits, BodyReader, ClientGone } from './body-reader.ts';
 import type { BranchLimits } from './branch.ts';
 import type { Publisher } from './publisher.ts';
-import { type Received, receive } from './receive.ts';
+import { type ReceivedPush, receive } from './receive.ts';
 import type { Budget, Turns } from './turns.ts';
 
 export interface PushDeps {
@@ -71,7 +71,7 @@ interface Taking {
   deps: PushDeps;
 }
 
-async function takeBody(request: FastifyRequest, reply: FastifyReply, taking: Taking): Promise<Received> {
+async function takeBody(request: FastifyRequest, reply: FastifyReply, taking: Taking): Promise<ReceivedPush> {
   const { asked, target, deps } = taking;
   // Once more: while this push waited for its turn, pods came and went and the one before it set a config.
   const context = deps.publisher.context(target.namespace, target.name);
@@ -85,7 +85,7 @@ async function takeBody(request: FastifyRequest, reply: FastifyReply, taking: Ta
 /** From here on a client that goes away changes nothing: it has sent all, and its retry is a no-op. */
 async function publish(
   asked: Asked,
-  received: Received,
+  received: ReceivedPush,
   target: PushTarget,
   deps: PushDeps,
 ): Promise<PublishResult> {

@@ -19,7 +19,7 @@ import type { BodyReader } from './body-reader.ts';
 import type { BranchLimits } from './branch.ts';
 import { FanOut } from './fan-out.ts';
 
-export interface Received extends Shape {
+export interface ReceivedPush extends Shape {
   digest: string;
   config: unknown;
   bytes: number;
@@ -42,7 +42,7 @@ export interface Receiving {
  * Takes a body in and hands it to all pods and the spool at once. Whatever fails, fails before the last block has gone
  * out: no pod has the whole of a revision that is not right, and nothing that is current changes.
  */
-export async function receive(body: BodyReader, receiving: Receiving): Promise<Received> {
+export async function receive(body: BodyReader, receiving: Receiving): Promise<ReceivedPush> {
   const startedAt = performance.now();
   const { asked, spool, log } = receiving;
   const reader = tensorsReader(receiving);

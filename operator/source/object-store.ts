@@ -17,10 +17,10 @@ import type { RangeLimits } from './ranges.ts';
 import {
   type Fetched,
   type FetchOrder,
-  type Resolved,
   Retryable,
   type Source,
   type SourcedAdapter,
+  type SourceState,
   Terminal,
 } from './types.ts';
 
@@ -46,7 +46,7 @@ export class ObjectStoreSource implements Source {
   }
 
   /** The version is `that of the tensors,that of the config[,spec.source.objectStore.versionId]`. */
-  async resolve(adapter: SourcedAdapter, signal: AbortSignal): Promise<Resolved> {
+  async resolve(adapter: SourcedAdapter, signal: AbortSignal): Promise<SourceState> {
     return await this.#withStore(adapter, signal, async (store) => {
       const [tensors, config] = await this.#heads(store, signal);
       const versionId = adapter.spec.source.objectStore?.versionId;

@@ -9,7 +9,7 @@ export interface SourcedAdapter {
   spec: Pick<LoraAdapter['spec'], 'source' | 'verify'>;
 }
 
-export interface Resolved {
+export interface SourceState {
   /** Changes whenever the tensors or the config do; all that `fetch` needs to read exactly these. */
   sourceVersion: string;
 }
@@ -25,7 +25,7 @@ export interface Fetched {
 
 export interface Source {
   /** Cheap: says which version is there now, reads no tensors. */
-  resolve(adapter: SourcedAdapter, signal: AbortSignal): Promise<Resolved>;
+  resolve(adapter: SourcedAdapter, signal: AbortSignal): Promise<SourceState>;
   /** Brings that version, and no other, into the spool. */
   fetch(adapter: SourcedAdapter, order: FetchOrder, signal: AbortSignal): Promise<Fetched>;
 }
@@ -36,7 +36,7 @@ export interface FetchLimits {
   fit: { geometry: Geometry; maxRank: number } | null;
 }
 
-export interface FetchOrder extends Resolved {
+export interface FetchOrder extends SourceState {
   limits: FetchLimits;
   spool: Spool;
 }

@@ -3,7 +3,7 @@ import { FACTOR_DTYPES } from '../contract/format/bind.ts';
 import type { EngineInfo, EngineSnapshot } from '../engine/port.ts';
 import type { Adapter, Revision } from './adapters.ts';
 
-export interface BaseModel {
+export interface BaseIdentity {
   /** The served name. */
   name: string;
   digest: string;
@@ -18,7 +18,7 @@ export interface PodLimits {
 
 export interface PodFacts {
   bootId: string;
-  baseModel: BaseModel;
+  baseModel: BaseIdentity;
   limits: PodLimits;
   hostBytesUsed: number;
   seeded: boolean;

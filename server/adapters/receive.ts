@@ -21,7 +21,7 @@ export interface ReceiveOptions {
 }
 
 /** A whole adapter that fits the base model, in memory that the host tier has reserved. */
-export interface Received {
+export interface ReceivedAdapter {
   incoming: Incoming;
   /** Lower-case hex. */
   tensorsSha256: string;
@@ -67,7 +67,7 @@ export class Receiver {
     this.#filled += part.length;
   }
 
-  finish(): Received {
+  finish(): ReceivedAdapter {
     const { accepted, tensorsSha256 } = this.#reader.finish();
     const { config, bound, reservation } = accepted;
     const body = this.#body as Buffer;

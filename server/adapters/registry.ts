@@ -15,8 +15,8 @@ import {
 } from './adapters.ts';
 import { requireLater, requireNotOlder, staleFence } from './fences.ts';
 import { type Held, HostTier } from './host-tier.ts';
-import { type BaseModel, describePod, type PodLimits, residencyOf } from './pod-state.ts';
-import type { Received } from './receive.ts';
+import { type BaseIdentity, describePod, type PodLimits, residencyOf } from './pod-state.ts';
+import type { ReceivedAdapter } from './receive.ts';
 import { adapterNotFound, baseModelName, noEffect, revisionNotFound } from './refusals.ts';
 import { hasNoEffect, newRevision, stageReply } from './replies.ts';
 
@@ -25,19 +25,19 @@ const ACTIVATE_TRIES_MAX = 3;
 
 export interface RegistryOptions {
   engine: AdapterEngine;
-  baseModel: BaseModel;
+  baseModel: BaseIdentity;
   limits: PodLimits;
   log: Logger;
 }
 
-export type Resolved =
+export type ResolvedModel =
   | { kind: 'base' }
   | { kind: 'adapter'; name: string }
   | { kind: 'revision'; name: string; digest: string; step: number | null };
 
 export interface StageRequest {
   name: string;
-  received: Received;
+  received: ReceivedAdapter;
   step: number | null;
   /** Take a revision whose every B is zero. */
   allowZeroEffect: boolean;
@@ -65,7 +65,7 @@ export interface ActivateCall {
 export class Registry {
   readonly bootId = randomUUID();
   readonly tier: HostTier;
-  readonly baseModel: BaseModel;
+  readonly baseModel: BaseIdentity;
   readonly limits: PodLimits;
   readonly #engine: AdapterEngine;
   readonly #log: Logger;
@@ -89,7 +89,7 @@ export class Registry {
   }
 
   /** Which target a request's `model` names: the base, an adapter, or a pinned revision `name@step-42`, `name@3fa9c1`. */
-  resolve(model: string): Resolved {
+  resolve(model: string): ResolvedModel {
     if (model === this.baseModel.name) return { kind: 'base' };
     const [name = '', ...pin] = model.split('@');
     const adapter = this.#adapters.find(name);

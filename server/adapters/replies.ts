@@ -1,6 +1,6 @@
-import type { StageReply, StageReport } from '../contract/adapter-api.ts';
+import type { StageReceipt, StageReply } from '../contract/adapter-api.ts';
 import type { BoundAdapter } from '../contract/format/bind.ts';
-import type { StageReport as EngineReport } from '../engine/port.ts';
+import type { StageReport } from '../engine/port.ts';
 import type { Revision } from './adapters.ts';
 import type { Held } from './host-tier.ts';
 
@@ -20,7 +20,7 @@ export function newRevision({ digest, body, bound }: Held, step: number | null):
 export function stageReply(
   name: string,
   held: Held,
-  { revision, existed, timings }: { revision: Revision; existed: boolean; timings: StageReport['timings'] },
+  { revision, existed, timings }: { revision: Revision; existed: boolean; timings: StageReceipt['timings'] },
 ): StageReply {
   const { digest, body, bound, pages, rounded, zeroEffect } = held;
   return {
@@ -53,6 +53,6 @@ function tenths(ms: number): number {
   return Math.round(ms * 10) / 10;
 }
 
-export function hasNoEffect(report: EngineReport, { modules }: BoundAdapter): boolean {
+export function hasNoEffect(report: StageReport, { modules }: BoundAdapter): boolean {
   return report.zeroEffect || modules.every(({ scale }) => scale === 0);
 }

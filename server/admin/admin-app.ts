@@ -19,7 +19,6 @@ const IDLE_MS_MAX = 60_000;
 /** How long the rest of a refused body is read, so that the client comes to read the refusal. */
 const LINGER_MS = 5_000;
 const CONNECTIONS_MAX = 256;
-const RETRY_AFTER_SECONDS = 1;
 const PUBLIC_ROUTES = new Set(['/healthz']);
 
 export interface AdminAppOptions {
@@ -87,7 +86,7 @@ function sha256(text: string): Buffer {
 
 function refuse(reply: FastifyReply, error: LorikeetError): FastifyReply {
   if (error.status === 401) reply.header('www-authenticate', 'Bearer');
-  if (error.status === 503) reply.header('retry-after', String(RETRY_AFTER_SECONDS));
+  if (error.retryAfterSeconds !== null) reply.header('retry-after', String(error.retryAfterSeconds));
   return reply.code(error.status).send(error.toJSON());
 }
 

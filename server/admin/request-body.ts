@@ -1,12 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { LorikeetError } from '../contract/errors.ts';
-import { parseStrictJson, StrictJsonError } from '../contract/strict-json.ts';
+import { LorikeetError, notStrictJson } from '../contract/errors.ts';
+import { parseStrictJson } from '../contract/strict-json.ts';
 import { bodyDeadlineMs, requireBodySize } from '../transfer/limits.ts';
 
 const JSON_BYTES_MAX = 1 << 16;
 
 /** A request whose body may still be read, and the response to invite it with. */
-export interface Exchange {
+export interface IncomingBody {
   request: IncomingMessage;
   response: ServerResponse;
 }
@@ -16,7 +16,7 @@ export interface Exchange {
  * to come is left for the connection to drain, so that the client can read the refusal.
  */
 export function pump(
-  { request: body, response }: Exchange,
+  { request: body, response }: IncomingBody,
   take: (chunk: Buffer) => void,
   deadlineMs: number,
 ): Promise<void> {
@@ -42,7 +42,7 @@ export function pump(
   });
 }
 
-export async function readJson(exchange: Exchange): Promise<unknown> {
+export async function readJson(incoming: IncomingBody): Promise<unknown> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   const take = (chunk: Buffer) => {
@@ -50,16 +50,10 @@ export async function readJson(exchange: Exchange): Promise<unknown> {
     requireBodySize(bytes, JSON_BYTES_MAX);
     chunks.push(chunk);
   };
-  await pump(exchange, take, bodyDeadlineMs(JSON_BYTES_MAX));
+  await pump(incoming, take, bodyDeadlineMs(JSON_BYTES_MAX));
   try {
     return parseStrictJson(Buffer.concat(chunks), { depth: 8 });
-  } catch (cause) {
-    if (!(cause instanceof StrictJsonError)) throw cause;
-    throw new LorikeetError('malformed_request', `The body is not valid JSON: ${cause.message}`, {
-      field: 'body',
-      expected: 'strict JSON',
-      actual: cause.reason,
-      cause,
-    });
+  } catch (error) {
+    throw notStrictJson('malformed_request', 'body', error);
   }
 }

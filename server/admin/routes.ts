@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Held } from '../adapters/host-tier.ts';
-import { type Received, Receiver } from '../adapters/receive.ts';
+import { type ReceivedAdapter, Receiver } from '../adapters/receive.ts';
 import type { Registry } from '../adapters/registry.ts';
 import {
   ActivateRequest,
@@ -98,7 +98,11 @@ async function put(registry: Registry, call: Call, reply: FastifyReply): Promise
   return registry.put({ name, received, step, allowZeroEffect }, { expectCurrent });
 }
 
-async function receive(registry: Registry, { raw, headers }: Call, reply: FastifyReply): Promise<Received> {
+async function receive(
+  registry: Registry,
+  { raw, headers }: Call,
+  reply: FastifyReply,
+): Promise<ReceivedAdapter> {
   requireContentType(raw.headersDistinct, [MEDIA_TYPE]);
   const announced = readContentDigest(headers);
   const { maxAdapterBytes, maxRank } = registry.limits;

@@ -102,7 +102,7 @@ export type PodState = z.infer<typeof PodState>;
 
 const Milliseconds = z.number().nonnegative();
 
-export const StageReport = z.object({
+export const StageReceipt = z.object({
   modules: z.number().int(),
   targetModules: z.array(z.string()),
   layers: z.array(z.number().int()),
@@ -116,7 +116,7 @@ export const StageReport = z.object({
   warnings: z.array(z.string()),
   timings: z.object({ receiveMs: Milliseconds, checkMs: Milliseconds, packMs: Milliseconds }),
 });
-export type StageReport = z.infer<typeof StageReport>;
+export type StageReceipt = z.infer<typeof StageReceipt>;
 
 export const StageReply = z.object({
   name: AdapterName,
@@ -125,7 +125,7 @@ export const StageReply = z.object({
   bytes: z.number().int(),
   /** True where the pod held this revision already. */
   existed: z.boolean(),
-  report: StageReport,
+  report: StageReceipt,
 });
 export type StageReply = z.infer<typeof StageReply>;
 

@@ -1,4 +1,4 @@
-import type { Resolved } from '../adapters/registry.ts';
+import type { ResolvedModel } from '../adapters/registry.ts';
 import type { RequestEvent, Target } from '../engine/port.ts';
 import { ApiError, engineFailure } from './errors.ts';
 import type { Generation } from './plan.ts';
@@ -27,7 +27,7 @@ export interface Lease {
  */
 export async function takeIn(
   serving: Serving,
-  request: { model: string; resolved: Resolved; generations: Generation[] },
+  request: { model: string; resolved: ResolvedModel; generations: Generation[] },
   signal: AbortSignal,
 ): Promise<{ lora: LoraInfo; leases: Lease[] }> {
   const { model, resolved, generations } = request;
@@ -74,11 +74,11 @@ async function takeOne(serving: Serving, taking: Taking, signal: AbortSignal): P
   }
 }
 
-function nameOf(resolved: Resolved): string | null {
+function nameOf(resolved: ResolvedModel): string | null {
   return resolved.kind === 'base' ? null : resolved.name;
 }
 
-function targetOf(resolved: Resolved): Target {
+function targetOf(resolved: ResolvedModel): Target {
   switch (resolved.kind) {
     case 'base':
       return { kind: 'base' };
@@ -89,7 +89,7 @@ function targetOf(resolved: Resolved): Target {
   }
 }
 
-function loraInfo(serving: Serving, resolved: Resolved, revision: string | null): LoraInfo {
+function loraInfo(serving: Serving, resolved: ResolvedModel, revision: string | null): LoraInfo {
   if (resolved.kind === 'base' || revision === null) return null;
   return { ...serving.adapters.describe(resolved.name, revision), spans: [{ from: 0, revision }] };
 }

@@ -3,7 +3,7 @@ import type { GenerateRequest } from '../engine/port.ts';
 import { badRequest } from './errors.ts';
 import type { Reading } from './reading.ts';
 import type { EitherBody } from './schemas.ts';
-import type { BaseModel } from './serving.ts';
+import type { ServedModel } from './serving.ts';
 
 /** A request to the engine, but for who it is and which revision it is for. */
 export type Generation = Omit<GenerateRequest, 'target'>;
@@ -23,7 +23,7 @@ export interface Plan {
 }
 
 /** One choice. Choices of one seeded request differ by `choice`, so that `n` gives different answers. */
-export function planChoice(body: EitherBody, wanted: Wanted, model: BaseModel, choice: number): Plan {
+export function planChoice(body: EitherBody, wanted: Wanted, model: ServedModel, choice: number): Plan {
   const endTokens = new Set([...(body.ignore_eos ? [] : model.eosTokenIds), ...body.stop_token_ids]);
   return {
     generation: {
@@ -57,7 +57,7 @@ function seedOf(seed: number, choice: number): number {
   return Number(BigInt.asUintN(53, BigInt(seed) + BigInt(choice)));
 }
 
-function tokensToGenerate({ prompt, maxTokens }: Wanted, model: BaseModel): number {
+function tokensToGenerate({ prompt, maxTokens }: Wanted, model: ServedModel): number {
   const left = model.maxTokens - prompt.length;
   if (left < 0 || (left === 0 && maxTokens !== 0)) {
     throw badRequest(
@@ -74,14 +74,14 @@ function tokensToGenerate({ prompt, maxTokens }: Wanted, model: BaseModel): numb
   return maxTokens ?? left;
 }
 
-function logitBias(bias: Record<string, number>, model: BaseModel): [number, number][] {
+function logitBias(bias: Record<string, number>, model: ServedModel): [number, number][] {
   return Object.entries(bias).map(([token, value]) => {
     requireToken(Number(token), model, 'logit_bias');
     return [Number(token), value];
   });
 }
 
-export function requireToken(token: number, model: BaseModel, param: string): void {
+export function requireToken(token: number, model: ServedModel, param: string): void {
   if (token < model.vocabSize) return;
   throw badRequest(`Expected token ids below ${model.vocabSize} but received ${token}`, param);
 }

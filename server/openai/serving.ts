@@ -9,7 +9,7 @@ import type { Tokenizer } from '../text/tokenizer.ts';
 /** What the serving API asks of the registry of adapters. */
 export type AdapterLookup = Pick<Registry, 'resolve' | 'describe' | 'ensureResident' | 'models'>;
 
-export interface BaseModel {
+export interface ServedModel {
   name: string;
   /** Unix seconds. */
   createdAt: number;
@@ -24,7 +24,7 @@ export type NotReady = { code: 'not_seeded' | 'engine_failed' | 'shutting_down';
 
 /** All that the serving API stands on. */
 export interface Serving {
-  model: BaseModel;
+  model: ServedModel;
   engine: Pick<AdapterEngine, 'generate' | 'failed'>;
   adapters: AdapterLookup;
   tokenizer: Tokenizer;

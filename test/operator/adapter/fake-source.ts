@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { Fetched, FetchOrder, Resolved, Source } from '../../../operator/source/types.ts';
+import type { Fetched, FetchOrder, Source, SourceState } from '../../../operator/source/types.ts';
 import { Retryable } from '../../../operator/source/types.ts';
 import { revisionDigest } from '../../../server/contract/digest.ts';
 import { type AdapterFiles, goodAdapter } from '../../support/adapter-files.ts';
@@ -25,7 +25,7 @@ export class FakeSource implements Source {
     return digestOf(this.files);
   }
 
-  async resolve(): Promise<Resolved> {
+  async resolve(): Promise<SourceState> {
     this.resolves += 1;
     this.#fail();
     return { sourceVersion: this.version };

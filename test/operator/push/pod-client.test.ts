@@ -7,7 +7,7 @@ import { systemClock } from '../../../operator/kube/clock.ts';
 import { PodClient } from '../../../operator/pods/client.ts';
 import type { Pod } from '../../../operator/pods/pod.ts';
 import { TokenSource } from '../../../operator/pods/token.ts';
-import type { StageReport } from '../../../server/contract/adapter-api.ts';
+import type { StageReceipt } from '../../../server/contract/adapter-api.ts';
 import { revisionDigest } from '../../../server/contract/digest.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
 import { bigAdapter, digestOf } from './adapters.ts';
@@ -54,7 +54,7 @@ const takesAll: Handler = async (request, response) => {
     return; // The client went away, and with it whoever would read an answer.
   }
   const config = JSON.parse(Buffer.from(String(request.headers['x-lora-config']), 'base64url').toString());
-  const report: StageReport = {
+  const report: StageReceipt = {
     modules: 1,
     targetModules: [],
     layers: [],

@@ -1,5 +1,5 @@
 import pino from 'pino';
-import { type Received, Receiver } from '../../../server/adapters/receive.ts';
+import { type ReceivedAdapter, Receiver } from '../../../server/adapters/receive.ts';
 import type { RegistryOptions } from '../../../server/adapters/registry.ts';
 import { Registry } from '../../../server/adapters/registry.ts';
 import { NativeEngine } from '../../../server/engine/native.ts';
@@ -28,7 +28,7 @@ export function bench({ slots = 8, room = 16 }: { slots?: number; room?: number 
   return { engine, registry: new Registry(options) };
 }
 
-export function received(registry: Registry, files: AdapterFiles): Received {
+export function received(registry: Registry, files: AdapterFiles): ReceivedAdapter {
   const receiver = new Receiver({
     tier: registry.tier,
     limits: { ...registry.limits, geometry: PARROT_GEOMETRY },

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { HostTier } from '../../../server/adapters/host-tier.ts';
-import type { Received } from '../../../server/adapters/receive.ts';
+import type { ReceivedAdapter } from '../../../server/adapters/receive.ts';
 import { Receiver } from '../../../server/adapters/receive.ts';
 import { type BrokenAdapter, brokenAdapters } from '../../support/broken-adapters.ts';
 import { PARROT_GEOMETRY } from '../../support/parrot-geometry.ts';
@@ -11,7 +11,7 @@ const ADAPTERS = brokenAdapters();
 const FOUND_IN_ENGINE = ['nan', 'infinite', 'zero-effect'];
 const LIMITS = { geometry: PARROT_GEOMETRY, maxRank: 64, maxAdapterBytes: 1 << 23 };
 
-function receive({ tensors, config }: BrokenAdapter, chunkBytes: number): Received {
+function receive({ tensors, config }: BrokenAdapter, chunkBytes: number): ReceivedAdapter {
   const tier = new HostTier(1 << 24, { mayDrop: () => false, dropped: () => {} });
   const configHeader = config.length > 0 ? config.toString('base64url') : '';
   const receiver = new Receiver({ tier, limits: LIMITS, configHeader, contentLength: tensors.length });

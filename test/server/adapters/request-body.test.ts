@@ -1,14 +1,15 @@
 import type { ServerResponse } from 'node:http';
 import { PassThrough } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { type Exchange, pump } from '../../../server/admin/request-body.ts';
+import { type IncomingBody, pump } from '../../../server/admin/request-body.ts';
 import { bodyDeadlineMs } from '../../../server/transfer/limits.ts';
 
-function body(): PassThrough & Exchange['request'] {
-  return Object.assign(new PassThrough(), { headers: {} }) as unknown as PassThrough & Exchange['request'];
+function body(): PassThrough & IncomingBody['request'] {
+  return Object.assign(new PassThrough(), { headers: {} }) as unknown as PassThrough &
+    IncomingBody['request'];
 }
 
-function pumped(request: Exchange['request'], take: (chunk: Buffer) => void): Promise<void> {
+function pumped(request: IncomingBody['request'], take: (chunk: Buffer) => void): Promise<void> {
   return pump({ request, response: {} as ServerResponse }, take, 30_000);
 }
 
