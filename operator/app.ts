@@ -61,7 +61,7 @@ export async function startOperator(
   const health = buildHealthApp({ registry: metrics.registry, notReady });
   const auth = new TokenAuth({ rest, audience: config.pushAudience, log });
   const publisher = new RevisionPublisher(parts.adapterDeps);
-  const push = buildPushApp({ publisher, auth, spool, leader: elector, log, metrics });
+  const push = buildPushApp({ publisher, auth, spool, leader: elector, clock: systemClock, log, metrics });
   const listening = {
     push: await listen(push, config.pushHost, config.pushPort),
     metrics: await listen(health, config.metricsHost, config.metricsPort),

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { LorikeetError } from '../../server/contract/errors.ts';
 import { bodyDeadlineMs, type Pace, requireBodySize } from '../../server/transfer/limits.ts';
+import type { Clock } from '../kube/clock.ts';
 
 /** The trainer went away before its last byte: nobody is left to answer. */
 export class ClientGone extends Error {
@@ -25,12 +26,14 @@ export class BodyReader {
   receivedBytes = 0;
   readonly #chunks: AsyncIterator<Buffer>;
   readonly #limits: BodyLimits;
+  readonly #clock: Clock;
   #waitMsMax: number;
   #waitedMs = 0;
 
-  constructor(raw: IncomingMessage, limits: BodyLimits) {
+  constructor(raw: IncomingMessage, limits: BodyLimits, clock: Clock) {
     this.#chunks = raw[Symbol.asyncIterator]();
     this.#limits = limits;
+    this.#clock = clock;
     this.#waitMsMax = limits.waitMs;
   }
 
@@ -41,10 +44,10 @@ export class BodyReader {
 
   /** What has arrived, tiny chunks as one; null at the end. The iterator is never returned early: that would destroy the socket before the refusal is out. */
   async next(): Promise<Buffer | null> {
-    const startedAt = performance.now();
+    const startedAt = this.#clock.monotonicMs();
     const { promise: timeout, reject } = Promise.withResolvers<never>();
     const leftMs = Math.max(1, Math.min(this.#limits.idleMs, this.#waitMsMax - this.#waitedMs));
-    const timer = setTimeout(() => reject(tooSlow(this.receivedBytes)), leftMs);
+    const cancel = this.#clock.after(leftMs, () => reject(tooSlow(this.receivedBytes)));
     const arriving = this.#chunks.next().catch((error) => {
       throw new ClientGone(error);
     });
@@ -55,8 +58,8 @@ export class BodyReader {
       requireBodySize(this.receivedBytes, this.#limits.maxBytes);
       return result.value;
     } finally {
-      clearTimeout(timer);
-      this.#waitedMs += performance.now() - startedAt;
+      cancel();
+      this.#waitedMs += this.#clock.monotonicMs() - startedAt;
     }
   }
 }

@@ -1,6 +1,7 @@
 import type { StageReply } from '../../server/contract/adapter-api.ts';
 import { LorikeetError } from '../../server/contract/errors.ts';
 import type { PodOutcome } from '../adapter/publish/publication.ts';
+import type { Clock } from '../kube/clock.ts';
 import type { Pod } from '../pods/pod.ts';
 
 export interface BranchLimits {
@@ -20,11 +21,11 @@ export class Branch {
   /** Resolves when the pod has answered or was dropped; never rejects. */
   readonly settled: Promise<PodOutcome>;
   readonly #limits: BranchLimits;
+  readonly #clock: Clock;
   readonly #life = new AbortController();
   readonly #blocks: Uint8Array[] = [];
-  readonly #startedAt = performance.now();
   #queuedBytes = 0;
-  #progressAt = performance.now();
+  #progressAt: number;
   #hasBegun = false;
   #ended = false;
   #outcome: PodOutcome | null = null;
@@ -32,13 +33,16 @@ export class Branch {
   #wakeReader: () => void = () => undefined;
   #wakeWriter: () => void = () => undefined;
 
-  constructor(pod: Pod, upload: Upload, limits: BranchLimits) {
+  constructor(pod: Pod, upload: Upload, limits: BranchLimits, clock: Clock) {
     this.pod = pod;
     this.#limits = limits;
+    this.#clock = clock;
+    const startedAt = clock.monotonicMs();
+    this.#progressAt = startedAt;
     const { promise, resolve } = Promise.withResolvers<PodOutcome>();
     this.settled = promise;
     const settle = (error: LorikeetError | null) => {
-      const ms = performance.now() - this.#startedAt;
+      const ms = clock.monotonicMs() - startedAt;
       this.#outcome ??= { pod, ok: error === null, error, ms };
       resolve(this.#outcome);
       this.#wakeWriter();
@@ -90,17 +94,17 @@ export class Branch {
   async #progress(): Promise<void> {
     const { stallMs, startMs } = this.#limits;
     const idleMsMax = this.#hasBegun ? stallMs : startMs;
-    const leftMs = this.#progressAt + idleMsMax - performance.now();
+    const leftMs = this.#progressAt + idleMsMax - this.#clock.monotonicMs();
     if (leftMs <= 0) {
       this.drop(failed(`The pod took no byte for ${idleMsMax} ms`));
       return;
     }
     const { promise, resolve } = Promise.withResolvers<void>();
     // One turn of the event loop more: where it was blocked, the pod could take nothing either.
-    const timer = setTimeout(() => setImmediate(resolve), leftMs);
+    const cancel = this.#clock.after(leftMs, () => setImmediate(resolve));
     this.#wakeWriter = resolve;
     await promise;
-    clearTimeout(timer);
+    cancel();
   }
 
   async *#body(): AsyncGenerator<Uint8Array> {
@@ -110,7 +114,7 @@ export class Branch {
       const block = this.#blocks.shift();
       if (block !== undefined) {
         this.#queuedBytes -= block.length;
-        this.#progressAt = performance.now();
+        this.#progressAt = this.#clock.monotonicMs();
         this.#wakeWriter();
         yield block;
       } else if (this.#ended) {
@@ -120,7 +124,7 @@ export class Branch {
         this.#wakeReader = resolve;
         await promise;
         // Time without bytes to give is not the pod's.
-        this.#progressAt = performance.now();
+        this.#progressAt = this.#clock.monotonicMs();
       }
     }
   }

@@ -1,5 +1,6 @@
 import { LorikeetError } from '../../server/contract/errors.ts';
 import type { PodOutcome } from '../adapter/publish/publication.ts';
+import type { Clock } from '../kube/clock.ts';
 import type { Pod } from '../pods/pod.ts';
 import { Branch, type BranchLimits, type Upload } from './branch.ts';
 
@@ -17,10 +18,12 @@ const STRAGGLE_FACTOR = 3;
 export class FanOut {
   readonly #branches: Branch[];
   readonly #limits: BranchLimits;
+  readonly #clock: Clock;
 
-  constructor(pods: Pod[], upload: Upload, limits: BranchLimits) {
+  constructor(pods: Pod[], upload: Upload, limits: BranchLimits, clock: Clock) {
     this.#limits = limits;
-    this.#branches = pods.map((pod) => new Branch(pod, upload, limits));
+    this.#clock = clock;
+    this.#branches = pods.map((pod) => new Branch(pod, upload, limits, clock));
   }
 
   /** Throws what the pods said when none is left. */
@@ -34,14 +37,15 @@ export class FanOut {
    * the first, or longer than `timeoutMs`, is dropped.
    */
   async finish(block: Uint8Array, revision: string, timeoutMs: number): Promise<PodOutcome[]> {
-    const endedAt = performance.now();
-    const timers = [setTimeout(() => this.#dropRest('did not answer in time'), timeoutMs)];
+    const endedAt = this.#clock.monotonicMs();
+    const cancels = [this.#clock.after(timeoutMs, () => this.#dropRest('did not answer in time'))];
     for (const branch of this.#branches) {
       void branch.end(block, revision);
       void branch.settled.then(({ ok }) => {
-        if (!ok || timers.length > 1) return;
-        const graceMs = Math.max(this.#limits.stallMs, STRAGGLE_FACTOR * (performance.now() - endedAt));
-        timers.push(setTimeout(() => this.#dropRest('fell far behind the first'), graceMs));
+        if (!ok || cancels.length > 1) return;
+        const tookMs = this.#clock.monotonicMs() - endedAt;
+        const graceMs = Math.max(this.#limits.stallMs, STRAGGLE_FACTOR * tookMs);
+        cancels.push(this.#clock.after(graceMs, () => this.#dropRest('fell far behind the first')));
       });
     }
     try {
@@ -49,7 +53,7 @@ export class FanOut {
       if (!outcomes.some(({ ok }) => ok)) throw worstOf(outcomes);
       return outcomes;
     } finally {
-      for (const timer of timers) clearTimeout(timer);
+      for (const cancel of cancels) cancel();
     }
   }
 

@@ -1,6 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { requireBodySize } from '../../server/transfer/limits.ts';
 import type { PublishResult } from '../adapter/publish/publication.ts';
+import type { Clock } from '../kube/clock.ts';
 import type { Log } from '../kube/log.ts';
 import type { Spool } from '../spool/spool.ts';
 import { type Asked, readAsked } from './asked.ts';
@@ -15,6 +16,7 @@ export interface PushDeps {
   spool: Spool;
   turns: Turns;
   budget: Budget;
+  clock: Clock;
   log: Log;
   body: Omit<BodyLimits, 'maxBytes'>;
   branch: BranchLimits;
@@ -38,22 +40,29 @@ export async function push(
   target: PushTarget,
   deps: PushDeps,
 ): Promise<PushReply> {
-  const startedAt = performance.now() - target.authMs;
+  const { publisher, spool, budget, turns, clock, log, branch: limits } = deps;
+  const { namespace, name, authMs } = target;
+  const startedAt = clock.monotonicMs() - authMs;
   const asked = readAsked(request.raw, request.query);
   const gone = goneSignal(reply);
-  const { maxBytes } = deps.publisher.context(target.namespace, target.name);
+  const { maxBytes } = publisher.context(namespace, name);
   requireBodySize(asked.declaredBytes ?? 0, maxBytes);
-  const giveBack = deps.budget.take(asked.declaredBytes ?? maxBytes);
+  const giveBack = budget.take(asked.declaredBytes ?? maxBytes);
   try {
-    const endTurn = await deps.turns.take(`${target.namespace}/${target.name}`, gone);
+    const endTurn = await turns.take(`${namespace}/${name}`, gone);
     try {
-      const received = await takeBody(request, reply, { asked, target, deps });
-      const publishedAt = performance.now();
+      // Once more: while this push waited for its turn, pods came and went and the one before it set a config.
+      const context = publisher.context(namespace, name);
+      const fence = publisher.fenceFor(namespace, name);
+      const reader = new BodyReader(request.raw, { ...deps.body, maxBytes: context.maxBytes }, clock);
+      if (request.headers.expect !== undefined) reply.raw.writeContinue();
+      const received = await receive(reader, { asked, context, fence, spool, limits, clock, log });
+      const publishedAt = clock.monotonicMs();
       const result = await publish(asked, received, target, deps);
-      const endedAt = performance.now();
+      const endedAt = clock.monotonicMs();
       const { receiveMs, stageMs } = received;
       const activateMs = endedAt - publishedAt;
-      const timings = { authMs: target.authMs, receiveMs, stageMs, activateMs, totalMs: endedAt - startedAt };
+      const timings = { authMs, receiveMs, stageMs, activateMs, totalMs: endedAt - startedAt };
       const pods = result.pods.map((pod) => ({ ...pod, ms: tenths(pod.ms) }));
       void reply.code(isEverywhere(result, asked.wait) ? 200 : 202);
       return { ...result, pods, timings: rounded(timings) };
@@ -63,23 +72,6 @@ export async function push(
   } finally {
     giveBack();
   }
-}
-
-interface Taking {
-  asked: Asked;
-  target: PushTarget;
-  deps: PushDeps;
-}
-
-async function takeBody(request: FastifyRequest, reply: FastifyReply, taking: Taking): Promise<ReceivedPush> {
-  const { asked, target, deps } = taking;
-  // Once more: while this push waited for its turn, pods came and went and the one before it set a config.
-  const context = deps.publisher.context(target.namespace, target.name);
-  const fence = deps.publisher.fenceFor(target.namespace, target.name);
-  const reader = new BodyReader(request.raw, { ...deps.body, maxBytes: context.maxBytes });
-  if (request.headers.expect !== undefined) reply.raw.writeContinue();
-  const { spool, log, branch: limits } = deps;
-  return await receive(reader, { asked, context, fence, spool, limits, log });
 }
 
 /** From here on a client that goes away changes nothing: it has sent all, and its retry is a no-op. */

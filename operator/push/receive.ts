@@ -10,13 +10,14 @@ import type { SafetensorsHeader } from '../../server/contract/format/safetensors
 import { requireContentDigest } from '../../server/contract/headers.ts';
 import { TensorsReader } from '../../server/transfer/tensors-reader.ts';
 import type { PodOutcome, PushContext } from '../adapter/publish/publication.ts';
+import type { Clock } from '../kube/clock.ts';
 import type { Log } from '../kube/log.ts';
 import type { Spool } from '../spool/spool.ts';
 import { SpoolCopy } from '../spool/spool-copy.ts';
 import { checkHeader, requireExpectedSha256, type Shape } from '../spool/verify.ts';
 import type { Asked } from './asked.ts';
 import type { BodyReader } from './body-reader.ts';
-import type { BranchLimits } from './branch.ts';
+import type { BranchLimits, Upload } from './branch.ts';
 import { FanOut } from './fan-out.ts';
 
 export interface ReceivedPush extends Shape {
@@ -35,6 +36,7 @@ export interface Receiving {
   fence: Fence;
   spool: Spool;
   limits: BranchLimits;
+  clock: Clock;
   log: Log;
 }
 
@@ -43,8 +45,8 @@ export interface Receiving {
  * out: no pod has the whole of a revision that is not right, and nothing that is current changes.
  */
 export async function receive(body: BodyReader, receiving: Receiving): Promise<ReceivedPush> {
-  const startedAt = performance.now();
-  const { asked, spool, log } = receiving;
+  const { asked, spool, clock, log } = receiving;
+  const startedAt = clock.monotonicMs();
   const reader = tensorsReader(receiving);
   let held = await readHead(body, reader);
   const head = reader.accepted as Head;
@@ -60,7 +62,7 @@ export async function receive(body: BodyReader, receiving: Receiving): Promise<R
     const { tensorsSha256 } = reader.finish();
     requireDigest(tensorsSha256, receiving);
     const digest = revisionDigest(head.config.raw, tensorsSha256);
-    const receivedAt = performance.now();
+    const receivedAt = clock.monotonicMs();
     const finished = fanOut.finish(held, digest, asked.timeoutMs);
     const [staged] = await Promise.all([finished, copy.write(held)]);
     await copy.commit(digest, { config: head.config.raw, step: asked.step, tensorsSha256 });
@@ -71,7 +73,7 @@ export async function receive(body: BodyReader, receiving: Receiving): Promise<R
       bytes: body.receivedBytes,
       staged,
       receiveMs: receivedAt - startedAt,
-      stageMs: performance.now() - receivedAt,
+      stageMs: clock.monotonicMs() - receivedAt,
     };
   } catch (error) {
     fanOut.abort();
@@ -119,16 +121,13 @@ function configFrom(asked: Asked, context: PushContext, { metadata }: Safetensor
   );
 }
 
-function startUploads({ config, header }: Head, { asked, context, fence, limits }: Receiving): FanOut {
+function startUploads({ config, header }: Head, { asked, context, fence, limits, clock }: Receiving): FanOut {
   const { step, allow } = asked;
-  return new FanOut(
-    context.pods,
-    (pod, body, signal) => {
-      const options = { size: header.totalBytes, config: config.raw, step, fence, allow, signal };
-      return pod.client.upload(context.servedName, body, options);
-    },
-    limits,
-  );
+  const upload: Upload = (pod, body, signal) => {
+    const options = { size: header.totalBytes, config: config.raw, step, fence, allow, signal };
+    return pod.client.upload(context.servedName, body, options);
+  };
+  return new FanOut(context.pods, upload, limits, clock);
 }
 
 function requireDigest(tensorsSha256: string, { asked, context }: Receiving): void {

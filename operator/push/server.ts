@@ -3,6 +3,7 @@ import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import { LorikeetError } from '../../server/contract/errors.ts';
 import { BODY_PACE } from '../../server/transfer/limits.ts';
 import { ObjectName, shortDigest } from '../api/lora-adapter.ts';
+import type { Clock } from '../kube/clock.ts';
 import type { Elector } from '../kube/leader.ts';
 import type { Log } from '../kube/log.ts';
 import type { Spool } from '../spool/spool.ts';
@@ -35,6 +36,7 @@ export interface PushAppOptions {
   auth: Auth;
   spool: Spool;
   leader: Pick<Elector, 'leading' | 'holder'>;
+  clock: Clock;
   log: Log;
   metrics: PushMetrics;
   limits?: Partial<PushLimits>;
@@ -76,10 +78,10 @@ export function buildPushApp(options: PushAppOptions): FastifyInstance {
   const app = createApp(limits);
   const turns = new Turns();
   const budget = new Budget(limits.budget, (pushes, bytes) => options.metrics.inFlight(pushes, bytes));
-  const { publisher, spool, leader, log } = options;
-  const deps = { publisher, spool, log, turns, budget, body: limits.body, branch: limits.branch };
+  const { publisher, spool, leader, clock, log } = options;
+  const deps = { publisher, spool, clock, log, turns, budget, body: limits.body, branch: limits.branch };
 
-  app.addHook('onRequest', async (request) => authorize(request, options.auth));
+  app.addHook('onRequest', async (request) => authorize(request, options));
   app.setErrorHandler(async (error, request, reply) => refuse(error, request, reply, options));
   app.setNotFoundHandler(async (request, reply) => {
     await refuse(new LorikeetError('route_not_found', 'There is no such route'), request, reply, options);
@@ -139,14 +141,14 @@ function createApp({ connectionsMax, headersMs }: PushLimits): FastifyInstance {
 }
 
 /** One hook for all routes, known or not: nothing is answered to a stranger, and no byte of a body is read for one. */
-async function authorize(request: FastifyRequest, auth: Auth): Promise<void> {
-  const startedAt = performance.now();
+async function authorize(request: FastifyRequest, { auth, clock }: PushAppOptions): Promise<void> {
+  const startedAt = clock.monotonicMs();
   const { verb } = request.routeOptions.config;
   const { namespace = '', name = '' } = (request.params ?? {}) as Partial<Params>;
   if (verb !== undefined) requireNames(namespace, name);
   const target = verb === undefined ? null : { namespace, name, verb };
   request.caller = await auth.allow(bearerOf(request.headers.authorization), target);
-  request.authMs = performance.now() - startedAt;
+  request.authMs = clock.monotonicMs() - startedAt;
   if (target === null && !request.is404) throw new LorikeetError('forbidden', 'This route is closed');
 }
 

@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
+import { systemClock } from '../../../operator/kube/clock.ts';
 import { TokenAuth } from '../../../operator/push/auth.ts';
 import { buildPushApp, type PushAppOptions, type PushLimits } from '../../../operator/push/server.ts';
 import { Spool } from '../../../operator/spool/spool.ts';
@@ -55,6 +56,7 @@ export async function startRig(limits: Partial<PushLimits> = {}): Promise<Rig> {
     auth: new TokenAuth({ rest: reviews, audience: 'lorikeet-push', log }),
     spool: rig.spool,
     leader: rig.leader,
+    clock: systemClock,
     log,
     metrics: {
       pushed: (code) => rig.counted.push(code),
