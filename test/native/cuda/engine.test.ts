@@ -12,6 +12,7 @@ import {
   logSoftmax,
   TestEngine,
 } from '../support.ts';
+import { swapUnderLoad } from '../swaps.ts';
 
 /** The CUDA backend's own sources on an emulated device, 1,000 times slower than any other: a selection. */
 const SIMT = resolve(import.meta.dirname, '../../../build/simt/liblorikeet_simt.so');
@@ -85,7 +86,8 @@ describe('the CUDA backend', () => {
       prompt,
       target: { kind: 'adapter' as const, name: 'style' },
       stopTokens: [],
-      maxTokens: 12,
+      // More steps than staging waits for: the emulated device does one thing at a time, in turn.
+      maxTokens: 60,
       logprobs: 2,
     };
     await served.serve('sql', 'sha256:sql', 'style');
@@ -101,6 +103,11 @@ describe('the CUDA backend', () => {
     // The slot that was freed, and poisoned, is written anew.
     await served.serve('sql', 'sha256:again', 'style');
     expect((await served.generate(request)).tokens).toEqual(undisturbed.tokens);
+  });
+
+  it('never serves a token of another revision while revisions come and go', SLOW, async () => {
+    await using served = await open('parrot', { slots: 4, maxBatch: 16 });
+    expect(await swapUnderLoad(served, { rounds: 10, seed: 4 })).toBeGreaterThan(25);
   });
 
   it('refuses float32, which its kernels cannot do', async () => {

@@ -1,13 +1,34 @@
 #include "../device/runtime.h"
 
+#include <condition_variable>
 #include <cstdlib>
 #include <mutex>
 
 namespace lorikeet::cuda {
 namespace {
 
+// In the order of arrival, so that a thread that asks again at once keeps nobody else waiting.
+class TurnMutex {
+ public:
+  void lock() {
+    std::unique_lock lock(mutex_);
+    const uint64_t mine = arrived_++;
+    left_changed_.wait(lock, [&] { return left_ == mine; });
+  }
+  void unlock() {
+    const std::lock_guard lock(mutex_);
+    ++left_;
+    left_changed_.notify_all();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable left_changed_;
+  uint64_t arrived_ = 0, left_ = 0;
+};
+
 // The device does one thing at a time, whichever thread of the host waits for it.
-std::mutex device_mutex;
+TurnMutex device_mutex;
 int64_t memory_taken = 0;
 
 // The device's size and health are what a test says.
