@@ -40,21 +40,27 @@ EngineInfo Engine::info() const {
 void Engine::run() {
   while (take_commands()) {
     std::vector<Chunk> chunks = state_.lock()->scheduler.schedule();
-    if (chunks.empty()) continue;
+    if (chunks.empty()) {
+      flush();
+      continue;
+    }
     try {
       step(chunks);
     } catch (const std::exception& error) {
       // The cache may hold half a step: nothing computed from it can be trusted.
       state_.lock()->poison(error.what());
+      flush();
     }
-    flush();
   }
 }
 
 // False once the engine is closed. Sleeps while there is nothing to do.
 bool Engine::take_commands() {
   const bool idle = state_.lock()->scheduler.is_idle();
+  if (idle) flush();
   std::vector<Command> commands = inbox_.take(idle);
+  if (commands.empty()) return true;
+  flush();  // what the last step said comes before what these say
   {
     const auto state = state_.lock();
     for (Command& command : commands) {
@@ -75,8 +81,9 @@ void Engine::flush() {
   if (!events.empty()) sink_(std::move(events));
 }
 
+// What a step said goes out while the next one runs.
 void Engine::step(std::vector<Chunk>& chunks) {
-  executor_->step(stepping_.builder.build(chunks), stepping_.result);
+  executor_->step(stepping_.builder.build(chunks), stepping_.result, [this] { flush(); });
   std::vector<std::vector<RowResult*>> of_chunk(chunks.size());
   for (size_t i = 0; i < stepping_.result.size(); ++i) {
     of_chunk[stepping_.builder.chunk_of_logit_row()[i]].push_back(&stepping_.result[i]);

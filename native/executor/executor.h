@@ -62,9 +62,10 @@ class Executor {
 
   virtual const ExecutorLimits& limits() const = 0;
 
-  // Computes the rows' tokens, writes their keys and values, and fills `result` beside plan.logit_rows.
-  // Called by one thread. Throws only where the device failed: then nothing computed before can be trusted.
-  virtual void step(const StepPlan& plan, StepResult& result) = 0;
+  // Computes the rows' tokens, writes their keys and values, and fills `result` beside plan.logit_rows. Calls
+  // `meanwhile` once, when the device has its work and the calling thread has none. Called by one thread.
+  // Throws only where the device failed: then nothing computed before can be trusted.
+  virtual void step(const StepPlan& plan, StepResult& result, const std::function<void()>& meanwhile) = 0;
 
   // Writes a revision into free pages; a step that begins after the return may read it. Called by one thread,
   // also during a step. Throws only where the device failed.

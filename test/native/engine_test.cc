@@ -24,9 +24,9 @@ class FailingExecutor : public Executor {
       : inner_(cpu::open_reference(options)), steps_until_failure_(steps) {}
 
   const ExecutorLimits& limits() const override { return inner_->limits(); }
-  void step(const StepPlan& plan, StepResult& result) override {
+  void step(const StepPlan& plan, StepResult& result, const std::function<void()>& meanwhile) override {
     if (steps_until_failure_-- == 0) throw std::runtime_error("the device is gone");
-    inner_->step(plan, result);
+    inner_->step(plan, result, meanwhile);
   }
   Staged stage(const StagePlan& plan, std::span<const std::byte> body) override {
     return inner_->stage(plan, body);
@@ -37,6 +37,29 @@ class FailingExecutor : public Executor {
  private:
   std::unique_ptr<Executor> inner_;
   int steps_until_failure_;
+};
+
+// Writes down when steps begin and end.
+class ObservedExecutor : public Executor {
+ public:
+  ObservedExecutor(const ExecutorOptions& options, std::string& order)
+      : inner_(cpu::open_reference(options)), order_(order) {}
+
+  const ExecutorLimits& limits() const override { return inner_->limits(); }
+  void step(const StepPlan& plan, StepResult& result, const std::function<void()>& meanwhile) override {
+    order_ += '(';
+    inner_->step(plan, result, meanwhile);
+    order_ += ')';
+  }
+  Staged stage(const StagePlan& plan, std::span<const std::byte> body) override {
+    return inner_->stage(plan, body);
+  }
+  void poison(int slot) override { inner_->poison(slot); }
+  std::vector<PhaseTime> phases() const override { return inner_->phases(); }
+
+ private:
+  std::unique_ptr<Executor> inner_;
+  std::string& order_;
 };
 
 void require(bool holds, const char* what) {
@@ -138,6 +161,26 @@ void a_failed_step_ends_service(const std::string& path) {
   engine.join();
 }
 
+void tokens_go_out_while_the_next_step_runs(const std::string& path) {
+  const ExecutorOptions device{tiny_model(path), 2, 8, 1 << 16, 16, 1, Compute::kAuto, {}};
+  std::string order;  // of the engine's thread, and read when it has ended
+  std::promise<void> finished;
+  Engine engine({device.model.config, 2, 8, 1, 16, 8}, std::make_unique<ObservedExecutor>(device, order),
+                [&](const std::vector<Event>& events) {
+                  order += 'e';
+                  if (std::holds_alternative<Finished>(events.back().what)) finished.set_value();
+                });
+  GenerateRequest three = request(1);
+  three.max_tokens = 3;
+  engine.submit(three);
+  finished.get_future().wait();
+  std::promise<void> closed;
+  engine.close([&] { closed.set_value(); });
+  closed.get_future().wait();
+  engine.join();
+  require(order == "e()(e)(e)e", "accepted, then each token amid the next step, the last one at once");
+}
+
 // The first column of a rank of A.
 float first_of(const cpu::Factor& page, int64_t rank) {
   return static_cast<const float*>(page.a.data)[panel_index(page.a.dtype, page.a.cols, rank, 0)];
@@ -173,8 +216,9 @@ void freed_pages_are_poisoned(const std::string& path) {
 int main() {
   const std::string path = "/tmp/lorikeet-tiny-" + std::to_string(::getpid());
   a_failed_step_ends_service(path);
+  tokens_go_out_while_the_next_step_runs(path);
   freed_pages_are_poisoned(path);
   std::remove(path.c_str());
-  std::printf("2 passed\n");
+  std::printf("3 passed\n");
   return 0;
 }

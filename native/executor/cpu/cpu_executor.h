@@ -19,7 +19,11 @@ class CpuExecutor : public Executor {
   CpuExecutor(const ExecutorOptions& options, const char* name, const Ops& ops);
 
   const ExecutorLimits& limits() const override { return limits_; }
-  void step(const StepPlan& plan, StepResult& result) override { forward_.run(plan, result); }
+  // The calling thread computes too, so what it does meanwhile it does before.
+  void step(const StepPlan& plan, StepResult& result, const std::function<void()>& meanwhile) override {
+    meanwhile();
+    forward_.run(plan, result);
+  }
   Staged stage(const StagePlan& plan, std::span<const std::byte> body) override {
     return {pages_.write(plan, body)};
   }

@@ -101,10 +101,11 @@ std::unique_ptr<void, CudaExecutor::Closer> CudaExecutor::open(const ExecutorOpt
   return device;
 }
 
-void CudaExecutor::step(const StepPlan& plan, StepResult& result) {
+void CudaExecutor::step(const StepPlan& plan, StepResult& result, const std::function<void()>& meanwhile) {
   const auto began = std::chrono::steady_clock::now();
   result.assign(plan.logit_rows.size(), {});
   submit(plan);
+  meanwhile();
   // At least once, for what the device did is known only then.
   const auto wanted = static_cast<int64_t>(plan.logit_rows.size());
   for (int64_t first = 0; first < std::max<int64_t>(wanted, 1); first += kLogitRows) {

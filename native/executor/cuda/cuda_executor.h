@@ -17,7 +17,7 @@ class CudaExecutor : public Executor {
   CudaExecutor(const ExecutorOptions& options, const Api& api);
 
   const ExecutorLimits& limits() const override { return limits_; }
-  void step(const StepPlan& plan, StepResult& result) override;
+  void step(const StepPlan& plan, StepResult& result, const std::function<void()>& meanwhile) override;
   Staged stage(const StagePlan& plan, std::span<const std::byte> body) override;
   void poison(int slot) override;
   std::vector<PhaseTime> phases() const override;

@@ -131,7 +131,7 @@ class Run {
     }
     if (plan.rows() == 0) return false;
     StepResult result;
-    executor_->step(plan, result);
+    executor_->step(plan, result, [] {});
     for (size_t i = 0; i < result.size(); ++i) {
       Sequence& s = *of_logits[i];
       const RowResult& row = result[i];
