@@ -36,7 +36,7 @@ const MUTATIONS: Mutation[] = [
   {
     name: 'linear joins sums without a barrier',
     file: `${KERNELS}/linear.cuh`,
-    from: '    __syncthreads();\n',
+    from: '  __syncthreads();\n',
     to: '',
     which: 0,
   },
