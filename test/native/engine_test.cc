@@ -6,7 +6,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 #include <future>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -17,16 +19,16 @@ namespace {
 
 using namespace lorikeet;
 
-// The reference executor, until a step fails.
-class FailingExecutor : public Executor {
+// The reference executor, with something around each step.
+class WrappedExecutor : public Executor {
  public:
-  FailingExecutor(const ExecutorOptions& options, int steps)
-      : inner_(cpu::open_reference(options)), steps_until_failure_(steps) {}
+  using Around = std::function<void(const std::function<void()>& step)>;
+  WrappedExecutor(const ExecutorOptions& options, Around around)
+      : inner_(cpu::open_reference(options)), around_(std::move(around)) {}
 
   const ExecutorLimits& limits() const override { return inner_->limits(); }
   void step(const StepPlan& plan, StepResult& result, const std::function<void()>& meanwhile) override {
-    if (steps_until_failure_-- == 0) throw std::runtime_error("the device is gone");
-    inner_->step(plan, result, meanwhile);
+    around_([&] { inner_->step(plan, result, meanwhile); });
   }
   Staged stage(const StagePlan& plan, std::span<const std::byte> body) override {
     return inner_->stage(plan, body);
@@ -36,30 +38,7 @@ class FailingExecutor : public Executor {
 
  private:
   std::unique_ptr<Executor> inner_;
-  int steps_until_failure_;
-};
-
-// Writes down when steps begin and end.
-class ObservedExecutor : public Executor {
- public:
-  ObservedExecutor(const ExecutorOptions& options, std::string& order)
-      : inner_(cpu::open_reference(options)), order_(order) {}
-
-  const ExecutorLimits& limits() const override { return inner_->limits(); }
-  void step(const StepPlan& plan, StepResult& result, const std::function<void()>& meanwhile) override {
-    order_ += '(';
-    inner_->step(plan, result, meanwhile);
-    order_ += ')';
-  }
-  Staged stage(const StagePlan& plan, std::span<const std::byte> body) override {
-    return inner_->stage(plan, body);
-  }
-  void poison(int slot) override { inner_->poison(slot); }
-  std::vector<PhaseTime> phases() const override { return inner_->phases(); }
-
- private:
-  std::unique_ptr<Executor> inner_;
-  std::string& order_;
+  Around around_;
 };
 
 void require(bool holds, const char* what) {
@@ -135,7 +114,11 @@ class Log {
 void a_failed_step_ends_service(const std::string& path) {
   const ExecutorOptions device{tiny_model(path), 2, 8, 1 << 16, 16, 1, Compute::kAuto, {}};
   Log log;
-  Engine engine({device.model.config, 2, 8, 1, 16, 8}, std::make_unique<FailingExecutor>(device, 10),
+  const auto fails = [left = 10](const std::function<void()>& step) mutable {
+    if (left-- == 0) throw std::runtime_error("the device is gone");
+    step();
+  };
+  Engine engine({device.model.config, 2, 8, 1, 16, 8}, std::make_unique<WrappedExecutor>(device, fails),
                 [&](std::vector<Event> events) { log.add(std::move(events)); });
 
   engine.submit(request(1));  // runs when the step fails
@@ -164,8 +147,13 @@ void a_failed_step_ends_service(const std::string& path) {
 void tokens_go_out_while_the_next_step_runs(const std::string& path) {
   const ExecutorOptions device{tiny_model(path), 2, 8, 1 << 16, 16, 1, Compute::kAuto, {}};
   std::string order;  // of the engine's thread, and read when it has ended
+  const auto observed = [&order](const std::function<void()>& step) {
+    order += '(';
+    step();
+    order += ')';
+  };
   std::promise<void> finished;
-  Engine engine({device.model.config, 2, 8, 1, 16, 8}, std::make_unique<ObservedExecutor>(device, order),
+  Engine engine({device.model.config, 2, 8, 1, 16, 8}, std::make_unique<WrappedExecutor>(device, observed),
                 [&](const std::vector<Event>& events) {
                   order += 'e';
                   if (std::holds_alternative<Finished>(events.back().what)) finished.set_value();

@@ -1,27 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { NativeEngine } from '../../../server/engine/native.ts';
 import type { FailureCode, GenerateRequest, RequestEvent } from '../../../server/engine/port.ts';
+import { GREEDY } from '../../native/support.ts';
 import { engineError, FakeEngine } from '../../support/fake-engine.ts';
 import { type Scripted, type ScriptedEngine, scriptedEngine } from '../../support/scripted-engine.ts';
 
-const REQUEST: GenerateRequest = {
-  prompt: [1],
-  target: { kind: 'base' },
-  maxTokens: 4,
-  stopTokens: [],
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  seed: 0,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-  logitBias: [],
-  logprobs: -1,
-  promptLogprobs: -1,
-  loraScale: 1,
-};
+const REQUEST: GenerateRequest = { ...GREEDY, prompt: [1], maxTokens: 4, stopTokens: [] };
 const accepted: Scripted = { type: 'accepted', revision: null, step: 1 };
 const token = (id: number): Scripted => ({ type: 'token', token: id, logprobs: null });
 const finished: Scripted = { type: 'finished', reason: 'length', stopToken: null, logprobs: null };
