@@ -139,7 +139,7 @@ export interface StageReport {
 
 export type Target =
   | { kind: 'base' }
-  /** Whatever revision is current when the engine takes the request in. */
+  /** Whatever revision is current when the request is submitted. */
   | { kind: 'adapter'; name: string }
   | { kind: 'revision'; digest: string };
 
@@ -257,9 +257,12 @@ export interface Engine {
    * but still has leases is kept after all, and no `freed` follows.
    */
   stage(revision: string, body: Uint8Array, modules: LoraModule[]): Promise<StageReport>;
-  /** Points `adapter` at a resident revision between two steps. `step` is the first step that serves it. */
+  /**
+   * Points `adapter` at a resident revision, for each request that is submitted from now on. `step` is the first step
+   * that serves it: the next one, or the one after the step that runs.
+   */
   activate(adapter: string, revision: string): Promise<{ step: number; epoch: number }>;
-  /** Takes the name away between two steps; running sequences keep their leases. */
+  /** Takes the name away; running sequences keep their leases. */
   deactivate(adapter: string): Promise<{ step: number; epoch: number }>;
   /** Frees the slot now, or when the last lease goes (`freed` event). Unknown revisions resolve to 0 leases. */
   release(revision: string): Promise<{ leases: number }>;

@@ -7,13 +7,6 @@
 namespace lorikeet {
 namespace {
 
-template <typename T>
-Reply<T> reply_to(const std::shared_ptr<Outbox>& outbox, uint64_t call) {
-  return [outbox, call](Outcome<T> outcome) {
-    std::visit([&](auto&& result) { outbox->add(Settlement{call, std::move(result)}); }, std::move(outcome));
-  };
-}
-
 // Runs a method's body; engine errors become JavaScript errors with their code.
 template <typename Body>
 auto guarded(Napi::Env env, Body body) {
@@ -87,20 +80,16 @@ void EngineHandle::require_open() const {
   if (closing_) throw EngineError(ErrorCode::kClosing, "The engine is closed");
 }
 
-// Settles when the engine answers call `id`; what `start` throws rejects at once.
-template <typename Start>
-Napi::Value EngineHandle::promise(Napi::Env env, Start start) {
+// A promise that `work` settles or, where it throws, that is rejected.
+template <typename Work>
+Napi::Value EngineHandle::promise(Napi::Env env, Work work) {
   const auto deferred = Napi::Promise::Deferred::New(env);
-  const uint64_t id = ++next_call_;
   try {
     require_open();
-    Call& call = calls_.emplace(id, Call{deferred, {}}).first->second;
-    start(id, call);
+    work(deferred);
   } catch (const EngineError& error) {
-    calls_.erase(id);
     deferred.Reject(error_object(env, error));
   } catch (const Napi::Error& error) {
-    calls_.erase(id);
     deferred.Reject(error.Value());
   }
   update_keep_alive(env);
@@ -108,29 +97,36 @@ Napi::Value EngineHandle::promise(Napi::Env env, Start start) {
 }
 
 Napi::Value EngineHandle::stage(const Napi::CallbackInfo& info) {
-  return promise(info.Env(), [&](uint64_t id, Call& call) {
+  return promise(info.Env(), [&](const Napi::Promise::Deferred& deferred) {
     StageRequest request = read_stage_request(info);
-    call.body = Napi::Reference<Napi::Value>::New(info[1], 1);
-    engine_->stage(std::move(request), reply_to<StageReport>(outbox_, id));
+    const uint64_t id = ++next_stage_;
+    engine_->stage(std::move(request), [outbox = outbox_, id](StageOutcome outcome) {
+      outbox->add(Settlement{id, std::move(outcome)});
+    });
+    stages_.emplace(id, Staged{deferred, Napi::Reference<Napi::Value>::New(info[1], 1)});
   });
 }
 
 Napi::Value EngineHandle::activate(const Napi::CallbackInfo& info) {
-  return promise(info.Env(), [&](uint64_t id, Call&) {
-    engine_->activate(read_name(info[0], "adapter"), read_name(info[1], "revision"),
-                      reply_to<Switched>(outbox_, id));
+  return promise(info.Env(), [&](const Napi::Promise::Deferred& deferred) {
+    const Switched switched =
+        engine_->activate(read_name(info[0], "adapter"), read_name(info[1], "revision"));
+    deferred.Resolve(switched_object(info.Env(), switched));
   });
 }
 
 Napi::Value EngineHandle::deactivate(const Napi::CallbackInfo& info) {
-  return promise(info.Env(), [&](uint64_t id, Call&) {
-    engine_->deactivate(read_name(info[0], "adapter"), reply_to<Switched>(outbox_, id));
+  return promise(info.Env(), [&](const Napi::Promise::Deferred& deferred) {
+    deferred.Resolve(switched_object(info.Env(), engine_->deactivate(read_name(info[0], "adapter"))));
   });
 }
 
 Napi::Value EngineHandle::release(const Napi::CallbackInfo& info) {
-  return promise(info.Env(), [&](uint64_t id, Call&) {
-    engine_->release(read_name(info[0], "revision"), reply_to<int64_t>(outbox_, id));
+  return promise(info.Env(), [&](const Napi::Promise::Deferred& deferred) {
+    const int64_t leases = engine_->release(read_name(info[0], "revision"));
+    const Napi::Object object = Napi::Object::New(info.Env());
+    object.Set("leases", static_cast<double>(leases));
+    deferred.Resolve(object);
   });
 }
 
@@ -180,19 +176,12 @@ Napi::Value EngineHandle::close(const Napi::CallbackInfo& info) {
 }
 
 void EngineHandle::settle(Napi::Env env, Settlement& settlement) {
-  auto found = calls_.extract(settlement.call);
-  if (found.empty()) return;
+  const auto found = stages_.extract(settlement.stage);
   const Napi::Promise::Deferred& deferred = found.mapped().deferred;
-  if (const auto* report = std::get_if<StageReport>(&settlement.result)) {
+  if (const auto* report = std::get_if<StageReport>(&settlement.outcome)) {
     deferred.Resolve(report_object(env, *report));
-  } else if (const auto* switched = std::get_if<Switched>(&settlement.result)) {
-    deferred.Resolve(switched_object(env, *switched));
-  } else if (const auto* leases = std::get_if<int64_t>(&settlement.result)) {
-    const Napi::Object object = Napi::Object::New(env);
-    object.Set("leases", static_cast<double>(*leases));
-    deferred.Resolve(object);
   } else {
-    deferred.Reject(error_object(env, std::get<EngineError>(settlement.result)));
+    deferred.Reject(error_object(env, std::get<EngineError>(settlement.outcome)));
   }
   update_keep_alive(env);
 }
@@ -220,7 +209,7 @@ void EngineHandle::finish_close(Napi::Env env) {
 
 // While there is work, neither the process ends nor is this object collected.
 void EngineHandle::update_keep_alive(Napi::Env env) {
-  const bool busy = !live_.empty() || !calls_.empty() || (closing_ && !closed_);
+  const bool busy = !live_.empty() || !stages_.empty() || (closing_ && !closed_);
   if (busy == kept_alive_) return;
   kept_alive_ = busy;
   outbox_->keep_alive(env, busy);

@@ -21,8 +21,8 @@ class EngineHandle : public Napi::ObjectWrap<EngineHandle> {
   ~EngineHandle() override;
 
  private:
-  // A call that returned a promise. `body` keeps the caller's buffer until the engine has answered.
-  struct Call {
+  // A stage() under way. `body` keeps the caller's buffer until the engine has answered.
+  struct Staged {
     Napi::Promise::Deferred deferred;
     Napi::Reference<Napi::Value> body;
   };
@@ -36,8 +36,8 @@ class EngineHandle : public Napi::ObjectWrap<EngineHandle> {
   void cancel(const Napi::CallbackInfo& info);
   Napi::Value snapshot(const Napi::CallbackInfo& info);
 
-  template <typename Start>
-  Napi::Value promise(Napi::Env env, Start start);
+  template <typename Work>
+  Napi::Value promise(Napi::Env env, Work work);
   void require_open() const;
   void settle(Napi::Env env, Settlement& settlement);
   void deliver(Napi::Env env, Napi::Function on_events, std::vector<Event>& events);
@@ -48,9 +48,9 @@ class EngineHandle : public Napi::ObjectWrap<EngineHandle> {
 
   std::unique_ptr<Engine> engine_;
   std::shared_ptr<Outbox> outbox_;
-  std::unordered_map<uint64_t, Call> calls_;
+  std::unordered_map<uint64_t, Staged> stages_;
   std::unordered_set<int64_t> live_;  // requests whose last event has not been delivered
-  uint64_t next_call_ = 0;
+  uint64_t next_stage_ = 0;
   bool closing_ = false;
   bool closed_ = false;
   bool kept_alive_ = false;

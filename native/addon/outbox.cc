@@ -59,8 +59,6 @@ void Outbox::finish() {
   notify();
 }
 
-// Promise reactions run when this call returns. Events wait for the next one, so that whoever awaits a reply
-// sees it before what follows from it (release() before its `freed`).
 void Outbox::drain(Napi::Env env, Napi::Function on_events, Outbox* outbox, void*) {
   std::vector<Settlement> settlements;
   std::vector<Event> events;
@@ -72,9 +70,8 @@ void Outbox::drain(Napi::Env env, Napi::Function on_events, Outbox* outbox, void
     if (outbox->closed_ || env == nullptr) return;
     receiver = outbox->receiver_;
     settlements.swap(outbox->settlements_);
-    if (settlements.empty()) events.swap(outbox->events_);
-    finishes = outbox->finished_ && settlements.empty() && events.empty();
-    if (!outbox->events_.empty() || (outbox->finished_ && !finishes)) outbox->notify();
+    events.swap(outbox->events_);
+    finishes = outbox->finished_;
   }
   for (Settlement& settlement : settlements) receiver.settle(env, settlement);
   if (!events.empty()) receiver.deliver(env, on_events, events);

@@ -14,10 +14,10 @@
 
 namespace lorikeet {
 
-// The answer to a call that returned a promise. Plain data: promises live on the JavaScript thread only.
+// The answer to a stage(). Plain data: promises live on the JavaScript thread only.
 struct Settlement {
-  uint64_t call = 0;
-  std::variant<StageReport, Switched, int64_t, EngineError> result;
+  uint64_t stage = 0;
+  StageOutcome outcome;
 };
 
 class Outbox {

@@ -1,4 +1,5 @@
-// What the engine thread does with each command, between two steps.
+// What callers ask for. Which revision a request gets, and what changes those, is decided at once and in the
+// order of calls, under the lock, which no step holds; the engine thread takes commands between two steps.
 #include <algorithm>
 
 #include "engine.h"
@@ -6,15 +7,33 @@
 namespace lorikeet {
 namespace {
 
-EngineError unknown_revision(const std::string& revision) {
-  return EngineError(ErrorCode::kRevisionNotFound, "No resident revision " + revision + " is ready");
-}
-
 std::string number(int64_t value) { return std::to_string(value); }
 
 }  // namespace
 
 void Engine::submit(GenerateRequest request) {
+  check(request);
+  const int64_t id = request.id;
+  try {
+    const auto state = state_.lock();
+    state->require_service();
+    if (inbox_.size() >= static_cast<size_t>(options_.max_waiting + options_.max_batch)) {
+      throw EngineError(ErrorCode::kQueueFull,
+                        "The engine has not yet taken in the requests before this one");
+    }
+    auto sequence = std::make_unique<Sequence>();
+    sequence->slot = state->resolve(request.target);
+    if (sequence->slot >= 0) state->slots.lease(sequence->slot);
+    sequence->tokens = request.prompt;
+    sequence->request = std::move(request);
+    inbox_.put(Submit{std::move(sequence)});
+  } catch (const EngineError& error) {
+    sink_({{id, Failed{error.code(), error.what()}}});
+  }
+}
+
+// Whether the model can ever serve the request.
+void Engine::check(const GenerateRequest& request) const {
   const ModelConfig& config = options_.config;
   const auto in_vocab = [&](int32_t token) { return token >= 0 && token < config.vocab; };
   if (request.prompt.empty() || !std::all_of(request.prompt.begin(), request.prompt.end(), in_vocab)) {
@@ -34,29 +53,46 @@ void Engine::submit(GenerateRequest request) {
                                                 " tokens of prompt and answer but received " +
                                                 number(prompt) + " and " + number(request.max_tokens));
   }
-  const int64_t id = request.id;
-  if (!inbox_.try_put(Submit{std::move(request)},
-                      static_cast<size_t>(options_.max_waiting + options_.max_batch))) {
-    sink_({{id,
-            Failed{ErrorCode::kQueueFull, "The engine has not yet taken in the requests before this one"}}});
-  }
 }
 
-void Engine::stage(StageRequest request, Reply<StageReport> reply) {
+void Engine::stage(StageRequest request, StageReply reply) {
   check(request);
-  inbox_.put(Stage{std::move(request), std::move(reply)});
+  const auto state = state_.lock();
+  state->require_service();
+  std::optional<StageRequest> to_inspect = state->staging.begin(std::move(request), std::move(reply));
+  if (to_inspect)
+    packer_->add(std::move(*to_inspect));  // with the lock, under which close() takes the packer away
 }
 
-void Engine::activate(std::string adapter, std::string revision, Reply<Switched> reply) {
-  inbox_.put(Activate{std::move(adapter), std::move(revision), std::move(reply)});
+Switched Engine::activate(const std::string& adapter, const std::string& revision) {
+  const auto state = state_.lock();
+  const std::optional<int> slot = state->slots.find_ready(revision);
+  if (!slot) {
+    throw EngineError(ErrorCode::kRevisionNotFound, "No resident revision " + revision + " is ready");
+  }
+  state->slots.touch(*slot);
+  std::string& current = state->current[adapter];
+  if (current != revision) {
+    current = revision;
+    ++state->epoch;
+  }
+  return state->switched();
 }
 
-void Engine::deactivate(std::string adapter, Reply<Switched> reply) {
-  inbox_.put(Deactivate{std::move(adapter), std::move(reply)});
+Switched Engine::deactivate(const std::string& adapter) {
+  const auto state = state_.lock();
+  if (state->current.erase(adapter) > 0) ++state->epoch;
+  return state->switched();
 }
 
-void Engine::release(std::string revision, Reply<int64_t> reply) {
-  inbox_.put(Release{std::move(revision), std::move(reply)});
+int64_t Engine::release(const std::string& revision) {
+  const auto state = state_.lock();
+  if (state->staging.release(revision)) return 0;
+  const std::optional<int> slot = state->slots.find(revision);
+  if (!slot) return 0;
+  const int64_t leases = state->slots.leases(*slot);
+  state->slots.release(*slot);
+  return leases;
 }
 
 // Every bound of the body and of the model, before the packer reads or writes anything.
@@ -86,6 +122,11 @@ void Engine::check(const StageRequest& request) const {
   }
 }
 
+void Engine::State::require_service() const {
+  if (!poisoned_by.empty()) throw EngineError(ErrorCode::kEngineFailed, poisoned_by);
+  if (closed) throw EngineError(ErrorCode::kClosing, "The engine is closing");
+}
+
 int Engine::State::resolve(const Target& target) const {
   if (target.kind == Target::Kind::kBase) return -1;
   std::string revision = target.name;
@@ -102,69 +143,22 @@ int Engine::State::resolve(const Target& target) const {
 }
 
 void Engine::apply(State& state, Submit& command) {
-  GenerateRequest& request = command.request;
-  const auto fail = [&, id = request.id](ErrorCode code, std::string message) {
-    state.emit(id, Failed{code, std::move(message)});
-  };
-  if (!state.poisoned_by.empty()) return fail(ErrorCode::kEngineFailed, state.poisoned_by);
-  if (state.closed) return fail(ErrorCode::kClosing, "The engine is closing");
-  if (state.scheduler.is_full()) {
-    return fail(ErrorCode::kQueueFull, "All seats of the waiting queue are taken");
-  }
-  auto sequence = std::make_unique<Sequence>();
+  const Sequence& sequence = *command.sequence;
   try {
-    sequence->slot = state.resolve(request.target);
+    state.require_service();
+    if (state.scheduler.is_full()) {
+      throw EngineError(ErrorCode::kQueueFull, "All seats of the waiting queue are taken");
+    }
   } catch (const EngineError& error) {
-    return fail(error.code(), error.what());
+    return state.end(sequence, Failed{error.code(), error.what()});
   }
   std::optional<std::string> revision;
-  if (sequence->slot >= 0) {
-    state.slots.lease(sequence->slot);
-    revision = state.slots.revision(sequence->slot);
-  }
-  state.emit(request.id, Accepted{std::move(revision), state.steps + 1});
-  sequence->tokens = request.prompt;
-  sequence->request = std::move(request);
-  state.scheduler.add(std::move(sequence));
+  if (sequence.slot >= 0) revision = state.slots.revision(sequence.slot);
+  state.emit(sequence.request.id, Accepted{std::move(revision), state.steps + 1});
+  state.scheduler.add(std::move(command.sequence));
 }
 
 void Engine::apply(State& state, Cancel& command) { state.end(command.id, Finished{"cancelled"}); }
-
-void Engine::apply(State& state, Stage& command) {
-  if (state.closed) return command.reply(EngineError(ErrorCode::kClosing, "The engine is closing"));
-  if (!state.poisoned_by.empty()) {
-    return command.reply(EngineError(ErrorCode::kEngineFailed, state.poisoned_by));
-  }
-  std::optional<StageRequest> to_inspect =
-      state.staging.begin(std::move(command.request), std::move(command.reply));
-  if (to_inspect) packer_->add(std::move(*to_inspect));
-}
-
-void Engine::apply(State& state, Activate& command) {
-  const std::optional<int> slot = state.slots.find_ready(command.revision);
-  if (!slot) return command.reply(unknown_revision(command.revision));
-  state.slots.touch(*slot);
-  std::string& current = state.current[command.adapter];
-  if (current != command.revision) {
-    current = command.revision;
-    ++state.epoch;
-  }
-  command.reply(Switched{state.steps + 1, state.epoch});
-}
-
-void Engine::apply(State& state, Deactivate& command) {
-  if (state.current.erase(command.adapter) > 0) ++state.epoch;
-  command.reply(Switched{state.steps + 1, state.epoch});
-}
-
-void Engine::apply(State& state, Release& command) {
-  if (state.staging.release(command.revision)) return command.reply(int64_t{0});
-  const std::optional<int> slot = state.slots.find(command.revision);
-  if (!slot) return command.reply(int64_t{0});
-  const int64_t leases = state.slots.leases(*slot);
-  state.slots.release(*slot);
-  command.reply(leases);
-}
 
 void Engine::apply(State& state, Fail& command) {
   if (state.poisoned_by.empty()) state.poison(command.message);

@@ -39,7 +39,7 @@ EngineInfo Engine::info() const {
 
 void Engine::run() {
   while (take_commands()) {
-    std::vector<Chunk> chunks = state_.lock()->scheduler.schedule();
+    std::vector<Chunk> chunks = schedule();
     if (chunks.empty()) {
       flush();
       continue;
@@ -76,6 +76,13 @@ bool Engine::take_commands() {
   return false;
 }
 
+std::vector<Chunk> Engine::schedule() {
+  const auto state = state_.lock();
+  std::vector<Chunk> chunks = state->scheduler.schedule();
+  state->stepping = !chunks.empty();
+  return chunks;
+}
+
 void Engine::flush() {
   std::vector<Event> events = std::exchange(state_.lock()->events, {});
   if (!events.empty()) sink_(std::move(events));
@@ -90,6 +97,7 @@ void Engine::step(std::vector<Chunk>& chunks) {
   }
   const auto state = state_.lock();
   ++state->steps;
+  state->stepping = false;
   for (size_t c = 0; c < chunks.size(); ++c) state->deliver(chunks[c], of_chunk[c]);
 }
 
@@ -130,11 +138,14 @@ void Engine::State::deliver_token(Sequence& sequence, RowResult& sampled) {
 
 void Engine::State::end(int64_t id, decltype(Event::what) last_event) {
   const std::unique_ptr<Sequence> sequence = scheduler.take_out(id);
-  if (!sequence) return;
-  emit(id, std::move(last_event));
-  if (sequence->slot < 0) return;
-  const std::string revision = slots.revision(sequence->slot);
-  if (slots.end_lease(sequence->slot)) emit(0, Freed{revision});
+  if (sequence) end(*sequence, std::move(last_event));
+}
+
+void Engine::State::end(const Sequence& sequence, decltype(Event::what) last_event) {
+  emit(sequence.request.id, std::move(last_event));
+  if (sequence.slot < 0) return;
+  const std::string revision = slots.revision(sequence.slot);
+  if (slots.end_lease(sequence.slot)) emit(0, Freed{revision});
 }
 
 // Ends all service, and says so also where nobody is served.

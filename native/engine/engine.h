@@ -1,6 +1,7 @@
 // The engine: one thread that owns scheduler, KV blocks and slot pool, and asks an executor for steps.
-// Callers of any thread put commands into its inbox; it answers through replies and the event sink, called
-// between two steps. Only staging goes on beside a step, on the packer's thread.
+// Callers of any thread put requests into its inbox and hear of them through the event sink. Adapters change
+// at once, also while a step runs, which reads what its sequences lease; a request leases its revision when
+// it is submitted and is taken in between two steps. Tensors are written on the packer's thread.
 #pragma once
 
 #include <functional>
@@ -37,11 +38,12 @@ class Engine {
 
   // Throw invalid_argument where the request can never be served.
   void submit(GenerateRequest request);
-  void stage(StageRequest request, Reply<StageReport> reply);
   void cancel(int64_t id) { inbox_.put(Cancel{id}); }
-  void activate(std::string adapter, std::string revision, Reply<Switched> reply);
-  void deactivate(std::string adapter, Reply<Switched> reply);
-  void release(std::string revision, Reply<int64_t> reply);
+  void stage(StageRequest request, StageReply reply);
+  Switched activate(const std::string& adapter, const std::string& revision);
+  Switched deactivate(const std::string& adapter);
+  // Returns how many leases the revision still has.
+  int64_t release(const std::string& revision);
   Snapshot snapshot() const;
 
   // Fails what is under way with `closing` and ends the thread. `done` is the last thing it calls.
@@ -49,16 +51,21 @@ class Engine {
   void join();
 
  private:
-  // What changes between two steps: for the engine thread, snapshot() and staging. A step itself reads the
-  // sequences of its chunks without the lock, for nobody changes those meanwhile.
+  // The engine thread holds the lock between two steps only. A step itself reads the sequences of its chunks
+  // and the slots that they lease without it, for nobody changes those meanwhile.
   struct State {
     State(const EngineOptions& options, Executor& executor);
 
+    // Throws where the engine serves nobody any more.
+    void require_service() const;
+    // The change just made is seen by requests that are taken in before this step.
+    Switched switched() const { return {steps + (stepping ? 2 : 1), epoch}; }
     // The slot that serves a target, -1 for the base. Throws what the request fails with.
     int resolve(const Target& target) const;
     void emit(int64_t id, decltype(Event::what) what) { events.push_back({id, std::move(what)}); }
     // Gives back all that the sequence holds.
     void end(int64_t id, decltype(Event::what) last_event);
+    void end(const Sequence& sequence, decltype(Event::what) last_event);
     void poison(const std::string& message);
     void fail_all(ErrorCode code, const std::string& message);
     void deliver(const Chunk& chunk, const std::vector<RowResult*>& results);
@@ -70,6 +77,7 @@ class Engine {
     Staging staging;
     std::unordered_map<std::string, std::string> current;  // adapter → revision
     int64_t steps = 0;
+    bool stepping = false;
     int64_t epoch = 0;
     int64_t prompt_tokens = 0;
     int64_t generated_tokens = 0;
@@ -85,18 +93,16 @@ class Engine {
 
   void run();
   bool take_commands();
+  std::vector<Chunk> schedule();
   void step(std::vector<Chunk>& chunks);
   void flush();
 
   void apply(State& state, Submit& command);
   void apply(State& state, Cancel& command);
-  void apply(State& state, Stage& command);
-  void apply(State& state, Activate& command);
-  void apply(State& state, Deactivate& command);
-  void apply(State& state, Release& command);
   void apply(State& state, Fail& command);
   void apply(State& state, Close& command);
 
+  void check(const GenerateRequest& request) const;
   void check(const StageRequest& request) const;
 
   const EngineOptions options_;

@@ -1,38 +1,23 @@
-// Commands to the engine thread.
+// Commands to the engine thread, which takes them between two steps.
 #pragma once
 
 #include <condition_variable>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <variant>
 #include <vector>
 
-#include "messages.h"
+#include "scheduler.h"
 
 namespace lorikeet {
 
 struct Submit {
-  GenerateRequest request;
+  std::unique_ptr<Sequence> sequence;
 };
 struct Cancel {
   int64_t id = 0;
-};
-struct Stage {
-  StageRequest request;
-  Reply<StageReport> reply;
-};
-struct Activate {
-  std::string adapter, revision;
-  Reply<Switched> reply;
-};
-struct Deactivate {
-  std::string adapter;
-  Reply<Switched> reply;
-};
-struct Release {
-  std::string revision;
-  Reply<int64_t> reply;
 };
 // The device failed while a revision was staged.
 struct Fail {
@@ -42,7 +27,7 @@ struct Close {
   std::function<void()> done;
 };
 
-using Command = std::variant<Submit, Cancel, Stage, Activate, Deactivate, Release, Fail, Close>;
+using Command = std::variant<Submit, Cancel, Fail, Close>;
 
 class Inbox {
  public:
@@ -54,15 +39,9 @@ class Inbox {
     arrived_.notify_one();
   }
 
-  // False where `limit` commands are waiting to be taken.
-  bool try_put(Command command, size_t limit) {
-    {
-      const std::lock_guard lock(mutex_);
-      if (commands_.size() >= limit) return false;
-      commands_.push_back(std::move(command));
-    }
-    arrived_.notify_one();
-    return true;
+  size_t size() const {
+    const std::lock_guard lock(mutex_);
+    return commands_.size();
   }
 
   // All commands in order; where `wait` is set, sleeps until there is one.
@@ -73,7 +52,7 @@ class Inbox {
   }
 
  private:
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable arrived_;
   std::vector<Command> commands_;
 };

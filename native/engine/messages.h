@@ -96,16 +96,15 @@ struct StageReport {
   int64_t rounded = 0;  // tensors
 };
 
+// The first step that serves a change, and the number of changes.
 struct Switched {
   int64_t step = 0;
   int64_t epoch = 0;
 };
 
-template <typename T>
-using Outcome = std::variant<T, EngineError>;
-// Called exactly once, on a thread of the engine.
-template <typename T>
-using Reply = std::function<void(Outcome<T>)>;
+using StageOutcome = std::variant<StageReport, EngineError>;
+// Called exactly once, on the caller's thread or one of the engine.
+using StageReply = std::function<void(StageOutcome)>;
 
 struct SlotSnapshot {
   int64_t slot = 0;

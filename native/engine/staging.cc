@@ -2,7 +2,7 @@
 
 namespace lorikeet {
 
-std::optional<StageRequest> Staging::begin(StageRequest request, Reply<StageReport> reply) {
+std::optional<StageRequest> Staging::begin(StageRequest request, StageReply reply) {
   if (const std::optional<int> slot = slots_.find(request.revision);
       slot && !pending_.contains(request.revision)) {
     slots_.revive(*slot);
@@ -10,7 +10,7 @@ std::optional<StageRequest> Staging::begin(StageRequest request, Reply<StageRepo
         StageReport{*slot, slots_.pages_of(*slot), slots_.zero_effect(*slot), {}, 0, slots_.rounded(*slot)});
     return std::nullopt;
   }
-  std::vector<Reply<StageReport>>& replies = pending_[request.revision].replies;
+  std::vector<StageReply>& replies = pending_[request.revision].replies;
   replies.push_back(std::move(reply));
   if (replies.size() > 1) return std::nullopt;
   return request;
@@ -68,7 +68,7 @@ void Staging::end(const std::string& revision, std::optional<EngineError> error)
     error = EngineError(ErrorCode::kRevisionNotFound,
                         "Revision " + revision + " was released while it was staged");
   }
-  for (const Reply<StageReport>& reply : pending.replies) {
+  for (const StageReply& reply : pending.replies) {
     if (error) {
       reply(*error);
     } else {

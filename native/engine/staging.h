@@ -42,7 +42,7 @@ class Staging {
   explicit Staging(SlotPool& slots) : slots_(slots) {}
 
   // Replies at once where the revision is resident. Returns what has to be inspected, if anything.
-  std::optional<StageRequest> begin(StageRequest request, Reply<StageReport> reply);
+  std::optional<StageRequest> begin(StageRequest request, StageReply reply);
   std::optional<PackJob> inspected(Inspected inspected);
   void packed(const Packed& packed);
 
@@ -53,7 +53,7 @@ class Staging {
 
  private:
   struct Pending {
-    std::vector<Reply<StageReport>> replies;
+    std::vector<StageReply> replies;
     StageReport report;
     bool released = false;
   };

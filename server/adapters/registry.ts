@@ -171,7 +171,7 @@ export class Registry {
     );
   }
 
-  /** Makes a staged revision the one that the name stands for, between two engine steps. */
+  /** Makes a staged revision the one that the name stands for; waits for no engine step. */
   async activate(call: ActivateCall): Promise<ActivateReply> {
     const startedMs = performance.now();
     this.requireFence(call.fence ?? null);

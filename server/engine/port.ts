@@ -5,7 +5,7 @@ import type { BoundAdapter } from '../contract/format/bind.ts';
 
 export type Target =
   | { kind: 'base' }
-  /** Whatever revision is current when the engine takes the request in. */
+  /** Whatever revision is current when the request is submitted. */
   | { kind: 'adapter'; name: string }
   | { kind: 'revision'; digest: string };
 
@@ -118,9 +118,9 @@ export interface AdapterEngine {
    * that is resident already resolves at once; one that was released but still has leases is kept after all.
    */
   stage(content: Content): Promise<StageReport>;
-  /** Points `adapter` at a resident revision between two steps; null where the revision is in no slot any more. */
+  /** Points `adapter` at a resident revision for all later requests; null where the revision is in no slot any more. */
   activate(adapter: string, digest: string): Promise<Switched | null>;
-  /** Takes the name away between two steps; running sequences keep their leases. */
+  /** Takes the name away; running sequences keep their leases. */
   deactivate(adapter: string): Promise<Switched>;
   /** Frees the slot now, or when the last lease goes. Unknown revisions resolve to 0 leases. */
   release(digest: string): Promise<{ leases: number }>;

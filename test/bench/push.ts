@@ -13,7 +13,7 @@ import { adapter8B, writeBase8B } from './shape-8b.ts';
 /**
  * Push to visible: from the first byte of a PUT to the reply that says that every later request gets the new
  * revision. Beside it the machine's limit for the same bytes in the same run: a loopback PUT to a server that only
- * takes and hashes them.
+ * takes and hashes them. Where streams run, what a push takes beyond one to an idle engine is told in engine steps too.
  */
 
 const PUSHES = 20;
@@ -64,6 +64,11 @@ async function measure(server: ServerProcess, revisions: AdapterFiles[], pushes:
   return figures(ms);
 }
 
+async function stepsDone(server: ServerProcess): Promise<number> {
+  const metrics = await (await fetch(`${server.serving}/metrics`)).text();
+  return Number(metrics.match(/^lorikeet_engine_steps_total (\d+)$/m)?.[1]);
+}
+
 /** Asks without end until the signal, so that pushes meet a busy engine. */
 async function load(server: ServerProcess, model: string, signal: AbortSignal): Promise<void> {
   const body = { model, prompt: [0, 2, 438], max_tokens: 200, ignore_eos: true };
@@ -87,7 +92,9 @@ async function bench(title: string, model: string, revisions: AdapterFiles[], pu
     const idle = await measure(server, revisions, pushes);
     const stop = new AbortController();
     const running = [load(server, 'base', stop.signal), load(server, 'live', stop.signal)];
+    const [startedMs, before] = [performance.now(), await stepsDone(server)];
     const busy = await measure(server, revisions, pushes);
+    const stepMs = (performance.now() - startedMs) / ((await stepsDone(server)) - before);
     stop.abort();
     await Promise.all(running);
     const row = (name: string, { medianMs, maxMs }: Figures) =>
@@ -99,6 +106,10 @@ async function bench(title: string, model: string, revisions: AdapterFiles[], pu
     row('limit (take and hash)', limit);
     row('push, idle', idle);
     row('push, 2 streams run', busy);
+    const beyond = (busy.medianMs - idle.medianMs) / stepMs;
+    console.log(
+      `${' '.repeat(37)}${beyond.toFixed(2)} engine steps above idle (a step beside pushes: ${stepMs.toFixed(1)} ms)`,
+    );
   } finally {
     await server.stop();
   }
