@@ -1,7 +1,7 @@
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { FlagReader, type Flags, helpText } from '../server/contract/flags.ts';
-import { LOG_LEVELS, type LogLevel } from './telemetry/log.ts';
+import { LOG_LEVELS, type LogLevel } from '../server/contract/log.ts';
 
 export interface OperatorConfig {
   pushHost: string;

@@ -1,7 +1,7 @@
 import { ConfigError } from '../server/contract/flags.ts';
+import { createLog } from '../server/contract/log.ts';
 import { type Operator, startOperator } from './app.ts';
 import { HELP, parseConfig } from './config.ts';
-import { createLog } from './telemetry/log.ts';
 
 const EXIT_FAILED = 1;
 const EXIT_MISUSED = 2;

@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { AdapterName } from './contract/adapter-api.ts';
 import { ConfigError, FlagReader, type Flags, helpText } from './contract/flags.ts';
-import { LOG_LEVELS, type LogLevel } from './telemetry/log.ts';
+import { LOG_LEVELS, type LogLevel } from './contract/log.ts';
 
 export interface ServerConfig {
   model: string;

@@ -3,8 +3,8 @@ import { type Server, startServer } from './app.ts';
 import { HELP, parseConfig } from './config.ts';
 import { LorikeetError } from './contract/errors.ts';
 import { ConfigError } from './contract/flags.ts';
+import { createLog } from './contract/log.ts';
 import { ModelError } from './model/errors.ts';
-import { createLog } from './telemetry/log.ts';
 import { MissingFile } from './text/files.ts';
 
 const EXIT_FAILED = 1;

@@ -7,10 +7,11 @@ import {
 import { request as httpsRequest } from 'node:https';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { LorikeetError } from '../../server/contract/errors.ts';
+import type { Answer } from '../../server/transfer/refusal.ts';
 import { PUSH_ADDRESS } from '../api/names.ts';
 import type { Elector } from '../kube/leader.ts';
 import { ClientGone } from './body-reader.ts';
-import { type Answer, hasBody, send } from './refusal.ts';
+import { hasBody, send } from './refusal.ts';
 
 /** Set on what one operator sends to another: who receives it and does not lead either must not send it on. */
 export const FORWARDED = 'x-lorikeet-forwarded';

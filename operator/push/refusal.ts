@@ -1,17 +1,8 @@
-import { type IncomingMessage, STATUS_CODES } from 'node:http';
-import type { Socket } from 'node:net';
+import type { IncomingMessage } from 'node:http';
 import type { FastifyReply } from 'fastify';
 import { LorikeetError } from '../../server/contract/errors.ts';
+import { type Answer, closeWith } from '../../server/transfer/refusal.ts';
 import { PodUnreachable } from '../pods/errors.ts';
-
-export interface Answer {
-  status: number;
-  headers: Record<string, string>;
-  body: string;
-}
-
-/** A client that is still sending reads the answer in this time; then its connection is cut. */
-const LINGER_MS = 1_000;
 
 export function refusalOf(error: unknown): LorikeetError {
   if (error instanceof LorikeetError) return error;
@@ -38,14 +29,6 @@ export function refusalOf(error: unknown): LorikeetError {
   return new LorikeetError('internal', 'The operator failed; its log says how', { cause: error });
 }
 
-export function answerOf(error: LorikeetError): Answer {
-  const { status, retryAfterSeconds } = error;
-  const headers: Record<string, string> = { 'content-type': 'application/json; charset=utf-8' };
-  if (retryAfterSeconds !== null) headers['retry-after'] = String(retryAfterSeconds);
-  if (status === 401) headers['www-authenticate'] = 'Bearer';
-  return { status, headers, body: JSON.stringify(error) };
-}
-
 /**
  * Sends an answer. Where the body has not been read to its end, none of the rest is: the answer goes out with a FIN, the
  * socket stays open for a moment so that no reset overtakes it, and is destroyed. Node's own way would read and drop the
@@ -61,18 +44,6 @@ export async function send(reply: FastifyReply, answer: Answer): Promise<void> {
   // A pipelined request whose predecessor is still being answered has no socket to write to yet.
   if (reply.raw.socket === null) raw.socket.destroy();
   else closeWith(raw.socket, answer);
-}
-
-/** For a connection on which no more is to be read. */
-export function closeWith(socket: Socket, { status, headers, body }: Answer): void {
-  if (!socket.writable) {
-    socket.destroy();
-    return;
-  }
-  const all = { ...headers, 'content-length': String(Buffer.byteLength(body)), connection: 'close' };
-  const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}`);
-  socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n${lines.join('\r\n')}\r\n\r\n${body}`);
-  setTimeout(() => socket.destroy(), LINGER_MS).unref();
 }
 
 function isUnread(raw: IncomingMessage): boolean {

@@ -1,7 +1,7 @@
-import type { Socket } from 'node:net';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { LorikeetError } from '../../server/contract/errors.ts';
 import { BODY_PACE } from '../../server/transfer/limits.ts';
+import { answerOf, refuseUnreadable } from '../../server/transfer/refusal.ts';
 import { ObjectName, shortDigest } from '../api/lora-adapter.ts';
 import type { Clock } from '../kube/clock.ts';
 import type { Elector } from '../kube/leader.ts';
@@ -13,7 +13,7 @@ import type { BranchLimits } from './branch.ts';
 import { forward } from './forward.ts';
 import type { Publisher } from './publisher.ts';
 import { type PushReply, push } from './push.ts';
-import { answerOf, closeWith, refusalOf, send } from './refusal.ts';
+import { refusalOf, send } from './refusal.ts';
 import { listRevisions } from './revisions.ts';
 import { Budget, Turns } from './turns.ts';
 
@@ -125,7 +125,7 @@ function createApp({ connectionsMax, headersMs }: PushLimits): FastifyInstance {
       headersTimeout: headersMs,
       connectionsCheckingInterval: Math.min(1_000, headersMs),
     },
-    clientErrorHandler: refuseUnreadable,
+    clientErrorHandler: refuseUnreadable(HEADER_BYTES_MAX),
     frameworkErrors: (_error, _request, reply) => {
       void send(reply, answerOf(new LorikeetError('malformed_request', 'The path cannot be read')));
     },
@@ -210,19 +210,4 @@ async function refuse(
   else log.info(fields, 'push refused');
   await send(reply, answerOf(refusal));
   return reply;
-}
-
-function refuseUnreadable(error: Error & { code?: string }, socket: Socket): void {
-  closeWith(socket, answerOf(unreadable(error.code)));
-}
-
-function unreadable(code: string | undefined): LorikeetError {
-  switch (code) {
-    case 'HPE_HEADER_OVERFLOW':
-      return new LorikeetError('header_too_large', `Expected at most ${HEADER_BYTES_MAX} bytes of headers`);
-    case 'ERR_HTTP_REQUEST_TIMEOUT':
-      return new LorikeetError('request_timeout', 'The request came too slowly');
-    default:
-      return new LorikeetError('malformed_request', 'The request is not HTTP as this endpoint reads it');
-  }
 }

@@ -1,5 +1,4 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
-import type { Socket } from 'node:net';
 import fastify, {
   type FastifyError,
   type FastifyInstance,
@@ -8,9 +7,10 @@ import fastify, {
 } from 'fastify';
 import type { Logger } from 'pino';
 import type { Registry } from '../adapters/registry.ts';
-import { type ErrorCode, LorikeetError } from '../contract/errors.ts';
+import { LorikeetError } from '../contract/errors.ts';
 import { quoted } from '../contract/strict-json.ts';
 import { bodyDeadlineMs } from '../transfer/limits.ts';
+import { answerOf, refuseUnreadable } from '../transfer/refusal.ts';
 import { registerAdminRoutes } from './routes.ts';
 
 const HEADER_BYTES_MAX = 32 << 10;
@@ -41,7 +41,7 @@ export function buildAdminApp({ registry, token, log }: AdminAppOptions): Fastif
       headersTimeout: HEADERS_MS_MAX,
       connectionsCheckingInterval: 2_000,
     },
-    clientErrorHandler: refuseConnection,
+    clientErrorHandler: refuseUnreadable(HEADER_BYTES_MAX),
     frameworkErrors: (error, _request, reply) => refuse(reply, fromFramework(error)),
   });
   app.server.maxConnections = CONNECTIONS_MAX;
@@ -85,9 +85,8 @@ function sha256(text: string): Buffer {
 }
 
 function refuse(reply: FastifyReply, error: LorikeetError): FastifyReply {
-  if (error.status === 401) reply.header('www-authenticate', 'Bearer');
-  if (error.retryAfterSeconds !== null) reply.header('retry-after', String(error.retryAfterSeconds));
-  return reply.code(error.status).send(error.toJSON());
+  const { status, headers, body } = answerOf(error);
+  return reply.code(status).headers(headers).send(body);
 }
 
 /** Fastify's own errors, decided on by their codes; their texts may hold what the client sent. */
@@ -113,22 +112,4 @@ function drain({ raw }: FastifyRequest): void {
   const timer = setTimeout(() => raw.socket.destroy(), LINGER_MS);
   raw.once('close', () => clearTimeout(timer));
   raw.once('end', () => clearTimeout(timer));
-}
-
-/** What Node's HTTP parser refuses never becomes a request. */
-function refuseConnection(error: Error & { code?: string }, socket: Socket): void {
-  const codes: Record<string, [ErrorCode, string]> = {
-    HPE_HEADER_OVERFLOW: ['header_too_large', `Expected at most ${HEADER_BYTES_MAX} bytes of headers`],
-    ERR_HTTP_REQUEST_TIMEOUT: ['request_timeout', 'Expected the whole request sooner'],
-  };
-  const [code, message] = codes[error.code ?? ''] ?? ['malformed_request', 'Expected an HTTP/1.1 request'];
-  const refusal = new LorikeetError(code, message);
-  if (!socket.writable || error.code === 'ECONNRESET') {
-    socket.destroy();
-    return;
-  }
-  const body = JSON.stringify(refusal);
-  socket.end(
-    `HTTP/1.1 ${refusal.status} Refused\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
-  );
 }

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { startServer } from '../../server/app.ts';
 import { parseConfig, type ServerConfig } from '../../server/config.ts';
-import { createLog } from '../../server/telemetry/log.ts';
+import { createLog } from '../../server/contract/log.ts';
 
 export const PARROT = resolve(import.meta.dirname, '../fixtures/parrot');
 

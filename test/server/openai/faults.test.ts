@@ -1,10 +1,10 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { FailureCode, GenerateRequest } from '../../../native/types.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
+import { createLog } from '../../../server/contract/log.ts';
 import { NativeEngine } from '../../../server/engine/native.ts';
 import type { AdapterLookup, NotReady } from '../../../server/openai/serving.ts';
 import { buildServingApp } from '../../../server/openai/serving-app.ts';
-import { createLog } from '../../../server/telemetry/log.ts';
 import { createMetrics } from '../../../server/telemetry/metrics.ts';
 import { ChatTemplate } from '../../../server/text/chat-template.ts';
 import { Encoder } from '../../../server/text/encoder.ts';

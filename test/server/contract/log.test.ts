@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { createLog } from '../../server/telemetry/log.ts';
+import { createLog } from '../../../server/contract/log.ts';
 
 describe('log', () => {
   it('writes readable lines without secrets', () => {
