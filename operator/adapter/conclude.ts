@@ -1,11 +1,11 @@
-import { type Condition, findCondition, setCondition } from '../api/conditions.ts';
+import { type Condition, findCondition, setCondition, type Verdict } from '../api/conditions.ts';
 import { type LoraAdapterStatus, podsSummary, type RevisionRecord } from '../api/lora-adapter.ts';
 import { podsText } from '../pods/words.ts';
 import { intentOf } from './desired.ts';
 import type { Draft, Verdicts } from './draft.ts';
 import { failureOf } from './failures.ts';
 import { adapterIn, observe, type Row, revisionIn } from './plan.ts';
-import { loadedVerdict, podErrorsOf, type Verdict } from './status.ts';
+import { loadedVerdict, podErrorsOf } from './status.ts';
 
 const BEFORE_READY = ['SourceResolved', 'Placed', 'Verified', 'Loaded'] as const;
 /** A name that cannot be had matters more than that nobody has pushed to it. */

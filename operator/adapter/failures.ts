@@ -1,9 +1,8 @@
 import { type ErrorCode, LorikeetError } from '../../server/contract/errors.ts';
-import type { Reason } from '../api/conditions.ts';
+import type { Reason, Verdict } from '../api/conditions.ts';
 import { PodUnreachable, rootMessage } from '../pods/errors.ts';
 import { Retryable, Terminal } from '../source/types.ts';
 import { SpoolError } from '../spool/spool-error.ts';
-import type { Verdict } from './status.ts';
 
 /** A pushed or pinned revision whose bytes nobody holds any more. */
 export class RevisionLost extends Error {

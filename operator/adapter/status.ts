@@ -1,15 +1,10 @@
-import type { Condition, Reason } from '../api/conditions.ts';
-import { truncateMessage } from '../api/conditions.ts';
+import { truncateMessage, type Verdict } from '../api/conditions.ts';
 import { POD_ERRORS_MAX, type PodError } from '../api/lora-adapter.ts';
 import { podNames } from '../pods/words.ts';
 import { timestamp } from './desired.ts';
 import type { Row } from './plan.ts';
 
-export interface Verdict {
-  status: Condition['status'];
-  reason: Reason;
-  message?: string;
-}
+export type { Verdict } from '../api/conditions.ts';
 
 /** The Loaded condition that a plan's rows amount to. Pure. */
 export function loadedVerdict(rows: readonly Row[]): Verdict {

@@ -93,12 +93,16 @@ export interface Condition<T extends ConditionType = ConditionType> {
   observedGeneration: number;
 }
 
-export interface ConditionUpdate<T extends ConditionType> {
-  type: T;
+/** What is to be said of a condition. */
+export interface Verdict {
   status: Condition['status'];
   reason: Reason;
   /** Default: the sentence of the reason. */
   message?: string;
+}
+
+export interface ConditionUpdate<T extends ConditionType> extends Verdict {
+  type: T;
   observedGeneration: number;
   now: Date;
 }

@@ -1,16 +1,9 @@
-import type { Condition, Reason } from '../api/conditions.ts';
-import { truncateMessage } from '../api/conditions.ts';
+import { truncateMessage, type Verdict } from '../api/conditions.ts';
 import { POD_ERRORS_MAX, type PodError } from '../api/lora-adapter.ts';
 import type { ServerPool } from '../api/server-pool.ts';
 import type { Placement } from '../placement/placement.ts';
 import type { Pod } from '../pods/pod.ts';
 import { podNames, podsText } from '../pods/words.ts';
-
-export interface Verdict {
-  status: Condition['status'];
-  reason: Reason;
-  message?: string;
-}
 
 export function poolVerdict(pool: ServerPool, pods: readonly Pod[], placement: Placement): Verdict {
   if (pods.length === 0) return { status: 'False', reason: 'NoPodsMatch' };

@@ -1,5 +1,4 @@
-import type { Condition } from '../api/conditions.ts';
-import { setCondition } from '../api/conditions.ts';
+import { type Condition, setCondition, type Verdict } from '../api/conditions.ts';
 import type { LoraAdapter } from '../api/lora-adapter.ts';
 import { podsSummary } from '../api/lora-adapter.ts';
 import { poolKeyOf } from '../api/names.ts';
@@ -8,7 +7,7 @@ import type { Outcome } from '../kube/queue.ts';
 import { type Placement, placementOf } from '../placement/placement.ts';
 import type { Pod } from '../pods/pod.ts';
 import type { PoolDeps } from './deps.ts';
-import { capacityVerdict, poolPodErrors, poolVerdict, usageOf, type Verdict } from './describe.ts';
+import { capacityVerdict, poolPodErrors, poolVerdict, usageOf } from './describe.ts';
 import { seedPods } from './seed.ts';
 import { cleanPods, type Unowned } from './unowned.ts';
 

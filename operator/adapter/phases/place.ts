@@ -1,8 +1,8 @@
 import { NAME_LENGTH_MAX, NAME_PATTERN } from '../../../server/contract/adapter-api.ts';
+import type { Verdict } from '../../api/conditions.ts';
 import { ownerOfName } from '../../placement/owner.ts';
 import type { AdapterDeps } from '../deps.ts';
 import type { Draft, Phase } from '../draft.ts';
-import type { Verdict } from '../status.ts';
 
 /** Which pods should hold the adapter, and whether it may have its name in them. */
 export const place: Phase = {

@@ -1,3 +1,4 @@
+import type { Verdict } from '../../api/conditions.ts';
 import type { LoraAdapter } from '../../api/lora-adapter.ts';
 import { backoffMs } from '../../kube/clock.ts';
 import { sourceOf } from '../../source/index.ts';
@@ -8,7 +9,6 @@ import { type Draft, lookAgain, type Phase, type PhaseOutcome, STOP } from '../d
 import { failureOf } from '../failures.ts';
 import type { AdapterRecord, SourceFailure } from '../record.ts';
 import { recoverRecord } from '../recover.ts';
-import type { Verdict } from '../status.ts';
 
 const RETRY = { baseMs: 2_000, maxMs: 300_000 };
 /** Nobody tells when an object that was wrong has been put right; a HEAD now and then finds out. */
