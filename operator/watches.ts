@@ -3,7 +3,7 @@ import { poolKeyOf } from './api/names.ts';
 import { SERVER_POOLS, type ServerPool } from './api/server-pool.ts';
 import { isApiError } from './kube/api-error.ts';
 import type { Log } from './kube/log.ts';
-import { type Failure, WorkQueue } from './kube/queue.ts';
+import { type HandlerFailure, WorkQueue } from './kube/queue.ts';
 import { Reflector } from './kube/reflector.ts';
 import { keyOf, PODS } from './kube/resource.ts';
 import type { Rest } from './kube/rest.ts';
@@ -21,7 +21,7 @@ export interface Queues {
 }
 
 export function openQueues(log: Log, failed: (reason: string) => void): Queues {
-  const onFailure = ({ key, error, failures, retryMs }: Failure) => {
+  const onFailure = ({ key, error, failures, retryMs }: HandlerFailure) => {
     // Somebody wrote the object first: it is read again, and nothing is wrong.
     if (isApiError(error, 409)) return;
     failed('Exception');

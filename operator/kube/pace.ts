@@ -13,7 +13,7 @@ const PER_SECOND_MIN = 2;
  * How fast this process may call the API server. The rate halves with each sign of distress (429, 5xx, no answer), down
  * to two calls a second, and grows by one a second with each success, so that a storm is not fed and ends soon after.
  */
-export class Pace {
+export class CallPace {
   readonly #clock: Clock;
   readonly #perSecondMax: number;
   readonly #burst: number;

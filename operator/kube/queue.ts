@@ -10,7 +10,7 @@ export type Outcome = { kind: 'done' } | { kind: 'again'; afterMs: number };
 
 export type Handler = (key: string, signal: AbortSignal) => Promise<Outcome>;
 
-export interface Failure {
+export interface HandlerFailure {
   key: string;
   error: unknown;
   /** Throws in a row, this one included. */
@@ -25,7 +25,7 @@ export interface WorkQueueOptions {
   maxDelayMs?: number;
   clock?: Clock;
   random?: () => number;
-  onFailure?: (failure: Failure) => void;
+  onFailure?: (failure: HandlerFailure) => void;
 }
 
 interface Timer {
@@ -50,7 +50,7 @@ export class WorkQueue {
   readonly #maxDelayMs: number;
   readonly #clock: Clock;
   readonly #random: () => number;
-  readonly #onFailure: (failure: Failure) => void;
+  readonly #onFailure: (failure: HandlerFailure) => void;
   readonly #waiting = new Set<string>();
   readonly #running = new Set<string>();
   readonly #addedWhileRunning = new Set<string>();

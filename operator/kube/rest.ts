@@ -4,7 +4,7 @@ import { lines, text } from './body.ts';
 import { type Clock, deadline, systemClock } from './clock.ts';
 import { type Credentials, credentialsFromKubeconfig, type TlsMaterial } from './credentials.ts';
 import { type Log, silentLog } from './log.ts';
-import { Pace } from './pace.ts';
+import { CallPace } from './pace.ts';
 
 export { ApiError, isApiError } from './api-error.ts';
 
@@ -55,7 +55,7 @@ export class Rest {
   readonly #credentials: Credentials;
   readonly #clock: Clock;
   readonly #connectionsMax: number;
-  readonly #pace: Pace;
+  readonly #pace: CallPace;
   #tls: TlsMaterial | null = null;
   #agent: Agent | null = null;
 
@@ -74,7 +74,7 @@ export class Rest {
     this.#credentials = credentials;
     this.#clock = clock;
     this.#connectionsMax = connectionsMax;
-    this.#pace = new Pace({ clock, perSecondMax, burst });
+    this.#pace = new CallPace({ clock, perSecondMax, burst });
   }
 
   /** The parsed reply; throws ApiError, or the signal's reason when it aborts. */

@@ -1,12 +1,12 @@
 import type { ObjectStore, Span, StoredObject } from './port.ts';
-import { type Reading, readRanges } from './ranges.ts';
+import { type RangeReading, readRanges } from './ranges.ts';
 
 /** Where the store has another version by now, every read fails with SourceChanged. */
 export class PinnedObject {
   readonly size: number;
-  readonly #reading: Reading;
+  readonly #reading: RangeReading;
 
-  constructor(store: ObjectStore, object: StoredObject, how: Pick<Reading, 'limits' | 'clock'>) {
+  constructor(store: ObjectStore, object: StoredObject, how: Pick<RangeReading, 'limits' | 'clock'>) {
     this.size = object.size;
     this.#reading = { ...how, open: (span, signal) => store.open(object, span, signal) };
   }

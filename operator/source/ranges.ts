@@ -15,7 +15,7 @@ export interface RangeLimits {
   resumeDelayMs: number;
 }
 
-export interface Reading {
+export interface RangeReading {
   /** A part of one fixed version; rejects with a SourceError. */
   open(span: Span, signal: AbortSignal): Promise<Readable>;
   limits: RangeLimits;
@@ -24,7 +24,7 @@ export interface Reading {
 
 /** The bytes of `span` in order, fetched as several ranges side by side. Ends all of them when it is left early. */
 export async function* readRanges(
-  reading: Reading,
+  reading: RangeReading,
   span: Span,
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
@@ -53,7 +53,11 @@ export async function* readRanges(
   }
 }
 
-async function readRange(reading: Reading, { begin, end }: Span, signal: AbortSignal): Promise<Uint8Array> {
+async function readRange(
+  reading: RangeReading,
+  { begin, end }: Span,
+  signal: AbortSignal,
+): Promise<Uint8Array> {
   const { limits, clock } = reading;
   const buffer = Buffer.allocUnsafe(end - begin);
   let filled = 0;
@@ -77,7 +81,7 @@ async function readRange(reading: Reading, { begin, end }: Span, signal: AbortSi
 }
 
 async function* withoutStall(
-  { open, limits: { stallMs }, clock }: Reading,
+  { open, limits: { stallMs }, clock }: RangeReading,
   span: Span,
   parent: AbortSignal,
 ): AsyncGenerator<Uint8Array> {

@@ -3,7 +3,7 @@ import { type LoraAdapter, servedNameOf } from '../api/lora-adapter.ts';
 import type { ServerPool } from '../api/server-pool.ts';
 import type { Clock } from '../kube/clock.ts';
 
-export interface Observed {
+export interface GaugeSources {
   adapters: { list(): LoraAdapter[] };
   pools: { list(): ServerPool[] };
   leader: { leading: object | null };
@@ -13,22 +13,22 @@ export interface Observed {
 }
 
 /** Gauges that are read off the caches when somebody scrapes: what is not there any more has no series. */
-export function registerGauges(registry: Registry, observed: Observed): void {
-  registerAdapterGauges(registry, observed);
-  registerPoolGauges(registry, observed);
+export function registerGauges(registry: Registry, sources: GaugeSources): void {
+  registerAdapterGauges(registry, sources);
+  registerPoolGauges(registry, sources);
   const registers = [registry];
   gauge(registers, 'leader', 'Whether this process leads', [], (set) =>
-    set({}, observed.leader.leading === null ? 0 : 1),
+    set({}, sources.leader.leading === null ? 0 : 1),
   );
   gauge(registers, 'spool_bytes', 'Bytes of revisions in the spool', [], (set) =>
-    set({}, observed.spool.usedBytes),
+    set({}, sources.spool.usedBytes),
   );
   gauge(registers, 'queue_depth', 'Objects that wait to be looked at', ['queue'], (set) => {
-    for (const [queue, { depth }] of Object.entries(observed.queues)) set({ queue }, depth);
+    for (const [queue, { depth }] of Object.entries(sources.queues)) set({ queue }, depth);
   });
 }
 
-function registerAdapterGauges(registry: Registry, { adapters, clock }: Observed): void {
+function registerAdapterGauges(registry: Registry, { adapters, clock }: GaugeSources): void {
   const registers = [registry];
   const each = (visit: (adapter: LoraAdapter, labels: { ns: string; adapter: string }) => void) => {
     for (const item of adapters.list()) {
@@ -72,7 +72,7 @@ function registerAdapterGauges(registry: Registry, { adapters, clock }: Observed
   );
 }
 
-function registerPoolGauges(registry: Registry, { pools }: Observed): void {
+function registerPoolGauges(registry: Registry, { pools }: GaugeSources): void {
   const registers = [registry];
   gauge(registers, 'pool_slots', 'Slots of a pool by state', ['ns', 'pool', 'state'], (set) => {
     for (const { metadata, status } of pools.list()) {
