@@ -310,7 +310,7 @@ export class Registry {
       requireLater(adapter, fence);
       requireCurrent(adapter, expectCurrent);
     }
-    const { step, epoch } = await this.#digests.run(digest, async () => {
+    const { engineStep, epoch } = await this.#digests.run(digest, async () => {
       const switched = previous === digest ? this.#now() : await this.#switchTo(name, digest);
       if (previous !== digest || (fence !== null && !isOlderFence(fence, adapter.highestFence ?? fence))) {
         this.#adapters.makeCurrent(adapter, digest, fence);
@@ -319,7 +319,7 @@ export class Registry {
     });
     for (const old of superseded(adapter, keep)) await this.#removeRevision(adapter, old.digest);
     this.#log.info({ adapter: name, revision: digest, previous, epoch }, 'activated');
-    return { name, revision: digest, previous, epoch, visibleAtStep: step };
+    return { name, revision: digest, previous, epoch, visibleAtStep: engineStep };
   }
 
   /** The engine may evict a revision between its staging and its activation; its bytes are here, so it comes again. */
@@ -337,7 +337,7 @@ export class Registry {
 
   #now(): Switched {
     const { step, epoch } = this.#engine.snapshot();
-    return { step: step + 1, epoch };
+    return { engineStep: step + 1, epoch };
   }
 
   /** Returns how many sequences still run on it; with none it is gone at once. */

@@ -76,17 +76,18 @@ export class NativeEngine implements AdapterEngine {
   async activate(adapter: string, digest: string): Promise<Switched | null> {
     const startedMs = performance.now();
     try {
-      const switched = await this.addon.activate(adapter, digest);
+      const { step, epoch } = await this.addon.activate(adapter, digest);
       this.timings?.swapped(secondsSince(startedMs));
-      return switched;
+      return { engineStep: step, epoch };
     } catch (error) {
       if (engineCode(error) === 'revision_not_found') return null;
       throw engineRefusal(error, []);
     }
   }
 
-  deactivate(adapter: string): Promise<Switched> {
-    return this.addon.deactivate(adapter);
+  async deactivate(adapter: string): Promise<Switched> {
+    const { step, epoch } = await this.addon.deactivate(adapter);
+    return { engineStep: step, epoch };
   }
 
   release(digest: string): Promise<{ leases: number }> {

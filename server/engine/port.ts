@@ -91,7 +91,7 @@ export interface StageReport {
 
 /** The first engine step that serves a change, and the number of changes so far. */
 export interface Switched {
-  step: number;
+  engineStep: number;
   epoch: number;
 }
 
