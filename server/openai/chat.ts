@@ -1,13 +1,12 @@
 import type { FastifyReply } from 'fastify';
 import type { TokenLogprobs } from '../engine/port.ts';
-import { requireStreamable } from './completions.ts';
 import { encodeChat } from './encode.ts';
 import { badRequest } from './errors.ts';
 import { answer, type ChoiceWriter } from './exchange.ts';
 import { chatLogprobs, type Naming, promptLogprobs } from './logprobs.ts';
 import { planChoice } from './plan.ts';
 import type { Piece } from './reading.ts';
-import { ChatBody, parseBody } from './schemas.ts';
+import { ChatBody, parseBody, requireStreamable } from './schemas.ts';
 import type { Serving } from './serving.ts';
 import { requireSupported } from './unsupported.ts';
 

@@ -6,7 +6,7 @@ import { answer, type ChoiceWriter } from './exchange.ts';
 import { CompletionLogprobsWriter, type Naming, promptLogprobs } from './logprobs.ts';
 import { planChoice, requireToken } from './plan.ts';
 import type { Piece } from './reading.ts';
-import { CHOICES_MAX, CompletionBody, parseBody } from './schemas.ts';
+import { CHOICES_MAX, CompletionBody, parseBody, requireStreamable } from './schemas.ts';
 import type { Serving } from './serving.ts';
 import { requireSupported } from './unsupported.ts';
 
@@ -58,19 +58,6 @@ export async function completions(
     },
     reply,
   );
-}
-
-export function requireStreamable(body: {
-  stream: boolean;
-  stream_options: object | null;
-  prompt_logprobs: number | null;
-}) {
-  if (body.stream_options !== null && !body.stream) {
-    throw badRequest('stream_options is for streamed requests only', 'stream_options');
-  }
-  if (body.stream && body.prompt_logprobs !== null) {
-    throw badRequest('prompt_logprobs is not available in streamed requests', 'prompt_logprobs');
-  }
 }
 
 async function promptsOf(body: CompletionBody, serving: Serving): Promise<Prompt[]> {

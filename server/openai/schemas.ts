@@ -132,3 +132,14 @@ export function parseBody<T extends z.ZodType>(schema: T, body: unknown): z.outp
   const message = unknownKeys.length > 0 ? 'is not supported' : (issue?.message ?? 'is wrong');
   throw badRequest(param === '' ? message : `${param}: ${message}`, param === '' ? undefined : param);
 }
+
+export function requireStreamable(
+  body: Pick<EitherBody, 'stream' | 'stream_options' | 'prompt_logprobs'>,
+): void {
+  if (body.stream_options !== null && !body.stream) {
+    throw badRequest('stream_options is for streamed requests only', 'stream_options');
+  }
+  if (body.stream && body.prompt_logprobs !== null) {
+    throw badRequest('prompt_logprobs is not available in streamed requests', 'prompt_logprobs');
+  }
+}
