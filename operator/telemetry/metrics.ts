@@ -47,7 +47,9 @@ export class OperatorMetrics {
     const duration = named('push_duration_seconds', 'Accepted pushes from the request to the reply');
     this.#pushDuration = new Histogram({ ...duration, buckets: PHASE_SECONDS });
     this.#pushesInFlight = new Gauge(named('push_in_flight', 'Pushes that are being taken in'));
-    this.#pushBytesInFlight = new Gauge(named('push_in_flight_bytes', 'Their declared bytes'));
+    this.#pushBytesInFlight = new Gauge(
+      named('push_in_flight_bytes', 'Their declared bytes, or the most that they may have'),
+    );
     collectDefaultMetrics({ register: this.registry });
   }
 

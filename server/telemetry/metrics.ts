@@ -70,7 +70,7 @@ export function createMetrics(source: MetricsSource, now: () => number = Date.no
   );
   const stageSeconds = histogram(
     LORIKEET.stageSeconds,
-    'Staging a revision, receipt included.',
+    'Staging a revision in the engine, once its bytes are here.',
     FAST_SECONDS,
   );
   const loadSeconds = histogram(VLLM.adapterLoadSeconds, 'The same, under its vLLM name.', FAST_SECONDS);
