@@ -1,5 +1,5 @@
-// The whole surface of the native engine on one screen. C++ never parses JSON, safetensors headers or network
-// bytes: it gets these validated descriptors and spans, and checks every bound again.
+// The whole surface of the native engine. C++ never parses JSON, safetensors headers or network bytes: it gets
+// these validated descriptors and spans, and checks every bound again.
 
 export type Dtype = 'F32' | 'F16' | 'BF16';
 

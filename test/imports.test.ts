@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 
 const ROOT = resolve(import.meta.dirname, '..');
 
-/** Folder → the folders that its files may import from (besides itself). The data flow of design.md §9. */
+/** Folder → the folders that its files may import from (besides itself). */
 const ALLOWED: Record<string, string[]> = {
   operator: [
     'operator/adapter',

@@ -21,7 +21,7 @@ export interface Adapter {
   current: string | null;
   /** Of the activation that made `current` current; null where no operator did. */
   fence: Fence | null;
-  /** The highest that was ever seen for this name: what an operator's call must not be below. */
+  /** The highest of all activations of this name: what an operator's call must not be below. */
   highestFence: Fence | null;
   revisions: Map<string, Revision>;
 }

@@ -60,7 +60,8 @@ export interface ActivateCall {
  *           stage            activate               next activation, `keep` exceeded, or DELETE
  *   (none) ──────▶ staged ──────────▶ current ──▶ staged (kept) ──────────▶ gone, or retired while leased ──▶ gone
  *
- * One name's changes happen one after the other, and so do one digest's; a task holds its name before its digest.
+ * Calls that change a name run one after the other, and so do those about a digest; a call holds its name before its
+ * digest.
  */
 export class Registry {
   readonly bootId = randomUUID();

@@ -42,7 +42,7 @@ export interface AdminRoutes {
   registry: Registry;
 }
 
-/** The admin API as server/contract/adapter-api.ts defines it. Every other method of its paths is answered 405. */
+/** The admin API as server/contract/adapter-api.ts defines it. A usual method that a path lacks is answered 405. */
 export function registerAdminRoutes(app: FastifyInstance, { registry }: AdminRoutes): void {
   const watches = new Watches(registry);
   app.addHook('preClose', async () => watches.endAll());

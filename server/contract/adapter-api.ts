@@ -1,5 +1,5 @@
 /**
- * The admin API of a server pod (design.md §5), its only definition: the pod serves it, the operator calls it.
+ * The admin API of a server pod: the pod serves it, the operator calls it.
  * Both sides parse what they receive with these schemas. Objects are open: a newer side may add fields.
  *
  *   GET    /lora/v1/state                                    → PodState
@@ -12,7 +12,8 @@
  *   POST   /lora/v1/seeded                                   → 204; the pod holds all that it should: it may be ready
  *   PUT    /v1/adapters/{name}                               stage + activate → PutAdapterReply
  *
- * Every call carries `Authorization: Bearer <admin token>`; calls of the operator also carry HEADER.fence.
+ * Every call carries `Authorization: Bearer <admin token>`; those of the operator that change something
+ * also carry HEADER.fence.
  */
 import { z } from 'zod';
 
@@ -41,7 +42,8 @@ export const Step = z.number().int().nonnegative().nullable();
 
 /**
  * Orders what operators ask of a pod. `term` is the lease's transition count: a pod refuses any call of a lower term
- * than it has seen. `sequence` grows with each activation of one adapter: a pod refuses to go back within an adapter.
+ * than it has seen. `sequence` grows with each change of what pods should serve: a pod refuses to go back within
+ * an adapter.
  */
 export const Fence = z.object({
   term: z.number().int().nonnegative(),

@@ -11,7 +11,7 @@ export function canonicalJson(value: unknown): string {
 }
 
 /**
- * The identity of a revision (design.md §1):
+ * The identity of a revision:
  * `sha256:` of "lora-v1\n" + sha256hex(canonical config JSON) + "\n" + sha256hex(safetensors bytes) + "\n".
  * `tensorsSha256` is the lower-case hex of the whole safetensors file, header included.
  */

@@ -1,6 +1,6 @@
 import type { Fence } from './adapter-api.ts';
 
-/** The later term wins, whatever the sequences say; equal fences are of one call. */
+/** The later term wins, whatever the sequences say; equal fences are of one change. */
 export function isOlderFence(fence: Fence, than: Fence): boolean {
   return fence.term < than.term || (fence.term === than.term && fence.sequence < than.sequence);
 }

@@ -60,7 +60,7 @@ export class FlagReader<F extends Record<keyof F, Flag>> {
     this.#environment = environment;
   }
 
-  /** The only one that may be given several times; in the variable, commas are between. */
+  /** A flag that is read as a list may be given several times; in the variable, commas are between. */
   list(name: NameOf<F>): string[] {
     return this.#given[name] ?? (this.#fromEnvironment(name) ?? '').split(',').filter((item) => item !== '');
   }

@@ -11,8 +11,8 @@ export interface EngineTimings {
 }
 
 /**
- * The only way to the native addon. It gives requests their ids and brings each event to the request that waits for
- * it. A request's queue holds at most its prompt's log-probabilities and `maxTokens` tokens; how many requests there
+ * The server's way to the native addon. It gives requests their ids and brings each event to the request that waits
+ * for it. A request's queue holds at most its prompt's log-probabilities and `maxTokens` tokens; how many requests there
  * are at once is bounded by the engine, which refuses one more with `queue_full`.
  */
 export class NativeEngine implements AdapterEngine {

@@ -1,4 +1,4 @@
-// What the server asks of an engine, in the server's words. Only server/engine knows which engine it is.
+// What the server asks of an engine, in the server's words. Only engine/ and app.ts know which engine it is.
 
 import type { AdapterConfig } from '../contract/format/adapter-config.ts';
 import type { BoundAdapter } from '../contract/format/bind.ts';
