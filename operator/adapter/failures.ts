@@ -23,7 +23,7 @@ export function verdictOf({ reason, message }: Failure): Verdict {
   return { status: 'False', reason, message };
 }
 
-/** The one place where errors become condition reasons. */
+/** What an error means as the reason of a condition. The error of a source says its own. */
 export function failureOf(error: unknown): Failure {
   switch (true) {
     case error instanceof Terminal:

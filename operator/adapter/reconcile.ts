@@ -16,7 +16,7 @@ const FAILURE_RETRY_MS = 5_000;
 /** Staging that takes longer is worth a word in status before it ends. */
 const PROGRESS_MS = 1_000;
 
-/** Looks at one adapter as it is now and brings the world one step nearer to its spec. Level-based: call it any time. */
+/** Looks at one adapter as it is now and brings the world nearer to its spec. Level-based: call it any time. */
 export async function reconcile(deps: AdapterDeps, key: string, signal: AbortSignal): Promise<Outcome> {
   const adapter = deps.adapters.get(key);
   if (adapter === undefined) deps.records.forget(key, deps.spool);

@@ -32,7 +32,7 @@ export interface SourceProgress {
 
 /**
  * What one process knows of one adapter beyond its object and its pods; all of it can be found out again. Each verb is
- * something that happened. Those that take a lock change what pods should serve, or what counts as served.
+ * something that happened. Those that take a lock are for whoever holds the adapter's mutex.
  */
 export class AdapterRecord {
   readonly key: string;
@@ -140,7 +140,7 @@ export class AdapterRecord {
     if (this.#desired !== null) spool.pin(this.#desired.digest, this.uid);
   }
 
-  /** Makes a revision the desired one, which is the one that the spool keeps. */
+  /** Makes a revision the desired one; the spool keeps it for as long as it is. */
   adopt(lock: Lock, revision: RevisionRecord, { keep, spool }: { keep: number; spool: Pins }): void {
     this.#require(lock);
     const before = this.#desired;

@@ -113,7 +113,7 @@ function ofObject(properties: Node | undefined, required: string[] = [], path: s
   return { ...(present.length > 0 && { required: present }), properties: Object.fromEntries(entries) };
 }
 
-/** The one union that a structural schema may have. */
+/** The one union of types that a structural schema may have. */
 function intOrString(plain: Node, anyOf: Node[], path: string): Node {
   const integer = anyOf.find(({ type }) => type === 'integer');
   const string = anyOf.find(({ type }) => type === 'string');

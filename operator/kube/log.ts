@@ -1,4 +1,4 @@
-/** The part of pino that this folder uses. */
+/** The part of a pino logger that the operator uses. */
 export interface Log {
   debug(fields: object, message: string): void;
   info(fields: object, message: string): void;

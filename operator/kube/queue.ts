@@ -34,7 +34,7 @@ interface Timer {
 }
 
 /**
- * Keys waiting for a handler, first come first served. A key is in one place only: waiting, running, or on a timer.
+ * Keys waiting for a handler, first come first served. A key waits once, and runs once at a time.
  *
  *    add ───────────────▶ waiting ──▶ running ──▶ done
  *                           ▲  ▲         │  └─▶ throws, again ──▶ timer ──┐

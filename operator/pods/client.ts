@@ -101,7 +101,7 @@ export class PodClient {
     return this.#short({ method: 'GET', path: '/lora/v1/state', signal }, PodState);
   }
 
-  /** Every change of the pod's state, the present one at once. Not under the breaker: it is what closes it. */
+  /** Every change of the pod's state, the present one at once. Not under the breaker: it closes it. */
   async *watch(signal: AbortSignal): AsyncGenerator<PodState> {
     const silenceMs = this.#timeouts.watchIdleMs;
     const firstByteMs = this.#timeouts.shortMs;

@@ -34,7 +34,7 @@ interface Link {
   done: Promise<void>;
 }
 
-/** One link to each pod of each pool; the only place that knows which pods there are. */
+/** One link to each pod of each pool; whoever needs a pool's pods asks here. */
 export class Fleet {
   readonly #options: FleetOptions;
   readonly #links = new Map<string, Map<string, Link>>();
