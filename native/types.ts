@@ -126,7 +126,8 @@ export interface LoraModule {
 }
 
 export interface StageReport {
-  slot: number;
+  /** Null where the revision was inspected and is good, but no slot was free for it: it is not resident. */
+  slot: number | null;
   pages: number;
   /** True where every B is zero: the adapter changes nothing. */
   zeroEffect: boolean;
@@ -252,14 +253,14 @@ export interface Engine {
   readonly info: EngineInfo;
   /**
    * Packs a revision into free pages on a worker thread; serves nobody yet. `body` must not change until the
-   * promise settles. Evicts the least recently used revision without leases if no slot or page is free; rejects
-   * with `no_capacity` if there is none. A revision that is resident already resolves at once; one that was released
+   * promise settles. Evicts the least recently used revision without leases if no slot or page is free; where there
+   * is none, the report's slot is null. A revision that is resident already resolves at once; one that was released
    * but still has leases is kept after all, and no `freed` follows.
    */
   stage(revision: string, body: Uint8Array, modules: LoraModule[]): Promise<StageReport>;
   /**
-   * Points `adapter` at a resident revision, for each request that is submitted from now on. `step` is the first step
-   * that serves it: the next one, or the one after the step that runs.
+   * Points `adapter` at a revision, for each request that is submitted from now on; those fail with `not_resident`
+   * while it is in no slot. `step` is the first step that serves it: the next one, or the one after that which runs.
    */
   activate(adapter: string, revision: string): Promise<{ step: number; epoch: number }>;
   /** Takes the name away; running sequences keep their leases. */

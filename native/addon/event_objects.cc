@@ -132,7 +132,7 @@ Napi::Object info_object(Napi::Env env, const EngineInfo& info) {
 
 Napi::Object report_object(Napi::Env env, const StageReport& report) {
   const Napi::Object object = Napi::Object::New(env);
-  object.Set("slot", number(env, report.slot));
+  object.Set("slot", report.slot ? Napi::Value(number(env, *report.slot)) : env.Null());
   object.Set("pages", number(env, report.pages));
   object.Set("zeroEffect", report.zero_effect);
   object.Set("evicted", strings(env, report.evicted));

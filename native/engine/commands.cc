@@ -66,11 +66,7 @@ void Engine::stage(StageRequest request, StageReply reply) {
 
 Switched Engine::activate(const std::string& adapter, const std::string& revision) {
   const auto state = state_.lock();
-  const std::optional<int> slot = state->slots.find_ready(revision);
-  if (!slot) {
-    throw EngineError(ErrorCode::kRevisionNotFound, "No resident revision " + revision + " is ready");
-  }
-  state->slots.touch(*slot);
+  if (const std::optional<int> slot = state->slots.find_ready(revision)) state->slots.touch(*slot);
   std::string& current = state->current[adapter];
   if (current != revision) {
     current = revision;

@@ -88,7 +88,7 @@ struct StageRequest {
 };
 
 struct StageReport {
-  int64_t slot = 0;
+  std::optional<int> slot;  // none: the revision was inspected, but no slot is free for it
   int64_t pages = 0;
   bool zero_effect = false;
   std::vector<std::string> evicted;

@@ -63,16 +63,13 @@ std::optional<int> SlotPool::least_recently_used() const {
   return oldest;
 }
 
-SlotPool::Reservation SlotPool::reserve(const std::string& revision, std::span<const StageModule> modules) {
+std::optional<SlotPool::Reservation> SlotPool::reserve(const std::string& revision,
+                                                       std::span<const StageModule> modules) {
   const std::vector<int64_t> needed = pages_needed(modules);
   Reservation reservation;
   while (!fits(needed)) {
     const std::optional<int> victim = least_recently_used();
-    if (!victim) {
-      throw EngineError(ErrorCode::kNoCapacity, "No slot or pages are free for " + revision + ": all " +
-                                                    std::to_string(slots_.size()) +
-                                                    " slots are leased or being staged");
-    }
+    if (!victim) return std::nullopt;
     reservation.evicted.push_back(at(*victim).revision);
     free(*victim);
   }

@@ -37,8 +37,9 @@ class SlotPool {
     std::vector<std::string> evicted;
     std::vector<std::vector<int32_t>> pages;  // [layers, kGroups], as StagePlan::pages
   };
-  // Takes a slot and pages for the revision, evicting least recently used ones; throws no_capacity.
-  Reservation reserve(const std::string& revision, std::span<const StageModule> modules);
+  // Takes a slot and pages for the revision, evicting least recently used ones; null where all are leased or
+  // being staged.
+  std::optional<Reservation> reserve(const std::string& revision, std::span<const StageModule> modules);
   void make_ready(int slot, bool zero_effect, int64_t rounded);
   // Gives back a staging slot.
   void abandon(int slot) { free(slot); }

@@ -25,15 +25,17 @@ std::optional<PackJob> Staging::inspected(Inspected inspected) {
     end(revision, inspected.error);
     return std::nullopt;
   }
-  try {
-    SlotPool::Reservation reserved = slots_.reserve(revision, request.modules);
-    pending->second.report = {
-        reserved.slot, reserved.page_count, inspected.zero_effect, std::move(reserved.evicted), 0, 0};
-    return PackJob{std::move(request), reserved.slot, std::move(reserved.pages)};
-  } catch (const EngineError& error) {
-    end(revision, error);
+  StageReport& report = pending->second.report;
+  report.zero_effect = inspected.zero_effect;
+  std::optional<SlotPool::Reservation> reserved = slots_.reserve(revision, request.modules);
+  if (!reserved) {
+    end(revision, std::nullopt);
     return std::nullopt;
   }
+  report.slot = reserved->slot;
+  report.pages = reserved->page_count;
+  report.evicted = std::move(reserved->evicted);
+  return PackJob{std::move(request), reserved->slot, std::move(reserved->pages)};
 }
 
 void Staging::packed(const Packed& packed) {
@@ -42,7 +44,7 @@ void Staging::packed(const Packed& packed) {
   Pending& pending = found->second;
   pending.report.pack_ms = packed.pack_ms;
   pending.report.rounded = packed.rounded;
-  const int slot = static_cast<int>(pending.report.slot);
+  const int slot = *pending.report.slot;
   if (pending.released || packed.error) {
     slots_.abandon(slot);
   } else {

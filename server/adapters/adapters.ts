@@ -19,6 +19,8 @@ export interface Revision {
 export interface Adapter {
   name: string;
   current: string | null;
+  /** What a later push must be above: the step of the current revision, or of the last one before it that had one. */
+  reachedStep: number | null;
   /** Of the activation that made `current` current; null where no operator did. */
   fence: Fence | null;
   /** The highest of all activations of this name: what an operator's call must not be below. */
@@ -44,6 +46,7 @@ export class Adapters {
     const adapter = this.#byName.get(name) ?? {
       name,
       current: null,
+      reachedStep: null,
       fence: null,
       highestFence: null,
       revisions: new Map<string, Revision>(),
@@ -64,6 +67,7 @@ export class Adapters {
     if (revision === undefined) return;
     revision.activation = ++this.#activations;
     adapter.current = digest;
+    adapter.reachedStep = revision.step ?? adapter.reachedStep;
     adapter.fence = fence;
     if (fence !== null) adapter.highestFence = fence;
   }
@@ -73,6 +77,13 @@ export class Adapters {
     if (adapter.current === digest) adapter.current = null;
     adapter.revisions.delete(digest);
     if (adapter.revisions.size === 0) this.#byName.delete(adapter.name);
+  }
+
+  /** Names that let go of a revision whose sequences still run: it serves again, so these count as the others' now. */
+  forgetRetired(digest: string): void {
+    for (const adapter of this.all()) {
+      if (adapter.revisions.get(digest)?.retired) this.remove(adapter, digest);
+    }
   }
 
   /** Served names under which a revision is, other than as a retired one. */
@@ -112,10 +123,10 @@ export function requireNewerStep(
   step: number | null,
   digest: string | null,
 ): void {
-  const current = adapter?.current ? adapter.revisions.get(adapter.current) : undefined;
-  if (step === null || current === undefined || current.step === null || current.digest === digest) return;
-  if (step > current.step) return;
-  throw expected('step_not_newer', HEADER.step, `above ${current.step}`, step);
+  if (step === null || adapter === undefined || adapter.current === digest) return;
+  const { reachedStep } = adapter;
+  if (reachedStep === null || step > reachedStep) return;
+  throw expected('step_not_newer', HEADER.step, `above ${reachedStep}`, step);
 }
 
 /** Compare-and-swap; undefined asks for no check, `*` for any revision to be current. */

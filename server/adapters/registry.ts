@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
 import type { ActivateReply, Fence, PodState, RemoveReply, StageReply } from '../contract/adapter-api.ts';
-import { LorikeetError } from '../contract/errors.ts';
 import { isOlderFence } from '../contract/fence.ts';
 import type { AdapterEngine, Switched } from '../engine/port.ts';
 import { Serial } from '../transfer/serial.ts';
@@ -19,14 +18,16 @@ import { type BaseIdentity, describePod, type PodLimits, residencyOf } from './p
 import type { ReceivedAdapter } from './receive.ts';
 import { adapterNotFound, baseModelName, noEffect, revisionNotFound } from './refusals.ts';
 import { hasNoEffect, newRevision, stageReply } from './replies.ts';
+import { SlotTurns } from './slot-turns.ts';
 
 const KEEP = 2;
-const ACTIVATE_TRIES_MAX = 3;
 
 export interface RegistryOptions {
   engine: AdapterEngine;
   baseModel: BaseIdentity;
   limits: PodLimits;
+  /** Requests that may wait for a slot, and how many of one revision go on at once while others wait. */
+  waiting: { max: number; turnMax: number };
   log: Logger;
 }
 
@@ -66,6 +67,7 @@ export interface ActivateCall {
 export class Registry {
   readonly bootId = randomUUID();
   readonly tier: HostTier;
+  readonly turns: SlotTurns;
   readonly baseModel: BaseIdentity;
   readonly limits: PodLimits;
   readonly #engine: AdapterEngine;
@@ -86,6 +88,14 @@ export class Registry {
       mayDrop: (digest) => this.#mayDrop(digest),
       dropped: (digest) => this.#dropped(digest),
     });
+    this.turns = new SlotTurns({
+      slots: options.engine.info.slots,
+      waitingMax: options.waiting.max,
+      turnMax: options.waiting.turnMax,
+      slotsInUse: () => options.engine.snapshot().slots,
+      bringIn: (digest) => this.#bringIn(digest),
+    });
+    options.engine.onEnded(() => this.turns.wake());
     options.engine.onFreed((digest) => this.#freed(digest));
   }
 
@@ -122,18 +132,14 @@ export class Registry {
     return residencyOf(this.state());
   }
 
-  /** Brings the current (null) or the named revision from the host tier into a slot. */
-  async ensureResident(name: string, digest: string | null): Promise<void> {
-    const adapter = this.#adapters.find(name);
-    const wanted = digest ?? adapter?.current ?? null;
-    if (adapter === undefined || wanted === null) throw adapterNotFound(name);
-    await this.#digests.run(wanted, async () => {
-      const held = adapter.revisions.get(wanted)?.retired === false ? this.tier.get(wanted) : undefined;
-      if (held === undefined) throw revisionNotFound(name, wanted);
-      this.tier.touch(wanted);
-      await this.#engine.stage(held);
-    });
-    this.#changed();
+  /** Resolves when a request for the current (null) or the named revision may be submitted. */
+  enter(name: string, digest: string | null, signal: AbortSignal): Promise<void> {
+    return this.turns.enter(this.#wanted(name, digest), signal);
+  }
+
+  /** Resolves once the current (null) or the named revision has come into a slot, or another one is current. */
+  waitForSlot(name: string, digest: string | null, signal: AbortSignal): Promise<void> {
+    return this.turns.wait(this.#wanted(name, digest), signal);
   }
 
   /** Refuses names that nothing may be stored under, before a body is read. */
@@ -269,7 +275,10 @@ export class Registry {
     const { incoming, reservation, receiveMs, checkMs } = received;
     return this.#digests.run(incoming.digest, async () => {
       const known = this.tier.get(incoming.digest);
-      if (known !== undefined) return this.#addKnown(name, known, step);
+      if (known !== undefined) {
+        if (known.zeroEffect && !allowZeroEffect) throw noEffect();
+        return this.#addKnown(name, known, step);
+      }
       const report = await this.#engine.stage(incoming);
       const zeroEffect = hasNoEffect(report, incoming.bound);
       if (zeroEffect && !allowZeroEffect) {
@@ -279,24 +288,22 @@ export class Registry {
       const held = { ...incoming, pages: report.pages, rounded: report.rounded, zeroEffect };
       this.tier.add(held, reservation);
       const revision = this.#adapters.add(name, newRevision(held, step));
+      this.#adapters.forgetRetired(held.digest);
       const { digest, body } = held;
-      const { evicted, packMs } = report;
-      this.#log.info({ adapter: name, revision: digest, step, bytes: body.length, evicted }, 'staged');
+      const { resident, evicted, packMs } = report;
+      this.#log.info(
+        { adapter: name, revision: digest, step, bytes: body.length, resident, evicted },
+        'staged',
+      );
       return stageReply(name, held, { revision, existed: false, timings: { receiveMs, checkMs, packMs } });
     });
   }
 
-  /** The pod has these bytes: where no slot is free for them now, they wait in the host tier for their activation. */
   async #addKnown(name: string, held: Held, step: number | null): Promise<StageReply> {
     this.tier.touch(held.digest);
     const revision = this.#adapters.add(name, newRevision(held, step));
-    const packMs = await this.#engine.stage(held).then(
-      (report) => report.packMs,
-      (error: LorikeetError) => {
-        if (error.code !== 'no_capacity') throw error;
-        return 0;
-      },
-    );
+    this.#adapters.forgetRetired(held.digest);
+    const { packMs } = await this.#engine.stage(held);
     return stageReply(name, held, { revision, existed: true, timings: { receiveMs: 0, checkMs: 0, packMs } });
   }
 
@@ -323,17 +330,33 @@ export class Registry {
     return { name, revision: digest, previous, epoch, visibleAtStep: engineStep };
   }
 
-  /** The engine may evict a revision between its staging and its activation; its bytes are here, so it comes again. */
+  /** In a slot where one is free; else the first request for it waits for one. */
   async #switchTo(name: string, digest: string): Promise<Switched> {
-    for (let attempt = 1; attempt <= ACTIVATE_TRIES_MAX; attempt++) {
+    const held = this.tier.get(digest);
+    if (held === undefined) throw revisionNotFound(name, digest);
+    this.tier.touch(digest);
+    await this.#engine.stage(held);
+    return this.#engine.activate(name, digest);
+  }
+
+  #wanted(name: string, digest: string | null): string {
+    const adapter = this.#adapters.find(name);
+    const wanted = digest ?? adapter?.current ?? null;
+    if (adapter === undefined || wanted === null) throw adapterNotFound(name);
+    if (adapter.revisions.get(wanted)?.retired !== false) throw revisionNotFound(name, wanted);
+    return wanted;
+  }
+
+  /** True as well where the revision is gone: whoever waits for it is to look again. */
+  async #bringIn(digest: string): Promise<boolean> {
+    return this.#digests.run(digest, async () => {
       const held = this.tier.get(digest);
-      if (held === undefined) throw revisionNotFound(name, digest);
+      if (held === undefined) return true;
       this.tier.touch(digest);
-      await this.#engine.stage(held);
-      const switched = await this.#engine.activate(name, digest);
-      if (switched !== null) return switched;
-    }
-    throw new LorikeetError('internal', 'The engine could not take the revision in');
+      const { resident } = await this.#engine.stage(held);
+      if (resident) this.#changed();
+      return resident;
+    });
   }
 
   #now(): Switched {
@@ -373,13 +396,12 @@ export class Registry {
   }
 
   #freed(digest: string): void {
-    for (const adapter of this.#adapters.all()) {
-      if (adapter.revisions.get(digest)?.retired) this.#adapters.remove(adapter, digest);
-    }
+    this.#adapters.forgetRetired(digest);
     this.#changed();
   }
 
   #changed(): void {
+    this.turns.wake();
     for (const listener of this.#listeners) listener();
   }
 }

@@ -3,7 +3,7 @@ import { LorikeetError } from '../contract/errors.ts';
 import type { BoundModule } from '../contract/format/bind.ts';
 import { modulePath, partName } from '../contract/format/tensor-names.ts';
 
-export function engineCode(error: unknown): EngineErrorCode | undefined {
+function engineCode(error: unknown): EngineErrorCode | undefined {
   if (!(error instanceof Error && 'code' in error)) return undefined;
   return ENGINE_ERRORS.find((code) => code === error.code);
 }
@@ -11,17 +11,6 @@ export function engineCode(error: unknown): EngineErrorCode | undefined {
 /** What an error of staging these modules, or of activating them, means to the caller of the admin API. */
 export function engineRefusal(error: unknown, modules: BoundModule[]): LorikeetError {
   switch (engineCode(error)) {
-    case 'no_capacity':
-      return new LorikeetError(
-        'no_capacity',
-        'Every slot or page that this revision needs is held by running sequences',
-        {
-          field: 'slots',
-          expected: 'a slot and pages without leases',
-          actual: 'none',
-          cause: error,
-        },
-      );
     case 'non_finite':
       return nonFinite(error as { module?: unknown; factor?: unknown }, modules);
     case 'closing':

@@ -1,7 +1,7 @@
 import { createEngine } from '../../native/index.ts';
 import type { Engine, EngineEvent, EngineOptions } from '../../native/types.ts';
 import { EventQueue } from './event-queue.ts';
-import { engineCode, engineRefusal } from './native-errors.ts';
+import { engineRefusal } from './native-errors.ts';
 import type { AdapterEngine, Content, GenerateRequest, RequestEvent, StageReport, Switched } from './port.ts';
 
 /** Hears how long stages and activations take. */
@@ -19,6 +19,7 @@ export class NativeEngine implements AdapterEngine {
   private readonly addon: Engine;
   private readonly queues = new Map<number, EventQueue<RequestEvent>>();
   private readonly freedListeners: ((digest: string) => void)[] = [];
+  private readonly endedListeners: (() => void)[] = [];
   private readonly failedListeners: ((reason: string) => void)[] = [];
   private timings: EngineTimings | null = null;
   private nextId = 1;
@@ -67,20 +68,19 @@ export class NativeEngine implements AdapterEngine {
     try {
       const report = await this.addon.stage(digest, body, bound.modules);
       this.timings?.staged(secondsSince(startedMs));
-      return report;
+      return { ...report, resident: report.slot !== null };
     } catch (error) {
       throw engineRefusal(error, bound.modules);
     }
   }
 
-  async activate(adapter: string, digest: string): Promise<Switched | null> {
+  async activate(adapter: string, digest: string): Promise<Switched> {
     const startedMs = performance.now();
     try {
       const { step, epoch } = await this.addon.activate(adapter, digest);
       this.timings?.swapped(secondsSince(startedMs));
       return { engineStep: step, epoch };
     } catch (error) {
-      if (engineCode(error) === 'revision_not_found') return null;
       throw engineRefusal(error, []);
     }
   }
@@ -96,6 +96,10 @@ export class NativeEngine implements AdapterEngine {
 
   snapshot(): ReturnType<Engine['snapshot']> {
     return this.addon.snapshot();
+  }
+
+  onEnded(listener: () => void): void {
+    this.endedListeners.push(listener);
   }
 
   onFreed(listener: (digest: string) => void): void {
@@ -136,6 +140,8 @@ export class NativeEngine implements AdapterEngine {
       this.queues.get(event.id)?.push(event);
       if (isLast(event)) this.queues.delete(event.id);
     }
+    if (!events.some((event) => event.type !== 'freed' && isLast(event))) return;
+    for (const listener of this.endedListeners) listener();
   }
 }
 

@@ -78,6 +78,8 @@ export interface Content {
 }
 
 export interface StageReport {
+  /** False where the revision was checked and is good, but no slot was free for it. */
+  resident: boolean;
   /** 0 where the engine has no pages. */
   pages: number;
   /** True where every B is zero: the adapter changes nothing. */
@@ -114,18 +116,20 @@ export interface AdapterEngine {
   readonly info: EngineInfo;
   /**
    * Takes a revision in; serves nobody yet. Its bytes must not change until the promise settles. Evicts the least
-   * recently used revision without leases if there is no room; rejects with `no_capacity` if there is none. A revision
+   * recently used revision without leases if there is no room; where there is none, the report says so. A revision
    * that is resident already resolves at once; one that was released but still has leases is kept after all.
    */
   stage(content: Content): Promise<StageReport>;
-  /** Points `adapter` at a resident revision for all later requests; null where the revision is in no slot any more. */
-  activate(adapter: string, digest: string): Promise<Switched | null>;
+  /** Points `adapter` at a revision for all later requests; those fail with `not_resident` while it is in no slot. */
+  activate(adapter: string, digest: string): Promise<Switched>;
   /** Takes the name away; running sequences keep their leases. */
   deactivate(adapter: string): Promise<Switched>;
   /** Frees the slot now, or when the last lease goes. Unknown revisions resolve to 0 leases. */
   release(digest: string): Promise<{ leases: number }>;
   /** Calls the listener once the last lease of a released revision is gone. */
   onFreed(listener: (digest: string) => void): void;
+  /** Calls the listener after requests have ended: their leases are gone. */
+  onEnded(listener: () => void): void;
   snapshot(): EngineSnapshot;
   /** Why the engine can serve nobody any more, or null while it can. */
   readonly failed: string | null;

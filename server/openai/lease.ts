@@ -1,11 +1,11 @@
 import type { ResolvedModel } from '../adapters/registry.ts';
-import type { RequestEvent, Target } from '../engine/port.ts';
+import type { FailureCode, RequestEvent, Target } from '../engine/port.ts';
 import { ApiError, engineFailure } from './errors.ts';
 import type { Generation } from './plan.ts';
 import type { Serving } from './serving.ts';
 
-/** How often a request waits for its revision to be brought into a slot before it is refused. */
-const RESIDENCY_TRIES_MAX = 3;
+/** How often a request waits for a slot: another change may take it before the request leases it. */
+const WAITS_MAX = 8;
 
 /** Which revision made a response; null for the base. */
 export type LoraInfo = {
@@ -17,65 +17,63 @@ export type LoraInfo = {
 
 /** A sequence that the engine has taken in: it keeps its revision to its end. */
 export interface Lease {
-  revision: string | null;
+  digest: string | null;
   events: AsyncGenerator<RequestEvent>;
 }
 
-/**
- * Takes all choices of a response in, every one on the revision that the first one got: a swap in between must not
- * mix two revisions in one response.
- */
+interface Asked {
+  model: string;
+  resolved: ResolvedModel;
+  generations: Generation[];
+}
+
+/** Takes in all choices of a response, or none. Waits while the revision is in no slot. */
 export async function takeIn(
   serving: Serving,
-  request: { model: string; resolved: ResolvedModel; generations: Generation[] },
+  { model, resolved, generations }: Asked,
   signal: AbortSignal,
 ): Promise<{ lora: LoraInfo; leases: Lease[] }> {
-  const { model, resolved, generations } = request;
-  const [first, ...others] = generations;
-  if (first === undefined) throw new ApiError('internal', 'No choice was asked for.');
-  const taking = (generation: Generation, target: Target, digest: string | null) =>
-    takeOne(serving, { model, generation, target, name: nameOf(resolved), digest }, signal);
-  const digest = resolved.kind === 'revision' ? resolved.digest : null;
-  const lead = await taking(first, targetOf(resolved), digest);
-  const revision = lead.revision;
-  const target: Target = revision === null ? { kind: 'base' } : { kind: 'revision', digest: revision };
-  const rest = await Promise.allSettled(others.map((generation) => taking(generation, target, revision)));
-  const leases = [lead, ...rest.flatMap((taken) => (taken.status === 'fulfilled' ? [taken.value] : []))];
-  const refused = rest.find((taken) => taken.status === 'rejected');
-  if (refused !== undefined) {
-    await Promise.all(leases.map(({ events }) => events.return(undefined)));
-    throw refused.reason;
-  }
-  return { lora: loraInfo(serving, resolved, revision), leases };
-}
-
-interface Taking {
-  model: string;
-  generation: Generation;
-  target: Target;
-  name: string | null;
-  /** The revision to bring in if it is not resident; null = the current one. */
-  digest: string | null;
-}
-
-async function takeOne(serving: Serving, taking: Taking, signal: AbortSignal): Promise<Lease> {
-  const { model, generation, target, name, digest } = taking;
-  for (let attempt = 1; ; attempt += 1) {
-    const events = serving.engine.generate({ ...generation, target }, signal);
-    const first = await events.next();
-    if (first.done) throw new ApiError('internal', 'The engine ended without a word.');
-    if (first.value.type === 'accepted') return { revision: first.value.revision, events };
-    if (first.value.type !== 'failed')
-      throw new ApiError('internal', `The engine began with ${first.value.type}.`);
-    const mayRetry = first.value.code === 'not_resident' && name !== null && attempt <= RESIDENCY_TRIES_MAX;
-    if (!mayRetry) throw engineFailure(first.value.code, model);
-    await serving.adapters.ensureResident(name, digest);
-    signal.throwIfAborted();
+  const { adapters } = serving;
+  const asked = { ...resolved, digest: resolved.kind === 'revision' ? resolved.digest : null };
+  if (asked.kind !== 'base') await adapters.enter(asked.name, asked.digest, signal);
+  for (let waits = 0; ; waits += 1) {
+    const taken = await submit(serving, generations, targetOf(resolved), signal);
+    if (Array.isArray(taken)) {
+      return { lora: loraInfo(serving, resolved, taken[0]?.digest ?? null), leases: taken };
+    }
+    const mayWait = taken === 'not_resident' && asked.kind !== 'base' && waits < WAITS_MAX;
+    if (!mayWait) throw engineFailure(taken, model);
+    await adapters.waitForSlot(asked.name, asked.digest, signal);
   }
 }
 
-function nameOf(resolved: ResolvedModel): string | null {
-  return resolved.kind === 'base' ? null : resolved.name;
+/** All in one turn of the event loop: no swap in between can mix two revisions in one response. */
+async function submit(
+  { engine }: Serving,
+  generations: Generation[],
+  target: Target,
+  signal: AbortSignal,
+): Promise<Lease[] | FailureCode> {
+  const all = generations.map((generation) => engine.generate({ ...generation, target }, signal));
+  const firsts = await Promise.allSettled(all.map((events) => events.next()));
+  const leases: Lease[] = [];
+  let failed: FailureCode | null = null;
+  let thrown: unknown;
+  for (const [index, first] of firsts.entries()) {
+    if (first.status === 'rejected') {
+      thrown ??= first.reason;
+      continue;
+    }
+    const event: RequestEvent | undefined = first.value.done ? undefined : first.value.value;
+    if (event?.type === 'failed') failed ??= event.code;
+    else if (event?.type === 'accepted')
+      leases.push({ digest: event.revision, events: all[index] as Lease['events'] });
+    else thrown ??= new ApiError('internal', `The engine began with ${event?.type ?? 'nothing'}.`);
+  }
+  if (leases.length === generations.length) return leases;
+  await Promise.all(all.map((events) => events.return(undefined)));
+  if (failed === null || thrown !== undefined) throw thrown;
+  return failed;
 }
 
 function targetOf(resolved: ResolvedModel): Target {
@@ -89,7 +87,7 @@ function targetOf(resolved: ResolvedModel): Target {
   }
 }
 
-function loraInfo(serving: Serving, resolved: ResolvedModel, revision: string | null): LoraInfo {
-  if (resolved.kind === 'base' || revision === null) return null;
-  return { ...serving.adapters.describe(resolved.name, revision), spans: [{ from: 0, revision }] };
+function loraInfo(serving: Serving, resolved: ResolvedModel, digest: string | null): LoraInfo {
+  if (resolved.kind === 'base' || digest === null) return null;
+  return { ...serving.adapters.describe(resolved.name, digest), spans: [{ from: 0, revision: digest }] };
 }

@@ -7,7 +7,7 @@ import type { Encoder } from '../text/encoder.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 
 /** What the serving API asks of the registry of adapters. */
-export type AdapterLookup = Pick<Registry, 'resolve' | 'describe' | 'ensureResident' | 'models'>;
+export type AdapterLookup = Pick<Registry, 'resolve' | 'describe' | 'enter' | 'waitForSlot' | 'models'>;
 
 export interface ServedModel {
   name: string;

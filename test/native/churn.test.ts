@@ -44,13 +44,8 @@ describe('random stage, activate, deactivate, release, submit and cancel', () =>
       async () => {
         const name = NAMES[below(NAMES.length)] as string;
         const target = `r${below(REVISIONS)}`;
-        const activated = served.engine.activate(name, target);
-        if (!model.resident.includes(target)) {
-          await expect(activated).rejects.toMatchObject({ code: 'revision_not_found' });
-          return;
-        }
-        await activated;
-        model.touch(target);
+        await served.engine.activate(name, target);
+        if (model.resident.includes(target)) model.touch(target);
         model.current.set(name, target);
       },
       async () => {

@@ -228,7 +228,7 @@ void freed_pages_are_poisoned(const std::string& path) {
   SlotPool pool({1, config.layers, {2, 2, 2, 2, 2, 2}}, [&](int slot) { memory.poison(slot); });
   const std::vector<StageModule> modules = {{0, Module::kV, 18, 1.0f, 0, 0}};
   const std::vector<float> factors(18 * 8, 1.0f);
-  const SlotPool::Reservation reserved = pool.reserve("sha256:a", modules);
+  const SlotPool::Reservation reserved = *pool.reserve("sha256:a", modules);
   require(reserved.page_count == 2, "18 ranks take two pages");
   memory.write({reserved.slot, modules, reserved.pages}, std::as_bytes(std::span(factors)));
   const cpu::Factor pages[] = {memory.factor(reserved.slot, 0, Module::kV, 0),

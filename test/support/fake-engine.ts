@@ -55,6 +55,10 @@ export class FakeEngine implements Engine {
     if (error !== null) throw error;
     requireFinite(body, modules);
     const evicted = this.#makeRoom();
+    if (evicted === null) {
+      const zeroEffect = isZero(body, modules);
+      return { slot: null, pages: 0, zeroEffect, evicted: [], packMs: 0, rounded: 0 };
+    }
     this.packed.push(revision);
     const slot = this.#add(revision, modules.length, isZero(body, modules));
     return report(slot, evicted);
@@ -62,9 +66,7 @@ export class FakeEngine implements Engine {
 
   async activate(adapter: string, revision: string): Promise<{ step: number; epoch: number }> {
     const slot = this.#find(revision);
-    if (slot?.state !== 'ready')
-      throw engineError('revision_not_found', `No resident revision ${revision} is ready`);
-    slot.lastUsed = ++this.#uses;
+    if (slot !== undefined) slot.lastUsed = ++this.#uses;
     if (this.current.get(adapter) !== revision) this.#epoch += 1;
     this.current.set(adapter, revision);
     return { step: 1, epoch: this.#epoch };
@@ -93,9 +95,12 @@ export class FakeEngine implements Engine {
     const slot = this.#find(revision);
     if (slot === undefined) return;
     slot.leases -= 1;
-    if (slot.leases > 0 || slot.state !== 'retired') return;
-    this.#free(slot);
-    this.#onEvents([{ id: 0, type: 'freed', revision }]);
+    const freed = slot.leases === 0 && slot.state === 'retired';
+    if (freed) this.#free(slot);
+    this.#onEvents([
+      { id: 1, type: 'finished', reason: 'stop', stopToken: null, logprobs: null },
+      ...(freed ? [{ id: 0, type: 'freed', revision } as const] : []),
+    ]);
   }
 
   /** As an engine under pressure does it. */
@@ -159,10 +164,11 @@ export class FakeEngine implements Engine {
     this.#slots.splice(this.#slots.indexOf(slot), 1);
   }
 
-  #makeRoom(): string[] {
+  /** What was evicted; null where every slot has leases. */
+  #makeRoom(): string[] | null {
     if (this.#slots.length < this.info.slots) return [];
     const [idle] = this.#slots.filter(({ leases }) => leases === 0).sort((a, b) => a.lastUsed - b.lastUsed);
-    if (idle === undefined) throw engineError('no_capacity', 'Every slot has leases');
+    if (idle === undefined) return null;
     this.#free(idle);
     return [idle.revision];
   }

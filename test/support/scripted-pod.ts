@@ -65,6 +65,7 @@ export class ScriptedPod {
       engine: new NativeEngine(this.engine.start),
       baseModel: { name: 'parrot', digest: BASE_DIGEST, geometry: PARROT_GEOMETRY, ...baseModel },
       limits: { hostBytes: 64 << 20, maxRank, maxAdapterBytes: 16 << 20 },
+      waiting: { max: 8, turnMax: 2 },
       log,
     });
     this.#app = buildAdminApp({ registry: this.registry, token: POD_TOKEN, log });

@@ -23,6 +23,7 @@ export function bench({ slots = 8, room = 16 }: { slots?: number; room?: number 
     engine: new NativeEngine(engine.start),
     baseModel: { name: 'parrot', digest: `sha256:${'0'.repeat(64)}`, geometry: PARROT_GEOMETRY },
     limits: { hostBytes: room * ADAPTER_BYTES, maxRank: 64, maxAdapterBytes: MAX_ADAPTER_BYTES },
+    waiting: { max: 8, turnMax: 2 },
     log: pino({ level: 'silent' }),
   };
   return { engine, registry: new Registry(options) };

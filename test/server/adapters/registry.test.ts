@@ -4,6 +4,7 @@ import { brokenAdapters } from '../../support/broken-adapters.ts';
 import { engineError } from '../../support/fake-engine.ts';
 import { ADAPTER_BYTES, bench, put, received, revisionsOf, stage } from './bench.ts';
 
+const NEVER = new AbortController().signal;
 const code = (value: string) => expect.objectContaining({ code: value });
 
 describe('staging and activating', () => {
@@ -137,6 +138,7 @@ describe('what the engine finds', () => {
     await expect(registry.put(request(false), {})).rejects.toThrow(/x-lora-allow: zero_effect/);
     expect(engine.snapshot().slots).toEqual([]);
     expect((await registry.put(request(true), {})).report.warnings).toEqual(['the adapter changes nothing']);
+    await expect(registry.stage({ ...request(false), name: 'other' })).rejects.toEqual(code('zero_effect'));
   });
 
   it('counts a scale of zero as no effect', async () => {
@@ -146,14 +148,16 @@ describe('what the engine finds', () => {
     await expect(registry.stage(request)).rejects.toEqual(code('zero_effect'));
   });
 
-  it('refuses for want of a slot, and succeeds when one is free', async () => {
+  it('checks, keeps and activates a revision that no slot is free for', async () => {
     const { engine, registry } = bench({ slots: 1 });
-    const digest = await put(registry, 'a', 1);
-    engine.lease(digest);
-    await expect(stage(registry, 'b', 2)).rejects.toEqual(code('no_capacity'));
-    expect(registry.tier.usedBytes).toBe(ADAPTER_BYTES);
-    engine.endLease(digest);
-    await stage(registry, 'b', 2);
+    const leased = await put(registry, 'a', 1);
+    engine.lease(leased);
+    const next = await put(registry, 'a', 2);
+    expect(revisionsOf(registry, 'a')).toEqual({ [leased]: 'staged/slot', [next]: 'current/host' });
+    expect(engine.current.get('a')).toBe(next);
+    const files = broken('zero-effect');
+    const zeros = { name: 'b', received: received(registry, files), step: null, allowZeroEffect: false };
+    await expect(registry.stage(zeros)).rejects.toEqual(code('zero_effect'));
   });
 
   it('adds a name to bytes that it has, and repeats an activation, without a free slot', async () => {
@@ -164,8 +168,8 @@ describe('what the engine finds', () => {
     expect(await stage(registry, 'c', 1)).toBe(evicted);
     expect(revisionsOf(registry, 'c')).toEqual({ [evicted]: 'staged/host' });
     expect(await registry.activate({ name: 'a', digest: evicted })).toMatchObject({ epoch: 2 });
-    await expect(registry.activate({ name: 'c', digest: evicted })).rejects.toEqual(code('no_capacity'));
-    expect(() => registry.resolve('c')).toThrow();
+    expect(await registry.activate({ name: 'c', digest: evicted })).toMatchObject({ epoch: 3 });
+    expect(revisionsOf(registry, 'c')).toEqual({ [evicted]: 'current/host' });
   });
 
   it('turns an engine that fails into an internal error without its text', async () => {
@@ -182,10 +186,10 @@ describe('host tier and slots', () => {
     const { engine, registry } = bench({ slots: 2 });
     const digests = [await put(registry, 'a', 1), await put(registry, 'b', 2), await put(registry, 'c', 3)];
     expect(registry.residency()).toMatchObject({ slots: 2, resident: ['b', 'c'], host: ['a'] });
-    await registry.ensureResident('a', null);
+    await registry.waitForSlot('a', null, NEVER);
     expect(registry.residency()).toMatchObject({ resident: ['a', 'c'], host: ['b'] });
     expect(engine.current.get('a')).toBe(digests[0]);
-    await registry.ensureResident('a', digests[0] ?? '');
+    await registry.waitForSlot('a', digests[0] ?? '', NEVER);
     expect(engine.packed).toHaveLength(4);
   });
 

@@ -22,7 +22,7 @@ const failed = (code: FailureCode): Scripted => ({ type: 'failed', code, message
 
 interface Setup {
   script: (request: GenerateRequest, attempt: number) => Scripted[];
-  ensureResident?: AdapterLookup['ensureResident'];
+  waitForSlot?: AdapterLookup['waitForSlot'];
   notReady?: () => NotReady;
 }
 
@@ -31,20 +31,21 @@ afterEach(async () => {
   for (const app of apps.splice(0)) await app.close();
 });
 
-async function serve({ script, ensureResident = async () => undefined, notReady = () => null }: Setup) {
+async function serve({ script, waitForSlot = async () => undefined, notReady = () => null }: Setup) {
   let scripted: ScriptedEngine | undefined;
   const engine = new NativeEngine((onEvents) => {
     scripted = scriptedEngine(onEvents, script);
     return scripted.engine;
   });
-  const { submitted } = scripted as unknown as ScriptedEngine;
+  const { submitted, cancelled } = scripted as unknown as ScriptedEngine;
   const app = buildServingApp({
     model: { name: 'parrot', createdAt: 0, maxTokens: 2048, vocabSize: 1024, eosTokenIds: [4] },
     engine,
     adapters: {
       resolve: (name) => (name === 'parrot' ? { kind: 'base' } : { kind: 'adapter', name }),
       describe: (name, revision) => ({ name, revision, step: 3 }),
-      ensureResident,
+      enter: async () => undefined,
+      waitForSlot,
       models: () => [],
     },
     tokenizer,
@@ -69,42 +70,42 @@ async function serve({ script, ensureResident = async () => undefined, notReady 
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ model: 'sql', prompt: [7], ...body }),
     });
-  return { url, post, submitted };
+  return { url, post, submitted, cancelled };
 }
 
 describe('a revision that is in no slot', () => {
   it('is brought in, and the request is served', async () => {
-    const broughtIn: unknown[] = [];
+    const waits: unknown[] = [];
     const { post, submitted } = await serve({
       script: (_, attempt) =>
         attempt < 3
           ? [failed('not_resident')]
           : [accepted, token, { type: 'finished', reason: 'stop', stopToken: 4, logprobs: null }],
-      ensureResident: async (...args) => void broughtIn.push(args),
+      waitForSlot: async (name, digest) => void waits.push([name, digest]),
     });
     const reply = await post({});
     expect(reply.status).toBe(200);
     expect(reply.headers.get('x-lora-revision')).toBe(REVISION);
     expect(reply.headers.get('x-lora-step')).toBe('3');
-    expect(broughtIn).toEqual([
+    expect(waits).toEqual([
       ['sql', null],
       ['sql', null],
     ]);
     expect(submitted).toHaveLength(3);
   });
 
-  it('is given up after three tries', async () => {
+  it('is given up after eight turns in which others were faster', async () => {
     const { post, submitted } = await serve({ script: () => [failed('not_resident')] });
     const reply = await post({});
     expect(reply.status).toBe(503);
     expect(reply.headers.get('retry-after')).toBe('1');
-    expect(submitted).toHaveLength(4);
+    expect(submitted).toHaveLength(9);
   });
 
   it('is refused where no slot can be had', async () => {
     const { post } = await serve({
       script: () => [failed('not_resident')],
-      ensureResident: async () => {
+      waitForSlot: async () => {
         throw new LorikeetError('no_capacity', 'every slot has leases');
       },
     });
@@ -153,20 +154,29 @@ describe('an engine that refuses', () => {
 });
 
 describe('all choices of a response', () => {
-  it('are taken in on the revision that the first one got', async () => {
+  it('are submitted at once, so that no swap comes between them', async () => {
+    let turn = 0;
+    const turns: number[] = [];
     const { post, submitted } = await serve({
-      script: () => [
-        accepted,
-        token,
-        { type: 'finished', reason: 'length', stopToken: null, logprobs: null },
-      ],
+      script: () => {
+        turns.push(turn);
+        setImmediate(() => {
+          turn += 1;
+        });
+        return [accepted, token, { type: 'finished', reason: 'length', stopToken: null, logprobs: null }];
+      },
     });
     expect((await post({ n: 3 })).status).toBe(200);
-    expect(submitted.map(({ target }) => target)).toEqual([
-      { kind: 'adapter', name: 'sql' },
-      { kind: 'revision', digest: REVISION },
-      { kind: 'revision', digest: REVISION },
-    ]);
+    expect(submitted.map(({ target }) => target)).toEqual(Array(3).fill({ kind: 'adapter', name: 'sql' }));
+    expect(turns).toEqual([0, 0, 0]);
+  });
+
+  it('are taken in all or none', async () => {
+    const { post, submitted, cancelled } = await serve({
+      script: (_, attempt) => [attempt === 2 ? failed('queue_full') : accepted],
+    });
+    expect((await post({ n: 3 })).status).toBe(503);
+    expect(cancelled).toEqual([submitted[0]?.id, submitted[2]?.id]);
   });
 });
 

@@ -5,7 +5,12 @@ import { adapterFlags, type ParrotServer, startParrot, userSays } from '../../su
 let server: ParrotServer;
 beforeAll(async () => {
   server = await startParrot(['--slots', '2', ...adapterFlags(['sql', 'pirate', 'json'])]);
-  await server.post('/v1/chat/completions', { model: 'sql', messages: userSays('Hi'), max_tokens: 3 });
+  await server.post('/v1/chat/completions', {
+    model: 'sql',
+    messages: userSays('Hi'),
+    max_tokens: 3,
+    temperature: 0,
+  });
   await server.post('/v1/chat/completions', { model: 'nobody', messages: userSays('Hi') });
 });
 afterAll(() => server.close());
