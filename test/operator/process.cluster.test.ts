@@ -6,7 +6,7 @@ import { type ControlPlane, startControlPlane } from '../cluster/control-plane.t
 import { type RunningProcess, startProcess } from '../cluster/process.ts';
 import { goodAdapter } from '../support/adapter-files.ts';
 import { eventually } from '../support/eventually.ts';
-import { POD_TOKEN, ScriptedPod } from '../support/scripted-pod.ts';
+import { POD_TOKEN, ScriptedPod } from '../support/pod/scripted-pod.ts';
 import { digestOf } from './adapter/fake-source.ts';
 import { kubePod, NAMESPACE, pushedAdapter, serverPool } from './adapter/objects.ts';
 

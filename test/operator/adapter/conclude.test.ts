@@ -5,8 +5,9 @@ import { plan } from '../../../operator/adapter/plan.ts';
 import { Records } from '../../../operator/adapter/records.ts';
 import type { LoraAdapter, RevisionRecord } from '../../../operator/api/lora-adapter.ts';
 import type { Pod } from '../../../operator/pods/pod.ts';
+import { FakePod } from '../../support/pod/fake-pod.ts';
+import { adapterState, digest } from '../../support/pod/state.ts';
 import { loraAdapter, POOL_KEY, pushedAdapter, serverPool } from './objects.ts';
-import { digest, fakePod, held } from './pods.ts';
 
 const [OLD, NEW] = [digest('a'), digest('b')];
 const now = new Date('2026-06-01T00:00:00Z');
@@ -17,8 +18,7 @@ const LOST = { status: 'False', reason: 'RevisionLost', message: 'gone' } as con
 const revision = (of: string): RevisionRecord => {
   return { digest: of, short: of.slice(7, 19), step: null, bytes: 1, rank: 8, targetModules: [], at: '' };
 };
-const serving = (of: string) =>
-  fakePod({ adapters: [{ name: 'sql', current: of, revisions: [held(of, 'current')] }] });
+const serving = (of: string) => new FakePod({ adapters: [adapterState('sql', of)] });
 
 function concluded(pods: Pod[], change: Partial<Conclusion> = {}, adapter: LoraAdapter = loraAdapter('sql')) {
   const record = new Records().of('lora/sql', 'uid-sql');

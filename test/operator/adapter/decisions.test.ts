@@ -12,9 +12,9 @@ import { placementOf } from '../../../operator/placement/placement.ts';
 import { PodUnreachable } from '../../../operator/pods/errors.ts';
 import { Retryable, Terminal } from '../../../operator/source/types.ts';
 import { type ErrorCode, LorikeetError } from '../../../server/contract/errors.ts';
-import { BASE_DIGEST } from '../../support/scripted-pod.ts';
+import { FakePod } from '../../support/pod/fake-pod.ts';
+import { adapterState, BASE_MODEL, digest } from '../../support/pod/state.ts';
 import { loraAdapter, POOL_KEY, pushedAdapter, serverPool } from './objects.ts';
-import { digest, fakePod, held } from './pods.ts';
 
 const D = digest('d');
 
@@ -91,11 +91,11 @@ describe('the placement in a pool', () => {
   const other = digest('0');
   it('takes pods with the base model of the pool, and those that have not said', () => {
     const pods = [
-      fakePod({ name: 'a' }),
-      fakePod({ name: 'b', baseModel: { name: 'owl' } }),
-      fakePod({ name: 'c', baseModel: { digest: other } }),
-      fakePod({ name: 'd', state: null }),
-      fakePod({ name: 'e' }),
+      new FakePod({ name: 'a' }),
+      new FakePod({ name: 'b', baseModel: { name: 'owl' } }),
+      new FakePod({ name: 'c', baseModel: { digest: other } }),
+      new FakePod({ name: 'd', state: null }),
+      new FakePod({ name: 'e' }),
     ];
     const { desired, mismatched } = placementOf(serverPool(1), pods);
     expect(desired.map(({ name }) => name)).toEqual(['a', 'd', 'e']);
@@ -103,17 +103,20 @@ describe('the placement in a pool', () => {
   });
 
   it('goes by the digest of the pool where it names one', () => {
-    const pods = [fakePod({ name: 'a' }), fakePod({ name: 'b', baseModel: { digest: other } })];
+    const pods = [new FakePod({ name: 'a' }), new FakePod({ name: 'b', baseModel: { digest: other } })];
     const pool = serverPool(1, { baseModel: { name: 'parrot', digest: other } });
     expect(placementOf(pool, pods).desired.map(({ name }) => name)).toEqual(['b']);
-    expect(BASE_DIGEST).not.toBe(other);
+    expect(BASE_MODEL.digest).not.toBe(other);
   });
 
   it('takes the narrowest of all limits', () => {
-    const pods = [fakePod({ limits: { maxRank: 32 } }), fakePod({ limits: { maxAdapterBytes: 200 } })];
+    const pods = [
+      new FakePod({ limits: { maxRank: 32 } }),
+      new FakePod({ limits: { maxAdapterBytes: 200 } }),
+    ];
     const pool = serverPool(1, { limits: { maxRank: 48, maxAdapterBytes: '1Ki' } });
     expect(placementOf(pool, pods)).toMatchObject({ fit: { maxRank: 32 }, maxBytes: 200 });
-    expect(placementOf(pool, [fakePod({ state: null })]).fit).toBeNull();
+    expect(placementOf(pool, [new FakePod({ state: null })]).fit).toBeNull();
   });
 });
 
@@ -129,14 +132,14 @@ describe('status from a plan', () => {
     retryAt: new Date('2026-06-01T00:00:00Z'),
   });
   const row = (name: string, overrides: Partial<Row> = {}): Row => ({
-    pod: fakePod({ name }),
+    pod: new FakePod({ name }),
     observed: 'current',
     action: 'none',
     attempt: null,
     ...overrides,
   });
   const silent = (name: string, error: string | null) =>
-    row(name, { pod: fakePod({ name, reachable: false, error }), observed: 'unreachable' });
+    row(name, { pod: new FakePod({ name, reachable: false, error }), observed: 'unreachable' });
   const refused = row('r', { observed: 'absent', attempt: failed('shape_mismatch', true) });
   const full = row('f', { observed: 'absent', attempt: failed('no_capacity') });
   const hung = row('h', { observed: 'absent', attempt: failed('Unreachable') });
@@ -174,12 +177,12 @@ describe('a new pod waits for', () => {
     record.decide(true);
   };
   const known: Happened = (record) => recovered(record, { desiredRevision: revision(null) });
-  function missing(happened: Happened, pod = fakePod(), adapter = pushedAdapter('sql')) {
+  function missing(happened: Happened, pod = new FakePod(), adapter = pushedAdapter('sql')) {
     const records = new Records();
     happened(records.of('lora/sql', 'uid-sql'));
     return missingFor(pod, [adapter], records);
   }
-  const serving = fakePod({ adapters: [{ name: 'sql', current: D, revisions: [held(D, 'current')] }] });
+  const serving = new FakePod({ adapters: [adapterState('sql', D)] });
   const attemptOf = (code: string, terminal: boolean): Attempt => ({
     bootId: 'boot',
     digest: D,
@@ -219,8 +222,8 @@ describe('a new pod waits for', () => {
   });
 
   it('not what is suspended or leaves', () => {
-    expect(missing(known, fakePod(), pushedAdapter('sql', { spec: { suspend: true } }))).toEqual([]);
+    expect(missing(known, new FakePod(), pushedAdapter('sql', { spec: { suspend: true } }))).toEqual([]);
     const deleting = pushedAdapter('sql', { metadata: { deletionTimestamp: '2026-06-01T00:00:00Z' } });
-    expect(missing(known, fakePod(), deleting)).toEqual([]);
+    expect(missing(known, new FakePod(), deleting)).toEqual([]);
   });
 });

@@ -3,8 +3,9 @@ import { intentOf, isSettledByStatus, recoverPushed } from '../../../operator/ad
 import { Records } from '../../../operator/adapter/records.ts';
 import type { LoraAdapterStatus, RevisionRecord } from '../../../operator/api/lora-adapter.ts';
 import { type Lock, Serial } from '../../../server/transfer/serial.ts';
+import { FakePod } from '../../support/pod/fake-pod.ts';
+import { adapterState, digest, held } from '../../support/pod/state.ts';
 import { loraAdapter } from './objects.ts';
-import { digest, fakePod, held } from './pods.ts';
 
 const [A, B, C] = [digest('a'), digest('b'), digest('c')];
 
@@ -15,8 +16,8 @@ function revision(of: string, step: number | null = null): RevisionRecord {
 
 function podWith(current: string, fence: [number, number] | null, step: number | null = null) {
   const at = fence && { term: fence[0], sequence: fence[1] };
-  return fakePod({
-    adapters: [{ name: 'sql', current, fence: at, revisions: [held(current, 'current', step)] }],
+  return new FakePod({
+    adapters: [{ ...adapterState('sql', current, [held(current, 'current', { step })]), fence: at }],
   });
 }
 

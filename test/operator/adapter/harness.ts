@@ -18,7 +18,7 @@ import { Fleet } from '../../../operator/pods/fleet.ts';
 import type { PoolDeps } from '../../../operator/pool/deps.ts';
 import { Spool } from '../../../operator/spool/spool.ts';
 import { Serial } from '../../../server/transfer/serial.ts';
-import { POD_TOKEN, ScriptedPod, type ScriptedPodOptions } from '../../support/scripted-pod.ts';
+import { POD_TOKEN, ScriptedPod, type ScriptedPodOptions } from '../../support/pod/scripted-pod.ts';
 import { FakeSource } from './fake-source.ts';
 import { kubePod, serverPool } from './objects.ts';
 

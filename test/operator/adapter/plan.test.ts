@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { type Attempt, plan, planRemoval } from '../../../operator/adapter/plan.ts';
-import { digest, fakePod, held } from './pods.ts';
+import { FakePod, type FakePodOptions } from '../../support/pod/fake-pod.ts';
+import { adapterState, digest, held } from '../../support/pod/state.ts';
 
 const D = digest('d');
 const OTHER = digest('e');
@@ -13,17 +14,17 @@ function attempt(overrides: Partial<Attempt> = {}): Attempt {
 interface Case {
   name: string;
   desired?: string | null;
-  pod?: Parameters<typeof fakePod>[0];
+  pod?: FakePodOptions;
   last?: Attempt | null;
   refusedSomewhere?: boolean;
   action: string;
 }
 
-const CURRENT = { adapters: [{ name: 'sql', current: D, revisions: [held(D, 'current')] }] };
+const CURRENT = { adapters: [adapterState('sql', D)] };
 const HELD = {
-  adapters: [{ name: 'sql', current: OTHER, revisions: [held(OTHER, 'current'), held(D, 'staged')] }],
+  adapters: [adapterState('sql', OTHER, [held(OTHER, 'current'), held(D, 'staged')])],
 };
-const LEAVING = { adapters: [{ name: 'sql', current: OTHER, revisions: [held(D, 'retired')] }] };
+const LEAVING = { adapters: [adapterState('sql', OTHER, [held(D, 'retired')])] };
 
 const CASES: Case[] = [
   { name: 'nothing desired', desired: null, action: 'none' },
@@ -39,7 +40,7 @@ const CASES: Case[] = [
   { name: 'absent', action: 'stage' },
   {
     name: 'absent, another adapter there',
-    pod: { adapters: [{ name: 'x', current: D, revisions: [held(D, 'current')] }] },
+    pod: { adapters: [adapterState('x', D)] },
     action: 'stage',
   },
   { name: 'absent, refused', last: attempt({ terminal: true }), action: 'refused' },
@@ -66,16 +67,16 @@ describe('plan', () => {
   it.each(CASES)(
     '$name → $action',
     ({ desired = D, pod = {}, last = null, refusedSomewhere = false, action }) => {
-      const input = { servedName: 'sql', digest: desired, pods: [fakePod(pod)], attemptOf: () => last };
+      const input = { servedName: 'sql', digest: desired, pods: [new FakePod(pod)], attemptOf: () => last };
       expect(plan({ ...input, refusedSomewhere, nowMs: 1_500 }).map((row) => row.action)).toEqual([action]);
     },
   );
 
   it('has one row for each pod, in their order', () => {
     const pods = [
-      fakePod({ name: 'a', ...CURRENT }),
-      fakePod({ name: 'b' }),
-      fakePod({ name: 'c', ...HELD }),
+      new FakePod({ name: 'a', ...CURRENT }),
+      new FakePod({ name: 'b' }),
+      new FakePod({ name: 'c', ...HELD }),
     ];
     const rows = plan({
       servedName: 'sql',
@@ -94,21 +95,21 @@ describe('plan', () => {
 });
 
 describe('planRemoval', () => {
-  const leaving = { ...held(D, 'retired'), leases: 1 };
+  const leaving = held(D, 'retired', { leases: 1 });
   it.each([
     ['no report yet', { state: null }, 'wait'],
     ['unreachable', { ...CURRENT, reachable: false }, 'wait'],
     ['absent', {}, 'none'],
     ['current', CURRENT, 'remove'],
-    ['only staged', { adapters: [{ name: 'sql', current: null, revisions: [held(D, 'staged')] }] }, 'remove'],
-    ['leaving', { adapters: [{ name: 'sql', current: null, revisions: [leaving] }] }, 'drain'],
+    ['only staged', { adapters: [adapterState('sql', null, [held(D, 'staged')])] }, 'remove'],
+    ['leaving', { adapters: [adapterState('sql', null, [leaving])] }, 'drain'],
     [
       'leaving beside a staged one',
-      { adapters: [{ name: 'sql', current: null, revisions: [leaving, held(OTHER, 'staged')] }] },
+      { adapters: [adapterState('sql', null, [leaving, held(OTHER, 'staged')])] },
       'remove',
     ],
   ] as const)('%s → %s', (_name, pod, action) => {
-    const [row] = planRemoval([fakePod(pod as Parameters<typeof fakePod>[0])], 'sql');
+    const [row] = planRemoval([new FakePod(pod as FakePodOptions)], 'sql');
     expect(row?.action).toBe(action);
   });
 });

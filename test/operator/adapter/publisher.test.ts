@@ -4,6 +4,7 @@ import { RevisionPublisher } from '../../../operator/adapter/publish/publisher.t
 import type { Pod } from '../../../operator/pods/pod.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
 import { goodAdapter } from '../../support/adapter-files.ts';
+import { refusal } from '../../support/pod/fault.ts';
 import { digestOf } from './fake-source.ts';
 import { type Harness, startHarness } from './harness.ts';
 import { loraAdapter, pushedAdapter } from './objects.ts';
@@ -102,7 +103,7 @@ describe('a push', () => {
   it('that one pod refuses for what it is becomes current nowhere', async () => {
     await start();
     await push(1);
-    harness.servers[1]?.fail('upload', { kind: 'refuse', code: 'non_finite' });
+    harness.servers[1]?.fail('upload', refusal('non_finite'));
     await expect(push(2)).rejects.toThrow(code('non_finite'));
     expect(served()).toEqual([digestOfSeed(1), digestOfSeed(1)]);
     await harness.settle('policy');
@@ -111,7 +112,7 @@ describe('a push', () => {
 
   it('that one pod cannot take for the moment is brought to it later', async () => {
     await start();
-    harness.servers[1]?.fail('upload', { kind: 'refuse', code: 'internal' });
+    harness.servers[1]?.fail('upload', refusal('internal'));
     const result = await push(1);
     expect(result.pods.map(({ name, state }) => [name, state])).toEqual([
       ['pod-0', 'active'],
@@ -122,7 +123,7 @@ describe('a push', () => {
 
   it('that no pod takes is refused', async () => {
     await start([{}]);
-    harness.servers[0]?.fail('upload', { kind: 'refuse', code: 'no_capacity' });
+    harness.servers[0]?.fail('upload', refusal('no_capacity'));
     await expect(push(1)).rejects.toThrow(code('no_capacity'));
   });
 

@@ -3,6 +3,7 @@ import { systemClock } from '../../../operator/kube/clock.ts';
 import { Retryable } from '../../../operator/source/types.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
 import { goodAdapter } from '../../support/adapter-files.ts';
+import { refusal } from '../../support/pod/fault.ts';
 import { digestOf } from './fake-source.ts';
 import { type Harness, startHarness } from './harness.ts';
 import { loraAdapter } from './objects.ts';
@@ -160,7 +161,7 @@ describe('a served name', () => {
 describe('a pod that fails', () => {
   it('and refuses the content stops the revision everywhere, for good', async () => {
     harness = await startHarness();
-    harness.servers[1]?.fail('stage', { kind: 'refuse', code: 'non_finite' }, 100);
+    harness.servers[1]?.fail('stage', refusal('non_finite'), 100);
     harness.apply(loraAdapter('sql'));
     await harness.settle('sql');
     await harness.settle('sql');
@@ -182,7 +183,7 @@ describe('a pod that fails', () => {
     harness.apply(loraAdapter('sql'));
     await harness.settle('sql');
     harness.source.put(2);
-    harness.servers[1]?.fail('stage', { kind: 'refuse', code: 'shape_mismatch' }, 100);
+    harness.servers[1]?.fail('stage', refusal('shape_mismatch'), 100);
     harness.apply(loraAdapter('sql', { metadata: { annotations: { 'lorikeet.dev/refresh': 'now' } } }));
     await harness.settle('sql');
     expect(served('sql')).toEqual([good, good]);
@@ -199,7 +200,7 @@ describe('a pod that fails', () => {
   it('for the moment is tried again, and the others do not wait for it', async () => {
     harness = await startHarness();
     const digest = digestOf(harness.source.files);
-    harness.servers[1]?.fail('stage', { kind: 'refuse', code: 'internal' });
+    harness.servers[1]?.fail('stage', refusal('internal'));
     harness.apply(loraAdapter('sql'));
     await harness.once('sql');
 

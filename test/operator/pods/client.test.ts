@@ -5,7 +5,7 @@ import { PodClient } from '../../../operator/pods/client.ts';
 import { PodUnreachable } from '../../../operator/pods/errors.ts';
 import { TokenSource } from '../../../operator/pods/token.ts';
 import { goodAdapter } from '../../support/adapter-files.ts';
-import { POD_TOKEN, ScriptedPod } from '../../support/scripted-pod.ts';
+import { POD_TOKEN, ScriptedPod } from '../../support/pod/scripted-pod.ts';
 import { digestOf } from '../adapter/fake-source.ts';
 
 const TIMEOUTS = { shortMs: 300, stallMs: 300, silenceMs: 500, transferMs: 2_000, watchIdleMs: 25_000 };
@@ -33,7 +33,7 @@ beforeEach(async () => {
     return (tokens.length > 1 ? tokens.shift() : tokens[0]) ?? null;
   };
   client = new PodClient({
-    adminUrl: `http://${pod.host}:${pod.port}`,
+    adminUrl: pod.url,
     dispatcher,
     token: new TokenSource(read, systemClock),
     life: life.signal,

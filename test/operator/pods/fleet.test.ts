@@ -5,9 +5,9 @@ import { systemClock } from '../../../operator/kube/clock.ts';
 import { silentLog } from '../../../operator/kube/log.ts';
 import { Fleet, type KubePod } from '../../../operator/pods/fleet.ts';
 import { changedAdapters, type FleetChange } from '../../../operator/pods/pod.ts';
-import { POD_TOKEN, ScriptedPod } from '../../support/scripted-pod.ts';
+import { POD_TOKEN, ScriptedPod } from '../../support/pod/scripted-pod.ts';
+import { adapterState, digest, held, podState } from '../../support/pod/state.ts';
 import { kubePod, POOL_KEY, serverPool } from '../adapter/objects.ts';
-import { digest, fakePod, held } from '../adapter/pods.ts';
 
 const TIMEOUTS = { shortMs: 300, stallMs: 300, silenceMs: 500, transferMs: 2_000, watchIdleMs: 25_000 };
 
@@ -144,24 +144,17 @@ describe('a followed pod', () => {
 
 describe('what changed between two reports', () => {
   const [A, B] = [digest('a'), digest('b')];
-  const state = (adapters: Parameters<typeof fakePod>[0] = {}) => {
-    const made = fakePod(adapters).state;
-    if (!made) throw new Error('no state');
-    return made;
-  };
   const sql = (revision: string, tier: 'slot' | 'host' = 'slot', leases = 0) => ({
-    adapters: [
-      { name: 'sql', current: revision, revisions: [{ ...held(revision, 'current'), tier, leases }] },
-    ],
+    adapters: [adapterState('sql', revision, [held(revision, 'current', { tier, leases })])],
   });
   it.each([
-    ['the first', null, state(), 'all'],
-    ['another boot', { ...state(), bootId: 'old' }, state(), 'all'],
-    ['seeded', { ...state(), seeded: false }, state(), 'all'],
-    ['a new adapter', state(), state(sql(A)), ['sql']],
-    ['another current revision', state(sql(A)), state(sql(B)), ['sql']],
-    ['an adapter less', state(sql(A)), state(), ['sql']],
-    ['leases and tiers', state(sql(A)), state(sql(A, 'host', 3)), []],
+    ['the first', null, podState(), 'all'],
+    ['another boot', { ...podState(), bootId: 'old' }, podState(), 'all'],
+    ['seeded', { ...podState(), seeded: false }, podState(), 'all'],
+    ['a new adapter', podState(), podState(sql(A)), ['sql']],
+    ['another current revision', podState(sql(A)), podState(sql(B)), ['sql']],
+    ['an adapter less', podState(sql(A)), podState(), ['sql']],
+    ['leases and tiers', podState(sql(A)), podState(sql(A, 'host', 3)), []],
   ] as const)('%s', (_name, before, after, expected) => {
     expect(changedAdapters(before, after)).toEqual(expected);
   });

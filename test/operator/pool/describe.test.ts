@@ -1,25 +1,25 @@
 import { describe, expect, it } from 'vitest';
 import { placementOf } from '../../../operator/placement/placement.ts';
 import { capacityVerdict, poolVerdict, usageOf } from '../../../operator/pool/describe.ts';
+import { FakePod } from '../../support/pod/fake-pod.ts';
 import { serverPool } from '../adapter/objects.ts';
-import { fakePod } from '../adapter/pods.ts';
 
 describe('the capacity of a pool', () => {
-  const idle = fakePod({ name: 'a' });
+  const idle = new FakePod({ name: 'a' });
   it.each([
-    ['nobody has reported', [fakePod({ state: null })], 'Unknown', 'Pending'],
+    ['nobody has reported', [new FakePod({ state: null })], 'Unknown', 'Pending'],
     ['room everywhere', [idle], 'False', 'Sufficient'],
-    ['all slots of one pod taken', [idle, fakePod({ used: { slots: 8 } })], 'True', 'SlotsFull'],
+    ['all slots of one pod taken', [idle, new FakePod({ used: { slots: 8 } })], 'True', 'SlotsFull'],
     [
       'host memory of one pod nearly full',
-      [idle, fakePod({ used: { hostBytes: 901 } })],
+      [idle, new FakePod({ used: { hostBytes: 901 } })],
       'True',
       'HostMemoryFull',
     ],
-    ['both', [fakePod({ used: { slots: 8, hostBytes: 901 } })], 'True', 'HostMemoryFull'],
+    ['both', [new FakePod({ used: { slots: 8, hostBytes: 901 } })], 'True', 'HostMemoryFull'],
     [
       'a full pod that is silent',
-      [idle, fakePod({ used: { slots: 8 }, reachable: false })],
+      [idle, new FakePod({ used: { slots: 8 }, reachable: false })],
       'False',
       'Sufficient',
     ],
@@ -30,10 +30,10 @@ describe('the capacity of a pool', () => {
   it('is the sum over pods that answer', () => {
     const used = { slots: 3, hostBytes: 10 };
     const pods = [
-      fakePod({ used }),
-      fakePod({ used }),
-      fakePod({ used, reachable: false }),
-      fakePod({ state: null }),
+      new FakePod({ used }),
+      new FakePod({ used }),
+      new FakePod({ used, reachable: false }),
+      new FakePod({ state: null }),
     ];
     expect(usageOf(pods)).toEqual({ slots: { total: 16, used: 6 }, hostBytes: { total: 2_000, used: 20 } });
   });
@@ -43,26 +43,26 @@ describe('a pool is ready', () => {
   const pool = serverPool(1);
   const silent = { reachable: false, error: 'connect ECONNREFUSED' };
   const locked = {
-    ...fakePod({ name: 'c', ...silent, error: 'there is no Secret admin' }),
+    ...new FakePod({ name: 'c', ...silent, error: 'there is no Secret admin' }),
     lacksToken: true,
   };
   it.each([
     ['without pods', [], 'False', 'NoPodsMatch'],
-    ['with pods that answer', [fakePod()], 'True', 'PodsReady'],
-    ['with a silent pod', [fakePod(), fakePod({ name: 'b', ...silent })], 'False', 'PodsNotReady'],
+    ['with pods that answer', [new FakePod()], 'True', 'PodsReady'],
+    ['with a silent pod', [new FakePod(), new FakePod({ name: 'b', ...silent })], 'False', 'PodsNotReady'],
     [
       'with a pod that has just joined',
-      [fakePod(), fakePod({ name: 'b', state: null })],
+      [new FakePod(), new FakePod({ name: 'b', state: null })],
       'False',
       'PodsNotReady',
     ],
     [
       'with another base model',
-      [fakePod(), fakePod({ baseModel: { name: 'owl' } })],
+      [new FakePod(), new FakePod({ baseModel: { name: 'owl' } })],
       'False',
       'BaseModelMismatch',
     ],
-    ['without a token', [fakePod({ name: 'b', ...silent }), locked], 'False', 'TokenNotFound'],
+    ['without a token', [new FakePod({ name: 'b', ...silent }), locked], 'False', 'TokenNotFound'],
   ])('%s → %s %s', (_name, pods, status, reason) => {
     expect(poolVerdict(pool, pods, placementOf(pool, pods))).toMatchObject({ status, reason });
   });

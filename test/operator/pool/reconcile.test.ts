@@ -2,7 +2,8 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { reconcilePool } from '../../../operator/pool/reconcile.ts';
 import { Terminal } from '../../../operator/source/types.ts';
 import { goodAdapter } from '../../support/adapter-files.ts';
-import type { ScriptedPod } from '../../support/scripted-pod.ts';
+import { refusal } from '../../support/pod/fault.ts';
+import type { ScriptedPod } from '../../support/pod/scripted-pod.ts';
 import { digestOf } from '../adapter/fake-source.ts';
 import { type Harness, startHarness } from '../adapter/harness.ts';
 import { loraAdapter, POOL_KEY, pushedAdapter, serverPool } from '../adapter/objects.ts';
@@ -79,7 +80,7 @@ describe('the status of a pool', () => {
         message: 'Expected base model parrot but the pod has owl',
       },
     ]);
-    expect(harness.servers[2]?.calls.filter((call) => call !== 'watch')).toEqual([]);
+    expect(harness.servers[2]?.calls.filter(({ operation }) => operation !== 'watch')).toEqual([]);
     expect(harness.conditionOf('sql', 'Ready')?.status).toBe('True');
     expect(harness.statusOf('sql').pods?.desired).toBe(2);
   });
@@ -148,7 +149,7 @@ describe('adapters that no object owns', () => {
   it('are tried again when the pod does not let go of them', async () => {
     harness = await startHarness();
     await put(harness.servers[0], 'orphan', { term: 3, sequence: 1 });
-    harness.servers[0]?.fail('remove', { kind: 'refuse', code: 'internal' });
+    harness.servers[0]?.fail('remove', refusal('internal'));
     expect((await look()).kind).toBe('again');
     await look();
     expect(adaptersIn(0)).toEqual([]);

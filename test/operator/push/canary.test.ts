@@ -3,8 +3,8 @@ import { pino } from 'pino';
 import { expect, it } from 'vitest';
 import { LorikeetError } from '../../../server/contract/errors.ts';
 import { goodAdapter } from '../../support/adapter-files.ts';
+import { FakePod } from '../../support/pod/fake-pod.ts';
 import { configHeader } from './adapters.ts';
-import { FakePod } from './fake-pod.ts';
 import { TOKENS } from './fake-reviews.ts';
 import { put, type Rig, startRig } from './harness.ts';
 import { PATH, RawClient } from './raw-client.ts';
@@ -30,7 +30,7 @@ const ENDINGS: [string, (rig: Rig) => Promise<unknown>][] = [
       const error = new Error('socket hang up', {
         cause: new Error(`authorization: Bearer ${TOKENS.trainer}`),
       });
-      rig.publisher.pods = [new FakePod('pod-a', { kind: 'refuses', error })];
+      rig.publisher.pods = [new FakePod({ name: 'pod-a', fault: { kind: 'refuse', error } })];
       return put(rig, files);
     },
   ],

@@ -6,11 +6,11 @@ import type {
 import type { Publisher } from '../../../operator/push/publisher.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
 import { PARROT_GEOMETRY } from '../../support/parrot-geometry.ts';
-import { FakePod } from './fake-pod.ts';
+import { FakePod } from '../../support/pod/fake-pod.ts';
 
 /** Keeps desired revisions the way the real one promises to. */
 export class FakePublisher implements Publisher {
-  pods: FakePod[] = [new FakePod('pod-a'), new FakePod('pod-b')];
+  pods: FakePod[] = [new FakePod({ name: 'pod-a' }), new FakePod({ name: 'pod-b' })];
   desired: { digest: string; step: number | null } | null = null;
   config: unknown | null = null;
   maxBytes = 8 * 2 ** 20;

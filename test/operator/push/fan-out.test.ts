@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { LorikeetError } from '../../../server/contract/errors.ts';
+import { FakePod } from '../../support/pod/fake-pod.ts';
+import { refusal } from '../../support/pod/fault.ts';
 import { bigAdapter } from './adapters.ts';
-import { FakePod } from './fake-pod.ts';
 import { put, type Rig, startRig, until } from './harness.ts';
 
 let rig: Rig;
@@ -15,8 +16,8 @@ const podsStaged = () => rig.publisher.pods.map(({ staged }) => staged);
 describe('pods that misbehave', () => {
   it('one that hangs is dropped and delays the others by the stall limit at most', async () => {
     rig.publisher.pods.push(
-      new FakePod('pod-c', { kind: 'hung' }),
-      new FakePod('pod-d', { kind: 'stops', bytes: 1 }),
+      new FakePod({ name: 'pod-c', fault: { kind: 'hang' } }),
+      new FakePod({ name: 'pod-d', fault: { kind: 'hang', afterBytes: 1 } }),
     );
     const startedAt = performance.now();
     const { status, body } = await put(rig, bigAdapter());
@@ -34,7 +35,7 @@ describe('pods that misbehave', () => {
   });
 
   it('one that takes all and never answers is dropped soon after the first has answered', async () => {
-    rig.publisher.pods.push(new FakePod('pod-c', { kind: 'silent' }));
+    rig.publisher.pods.push(new FakePod({ name: 'pod-c', fault: { kind: 'hang', afterBytes: Infinity } }));
     const startedAt = performance.now();
     const { status } = await put(rig, bigAdapter());
     expect(status).toBe(202);
@@ -43,7 +44,7 @@ describe('pods that misbehave', () => {
   });
 
   it('one that is only slow is waited for, and the trainer slows down with it', async () => {
-    const slow = new FakePod('pod-c', { kind: 'slow', msPerBlock: 30 });
+    const slow = new FakePod({ name: 'pod-c', fault: { kind: 'slow', msPerBlock: 30 } });
     rig.publisher.pods.push(slow);
     const pushing = put(rig, bigAdapter());
     await until(() => slow.receivedBytes > 0);
@@ -55,9 +56,9 @@ describe('pods that misbehave', () => {
 
   it('one that fails, refuses or receives other bytes is one outcome among others', async () => {
     rig.publisher.pods.push(
-      new FakePod('pod-c', { kind: 'stops', bytes: 70_000, error: new Error('connection reset') }),
-      new FakePod('pod-d', { kind: 'refuses', error: new LorikeetError('no_capacity', 'no slot') }),
-      new FakePod('pod-e', { kind: 'garbles' }),
+      new FakePod({ name: 'pod-c', fault: { kind: 'reset', afterBytes: 70_000 } }),
+      new FakePod({ name: 'pod-d', fault: refusal('no_capacity') }),
+      new FakePod({ name: 'pod-e', fault: { kind: 'lie' } }),
     );
     expect((await put(rig, bigAdapter())).status).toBe(202);
     expect(rig.publisher.publications[0]?.staged.map(({ error }) => error?.code ?? 'ok')).toEqual([
@@ -71,10 +72,10 @@ describe('pods that misbehave', () => {
 
   it('all that refuse: the trainer hears the refusal of the content first', async () => {
     rig.publisher.pods = [
-      new FakePod('pod-a', { kind: 'refuses', error: new LorikeetError('no_capacity', 'no slot') }),
-      new FakePod('pod-b', {
-        kind: 'refuses',
-        error: new LorikeetError('non_finite', 'NaN', { field: 'x' }),
+      new FakePod({ name: 'pod-a', fault: refusal('no_capacity') }),
+      new FakePod({
+        name: 'pod-b',
+        fault: { kind: 'refuse', error: new LorikeetError('non_finite', 'NaN', { field: 'x' }) },
       }),
     ];
     const { status, body } = await put(rig, bigAdapter());
@@ -83,7 +84,7 @@ describe('pods that misbehave', () => {
   });
 
   it('all that hang: 502 while the trainer is still sending', async () => {
-    rig.publisher.pods = [new FakePod('pod-a', { kind: 'hung' })];
+    rig.publisher.pods = [new FakePod({ name: 'pod-a', fault: { kind: 'hang' } })];
     const { status, body } = await put(rig, bigAdapter());
     expect([status, body.error.code, body.error.actual]).toEqual([
       502,

@@ -1,7 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { RevisionState } from '../../../server/contract/adapter-api.ts';
 import { goodAdapter } from '../../support/adapter-files.ts';
+import type { FakePod } from '../../support/pod/fake-pod.ts';
+import { adapterState, held, podState } from '../../support/pod/state.ts';
 import { bigAdapter, configHeader, digestOf, sha256 } from './adapters.ts';
-import type { FakePod } from './fake-pod.ts';
 import { TOKENS } from './fake-reviews.ts';
 import { put, type Rig, startRig, until } from './harness.ts';
 import { PATH, RawClient } from './raw-client.ts';
@@ -290,17 +292,12 @@ describe('two pushes of one adapter', () => {
 describe('the list of revisions', () => {
   it('says which pod holds what, the desired first', async () => {
     const [a, b] = rig.publisher.pods as [FakePod, FakePod];
-    const revision = (digest: string, step: number, state: string) => ({
-      digest,
-      step,
-      state,
-      tier: 'slot',
-      bytes: 9,
-      rank: 8,
-    });
-    const stateOf = (...revisions: object[]) => ({ adapters: [{ name: 'sql-served', revisions }] }) as never;
-    a.state = stateOf(revision('sha256:old', 1, 'retired'), revision('sha256:new', 2, 'current'));
-    b.state = stateOf(revision('sha256:old', 1, 'current'));
+    const old = (state: 'retired' | 'current') => held('sha256:old', state, { step: 1, bytes: 9 });
+    const desired = held('sha256:new', 'current', { step: 2, bytes: 9 });
+    const stateOf = (...revisions: RevisionState[]) =>
+      podState({ adapters: [adapterState('sql-served', null, revisions)] });
+    a.state = stateOf(old('retired'), desired);
+    b.state = stateOf(old('current'));
     rig.publisher.desired = { digest: 'sha256:new', step: 2 };
     const response = await fetch(`http://127.0.0.1:${rig.port}${PATH}`, {
       headers: { authorization: `Bearer ${TOKENS.trainer}` },

@@ -1,8 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { LorikeetError } from '../../../server/contract/errors.ts';
 import { f32, factorName, goodAdapter, packSafetensors, type Tensors } from '../../support/adapter-files.ts';
+import { FakePod } from '../../support/pod/fake-pod.ts';
+import { refusal } from '../../support/pod/fault.ts';
 import { bigAdapter, configHeader } from './adapters.ts';
-import { FakePod } from './fake-pod.ts';
 import { TOKENS } from './fake-reviews.ts';
 import { put, type Rig, startRig, until } from './harness.ts';
 import { PATH, RawClient } from './raw-client.ts';
@@ -68,16 +69,14 @@ describe('tensors that do not fit', () => {
 
   it('leave the connection open for the next push when they were read to the end', async () => {
     const client = new RawClient(rig.port);
-    rig.publisher.pods = [
-      new FakePod('pod-a', { kind: 'refuses', error: new LorikeetError('non_finite', 'NaN') }),
-    ];
+    rig.publisher.pods = [new FakePod({ name: 'pod-a', fault: refusal('non_finite') })];
     const send = () => {
       client.head({ 'content-length': files.tensors.length, 'x-lora-config': config });
       client.send(files.tensors);
     };
     send();
     expect((await client.reply())?.status).toBe(422);
-    rig.publisher.pods = [new FakePod('pod-a')];
+    rig.publisher.pods = [new FakePod({ name: 'pod-a' })];
     send();
     expect((await client.reply())?.status).toBe(200);
     expect(connections).toHaveLength(1);
@@ -322,7 +321,7 @@ describe('a slow client', () => {
   });
 
   it('is not blamed for slow pods', async () => {
-    rig.publisher.pods = [new FakePod('pod-a', { kind: 'slow', msPerBlock: 30 })];
+    rig.publisher.pods = [new FakePod({ name: 'pod-a', fault: { kind: 'slow', msPerBlock: 30 } })];
     expect((await put(rig, bigAdapter())).status).toBe(200);
   });
 });

@@ -1,35 +1,26 @@
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { pino } from 'pino';
-import { Registry } from '../../server/adapters/registry.ts';
-import { buildAdminApp } from '../../server/admin/admin-app.ts';
-import { type ErrorCode, LorikeetError } from '../../server/contract/errors.ts';
-import { NativeEngine } from '../../server/engine/native.ts';
-import { FakeEngine } from './fake-engine.ts';
-import { PARROT_GEOMETRY } from './parrot-geometry.ts';
+import { Registry } from '../../../server/adapters/registry.ts';
+import { buildAdminApp } from '../../../server/admin/admin-app.ts';
+import { NativeEngine } from '../../../server/engine/native.ts';
+import { FakeEngine } from '../fake-engine.ts';
+import { bytesBefore, type Fault } from './fault.ts';
+import { BASE_MODEL } from './state.ts';
 
 export const POD_TOKEN = 'a-token-for-tests-only';
-export const BASE_DIGEST = `sha256:${'b'.repeat(64)}`;
 
 export type Operation = 'state' | 'watch' | 'stage' | 'upload' | 'fetch' | 'activate' | 'remove' | 'seeded';
 
-/**
- * What happens to a call instead of, or after, what should: `hang` never answers; `refuse` answers with a code of the
- * catalogue; `garbage` with a 200 that is not of this API; `lostReply` does what was asked, then cuts the connection.
- */
-export type Fault =
-  | { kind: 'hang' }
-  | { kind: 'refuse'; code: ErrorCode }
-  | { kind: 'garbage' }
-  | { kind: 'lostReply' };
+/** `garbage` answers with a 200 that is not of this API; `lostReply` does what was asked, then cuts the connection. */
+export type CallFault = Fault | { kind: 'garbage' } | { kind: 'lostReply' };
 
 export interface ScriptedPodOptions {
   /** A loopback address; each pod of a pool has its own, and all the same port. */
   host: string;
   port?: number;
   baseModel?: { name?: string; digest?: string };
-  maxRank?: number;
-  slots?: number;
 }
 
 /** The real admin API over a fake engine, with faults on request. */
@@ -37,9 +28,9 @@ export class ScriptedPod {
   readonly host: string;
   port: number;
   /** Calls that arrived, in order, faults included. */
-  readonly calls: Operation[] = [];
+  readonly calls: { operation: Operation; line: string; headers: IncomingHttpHeaders }[] = [];
   readonly #options: ScriptedPodOptions;
-  readonly #faults = new Map<Operation, { fault: Fault; times: number }>();
+  readonly #faults = new Map<Operation, { fault: CallFault; times: number }>();
   engine!: FakeEngine;
   registry!: Registry;
   #app: FastifyInstance | null = null;
@@ -56,15 +47,18 @@ export class ScriptedPod {
     return pod;
   }
 
+  get url(): string {
+    return `http://${this.host}:${this.port}`;
+  }
+
   /** A new process: a new bootId, and nothing in it. */
   async start(): Promise<void> {
-    const { baseModel = {}, maxRank = 64, slots = 8 } = this.#options;
     const log = pino({ level: 'silent' });
-    this.engine = new FakeEngine(slots);
+    this.engine = new FakeEngine();
     this.registry = new Registry({
       engine: new NativeEngine(this.engine.start),
-      baseModel: { name: 'parrot', digest: BASE_DIGEST, geometry: PARROT_GEOMETRY, ...baseModel },
-      limits: { hostBytes: 64 << 20, maxRank, maxAdapterBytes: 16 << 20 },
+      baseModel: { ...BASE_MODEL, ...this.#options.baseModel },
+      limits: { hostBytes: 64 << 20, maxRank: 64, maxAdapterBytes: 16 << 20 },
       waiting: { max: 8, turnMax: 2 },
       log,
     });
@@ -88,7 +82,7 @@ export class ScriptedPod {
   }
 
   /** The next calls of an operation meet this fault. */
-  fail(operation: Operation, fault: Fault, times = 1): void {
+  fail(operation: Operation, fault: CallFault, times = 1): void {
     this.#faults.set(operation, { fault, times });
   }
 
@@ -101,27 +95,25 @@ export class ScriptedPod {
   }
 
   count(operation: Operation): number {
-    return this.calls.filter((call) => call === operation).length;
+    return this.calls.filter((call) => call.operation === operation).length;
   }
 
   #script(app: FastifyInstance): void {
-    app.addHook('preHandler', async (request, reply) => {
-      const operation = operationOf(request.method, request.url);
-      this.calls.push(operation);
+    app.addHook('preHandler', async ({ method, url, headers, raw }, reply) => {
+      const operation = operationOf(method, url);
+      this.calls.push({ operation, line: `${method} ${url}`, headers });
       const fault = this.#take(operation);
       if (fault === null) return;
-      if (fault.kind === 'refuse') throw new LorikeetError(fault.code, 'scripted');
       if (fault.kind === 'garbage') return reply.send({ scripted: true });
-      if (fault.kind === 'hang') return hang(reply);
-      const cut = () => request.raw.socket.destroy();
-      reply.raw.writeHead = ((..._args: unknown[]) => {
-        cut();
-        return reply.raw;
-      }) as typeof reply.raw.writeHead;
+      if (fault.kind === 'lostReply') return loseReply(reply);
+      await readBody(raw, bytesBefore(fault));
+      if (fault.kind === 'refuse') throw fault.error;
+      if (fault.kind === 'reset') raw.socket.destroy();
+      return reply.hijack();
     });
   }
 
-  #take(operation: Operation): Fault | null {
+  #take(operation: Operation): CallFault | null {
     const planned = this.#faults.get(operation);
     if (planned === undefined) return null;
     planned.times -= 1;
@@ -130,9 +122,21 @@ export class ScriptedPod {
   }
 }
 
-function hang(reply: FastifyReply): FastifyReply {
-  reply.hijack();
-  return reply;
+function loseReply({ raw }: FastifyReply): void {
+  raw.writeHead = (() => {
+    raw.socket?.destroy();
+    return raw;
+  }) as typeof raw.writeHead;
+}
+
+/** The first bytes, and leaves the rest unread. */
+async function readBody(request: IncomingMessage, bytes: number): Promise<void> {
+  let taken = 0;
+  if (bytes === 0) return;
+  for await (const chunk of request.iterator({ destroyOnReturn: false })) {
+    taken += (chunk as Buffer).length;
+    if (taken >= bytes) return;
+  }
 }
 
 function operationOf(method: string, url: string): Operation {
