@@ -4,10 +4,9 @@ import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ControlPlane, startControlPlane } from '../cluster/control-plane.ts';
 import { type RunningProcess, startProcess } from '../cluster/process.ts';
-import { goodAdapter } from '../support/adapter-files.ts';
+import { digestOf, goodAdapter } from '../support/adapter-files.ts';
 import { eventually } from '../support/eventually.ts';
 import { POD_TOKEN, ScriptedPod } from '../support/pod/scripted-pod.ts';
-import { digestOf } from './adapter/fake-source.ts';
 import { kubePod, NAMESPACE, pushedAdapter, serverPool } from './adapter/objects.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');

@@ -1,4 +1,6 @@
 /** Writes safetensors files and PEFT configs for tests: right ones, and wrong ones on request. */
+import { createHash } from 'node:crypto';
+import { revisionDigest } from '../../server/contract/digest.ts';
 
 export interface Tensor {
   dtype: string;
@@ -82,6 +84,13 @@ export function goodAdapter(seed = 7, config: Record<string, unknown> = {}): Ada
     config: Buffer.from(JSON.stringify({ ...CONFIG, ...config })),
   };
 }
+
+/** The revision that the files are. */
+export function digestOf({ tensors, config }: AdapterFiles): string {
+  return revisionDigest(JSON.parse(config.toString()), sha256(tensors));
+}
+
+export const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
 /** `header` turns the right entries into the header's bytes; by default it is their JSON. */
 export function packSafetensors(

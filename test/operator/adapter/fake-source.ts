@@ -1,13 +1,6 @@
-import { createHash } from 'node:crypto';
 import type { Fetched, FetchOrder, Source, SourceState } from '../../../operator/source/types.ts';
 import { Retryable } from '../../../operator/source/types.ts';
-import { revisionDigest } from '../../../server/contract/digest.ts';
-import { type AdapterFiles, goodAdapter } from '../../support/adapter-files.ts';
-
-export function digestOf({ tensors, config }: AdapterFiles): string {
-  const hex = createHash('sha256').update(tensors).digest('hex');
-  return revisionDigest(JSON.parse(config.toString('utf8')), hex);
-}
+import { type AdapterFiles, digestOf, goodAdapter } from '../../support/adapter-files.ts';
 
 /** One object that has versions. `nextError` fails the next call. */
 export class FakeSource implements Source {

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import { digestOf } from './fake-source.ts';
+import { digestOf } from '../../support/adapter-files.ts';
 import { type Harness, startHarness } from './harness.ts';
 import { loraAdapter, POOL_KEY } from './objects.ts';
 

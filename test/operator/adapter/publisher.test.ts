@@ -3,9 +3,8 @@ import type { Publication } from '../../../operator/adapter/publish/publication.
 import { RevisionPublisher } from '../../../operator/adapter/publish/publisher.ts';
 import type { Pod } from '../../../operator/pods/pod.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
-import { goodAdapter } from '../../support/adapter-files.ts';
+import { digestOf, goodAdapter } from '../../support/adapter-files.ts';
 import { refusal } from '../../support/pod/fault.ts';
-import { digestOf } from './fake-source.ts';
 import { type Harness, startHarness } from './harness.ts';
 import { loraAdapter, pushedAdapter } from './objects.ts';
 

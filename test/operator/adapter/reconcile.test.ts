@@ -2,9 +2,8 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../../operator/kube/clock.ts';
 import { Retryable } from '../../../operator/source/types.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
-import { goodAdapter } from '../../support/adapter-files.ts';
+import { digestOf, goodAdapter } from '../../support/adapter-files.ts';
 import { refusal } from '../../support/pod/fault.ts';
-import { digestOf } from './fake-source.ts';
 import { type Harness, startHarness } from './harness.ts';
 import { loraAdapter } from './objects.ts';
 

@@ -4,9 +4,8 @@ import { systemClock } from '../../../operator/kube/clock.ts';
 import { PodClient } from '../../../operator/pods/client.ts';
 import { PodUnreachable } from '../../../operator/pods/errors.ts';
 import { TokenSource } from '../../../operator/pods/token.ts';
-import { goodAdapter } from '../../support/adapter-files.ts';
+import { digestOf, goodAdapter } from '../../support/adapter-files.ts';
 import { POD_TOKEN, ScriptedPod } from '../../support/pod/scripted-pod.ts';
-import { digestOf } from '../adapter/fake-source.ts';
 
 const TIMEOUTS = { shortMs: 300, stallMs: 300, silenceMs: 500, transferMs: 2_000, watchIdleMs: 25_000 };
 const signal = new AbortController().signal;

@@ -1,10 +1,9 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { reconcilePool } from '../../../operator/pool/reconcile.ts';
 import { Terminal } from '../../../operator/source/types.ts';
-import { goodAdapter } from '../../support/adapter-files.ts';
+import { digestOf, goodAdapter } from '../../support/adapter-files.ts';
 import { refusal } from '../../support/pod/fault.ts';
 import type { ScriptedPod } from '../../support/pod/scripted-pod.ts';
-import { digestOf } from '../adapter/fake-source.ts';
 import { type Harness, startHarness } from '../adapter/harness.ts';
 import { loraAdapter, POOL_KEY, pushedAdapter, serverPool } from '../adapter/objects.ts';
 

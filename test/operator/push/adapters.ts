@@ -1,5 +1,3 @@
-import { createHash } from 'node:crypto';
-import { revisionDigest } from '../../../server/contract/digest.ts';
 import {
   type AdapterFiles,
   CONFIG,
@@ -30,7 +28,4 @@ export function bigAdapter(modules = Object.keys(PARROT_GEOMETRY.modules)): Adap
   return files;
 }
 
-export const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
-export const digestOf = (files: { tensors: Buffer; config: Buffer }) =>
-  revisionDigest(JSON.parse(files.config.toString()), sha256(files.tensors));
 export const configHeader = (config: Buffer) => config.toString('base64url');

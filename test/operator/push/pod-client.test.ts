@@ -3,10 +3,11 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 import { systemClock } from '../../../operator/kube/clock.ts';
 import { PodClient } from '../../../operator/pods/client.ts';
 import { TokenSource } from '../../../operator/pods/token.ts';
+import { digestOf } from '../../support/adapter-files.ts';
 import { FakePod } from '../../support/pod/fake-pod.ts';
 import { type Fault, refusal } from '../../support/pod/fault.ts';
 import { POD_TOKEN, ScriptedPod } from '../../support/pod/scripted-pod.ts';
-import { bigAdapter, digestOf } from './adapters.ts';
+import { bigAdapter } from './adapters.ts';
 import { put, type Rig, startRig } from './harness.ts';
 
 /** Pods on real sockets behind the operator's real client. */

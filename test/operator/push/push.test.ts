@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { RevisionState } from '../../../server/contract/adapter-api.ts';
-import { goodAdapter } from '../../support/adapter-files.ts';
+import { digestOf, goodAdapter, sha256, withMetadata } from '../../support/adapter-files.ts';
 import type { FakePod } from '../../support/pod/fake-pod.ts';
 import { adapterState, held, podState } from '../../support/pod/state.ts';
-import { bigAdapter, configHeader, digestOf, sha256 } from './adapters.ts';
+import { bigAdapter, configHeader } from './adapters.ts';
 import { TOKENS } from './fake-reviews.ts';
 import { put, type Rig, startRig, until } from './harness.ts';
 import { PATH, RawClient } from './raw-client.ts';
@@ -329,12 +329,3 @@ describe('the list of revisions', () => {
     });
   });
 });
-
-function withMetadata(tensors: Buffer, metadata: Record<string, string>): Buffer {
-  const headerBytes = Number(tensors.readBigUInt64LE(0));
-  const entries = JSON.parse(tensors.subarray(8, 8 + headerBytes).toString());
-  const header = Buffer.from(JSON.stringify({ __metadata__: metadata, ...entries }));
-  const length = Buffer.alloc(8);
-  length.writeBigUInt64LE(BigInt(header.length));
-  return Buffer.concat([length, header, tensors.subarray(8 + headerBytes)]);
-}
