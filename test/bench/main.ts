@@ -3,6 +3,7 @@ const BENCHES: Record<string, string> = {
   push: './push.ts',
   engine: './engine/main.ts',
   serving: './serving.ts',
+  slots: './slots.ts',
 };
 
 const [name = '', ...rest] = process.argv.slice(2);

@@ -8,6 +8,7 @@ import { Noise } from './engine/noise.ts';
 import { SHAPE_1B, SHAPE_8B, type Shape } from './engine/shape.ts';
 import type { Trace } from './engine/trace.ts';
 import { putAdapter } from './put-adapter.ts';
+import { type Spread, spreadOf } from './spread.ts';
 import { streamCompletion } from './stream-completion.ts';
 
 /**
@@ -35,11 +36,6 @@ interface Options {
   streams: number;
   tokens: number;
   pushes: number;
-}
-
-interface Spread {
-  p50: number;
-  p99: number;
 }
 
 interface Load {
@@ -154,12 +150,6 @@ function figuresOf(traces: Trace[]): Load {
     ),
     tokensPerSecond: (1000 * times.length) / (Math.max(...times) - began),
   };
-}
-
-function spreadOf(values: number[]): Spread {
-  const sorted = values.toSorted((a, b) => a - b);
-  const at = (share: number) => sorted[Math.floor(share * (sorted.length - 1))] ?? Number.NaN;
-  return { p50: at(0.5), p99: at(0.99) };
 }
 
 function parseOptions(): Options {
