@@ -5,7 +5,7 @@ import { LorikeetError } from './contract/errors.ts';
 import { ConfigError } from './contract/flags.ts';
 import { createLog } from './contract/log.ts';
 import { ModelError } from './model/errors.ts';
-import { MissingFile } from './text/files.ts';
+import { TextFileError } from './text/files.ts';
 
 const EXIT_FAILED = 1;
 const EXIT_MISUSED = 2;
@@ -55,7 +55,7 @@ async function stopServer(server: Server, deadlineMs: number): Promise<void> {
 
 function describe(error: unknown): string {
   if (error instanceof ConfigError) return `${error.message}\nRun with --help for all flags.`;
-  if (error instanceof ModelError || error instanceof MissingFile || error instanceof LorikeetError)
+  if (error instanceof ModelError || error instanceof TextFileError || error instanceof LorikeetError)
     return error.message;
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }

@@ -1,5 +1,7 @@
 import { Template } from '@huggingface/jinja';
 import { readTextIfThere } from './files.ts';
+import { resolveTokenizer, type SpecialTokens } from './special-tokens.ts';
+import { readTokenizerFiles } from './tokenizer-files.ts';
 
 export interface ChatMessage {
   role: string;
@@ -18,19 +20,19 @@ export class ChatTemplateError extends Error {}
 /** A model's own way to write a conversation as one text. */
 export class ChatTemplate {
   private readonly template: Template;
-  private readonly specialTokens: Record<string, string>;
+  private readonly specialTokens: SpecialTokens;
 
-  constructor(source: string, specialTokens: Record<string, string>) {
+  constructor(source: string, specialTokens: SpecialTokens) {
     this.template = new Template(source);
     this.specialTokens = specialTokens;
   }
 
   /** Null where the model comes without a template. */
   static async load(modelDir: string): Promise<ChatTemplate | null> {
-    const config = JSON.parse((await readTextIfThere(modelDir, 'tokenizer_config.json')) ?? '{}');
+    const files = await readTokenizerFiles(modelDir);
     const source =
-      (await readTextIfThere(modelDir, 'chat_template.jinja')) ?? templateOf(config.chat_template);
-    return source === null ? null : new ChatTemplate(source, specialTokensOf(config));
+      (await readTextIfThere(modelDir, 'chat_template.jinja')) ?? templateOf(files.config.chat_template);
+    return source === null ? null : new ChatTemplate(source, resolveTokenizer(files).specialTokens);
   }
 
   render(messages: ChatMessage[], options: ChatTemplateOptions): string {
@@ -55,15 +57,4 @@ function templateOf(value: unknown): string | null {
   if (!Array.isArray(value)) return null;
   const named = value.find((entry) => entry?.name === 'default')?.template;
   return typeof named === 'string' ? named : null;
-}
-
-function specialTokensOf(config: Record<string, unknown>): Record<string, string> {
-  const tokens: Record<string, string> = {};
-  for (const name of ['bos_token', 'eos_token', 'pad_token', 'unk_token']) {
-    const value = config[name];
-    const content =
-      typeof value === 'object' && value !== null ? (value as { content?: unknown }).content : value;
-    if (typeof content === 'string') tokens[name] = content;
-  }
-  return tokens;
 }

@@ -1,15 +1,12 @@
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { Detokenizer } from './detokenizer.ts';
-import { MissingFile, readTextIfThere } from './files.ts';
+import { missingFile } from './files.ts';
+import { resolveTokenizer, type SpecialTokens } from './special-tokens.ts';
 import { type ByteTable, byteTable } from './token-bytes.ts';
+import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.ts';
 
 /** A noncharacter: stands inside special tokens of untrusted text so that they are not found, see `defuse`. */
 const GUARD = '\uFDD0';
-
-interface TokenizerFiles {
-  tokenizer: { added_tokens: { id: number; content: string; special?: boolean }[]; decoder: unknown };
-  config: Record<string, unknown>;
-}
 
 /** Text to token ids and back, exactly as Hugging Face's tokenizers do it. */
 export class Tokenizer {
@@ -17,9 +14,12 @@ export class Tokenizer {
   private readonly bytes: ByteTable;
   private readonly specialIds: Set<number>;
   private readonly specialPattern: RegExp | null;
+  readonly specialTokens: SpecialTokens;
 
-  constructor({ tokenizer, config }: TokenizerFiles) {
-    this.inner = new HuggingFaceTokenizer(tokenizer, config);
+  constructor(files: TokenizerFiles) {
+    const { tokenizer, specialTokens } = resolveTokenizer(files);
+    this.inner = new HuggingFaceTokenizer(tokenizer, files.config);
+    this.specialTokens = specialTokens;
     const special = tokenizer.added_tokens.filter((token) => token.special);
     this.specialIds = new Set(special.map((token) => token.id));
     this.specialPattern = patternOf(special.map((token) => token.content));
@@ -32,12 +32,9 @@ export class Tokenizer {
   }
 
   static async load(modelDir: string): Promise<Tokenizer> {
-    const [tokenizer, config] = await Promise.all([
-      readTextIfThere(modelDir, 'tokenizer.json'),
-      readTextIfThere(modelDir, 'tokenizer_config.json'),
-    ]);
-    if (tokenizer === null) throw new MissingFile(modelDir, 'tokenizer.json');
-    return new Tokenizer({ tokenizer: JSON.parse(tokenizer), config: JSON.parse(config ?? '{}') });
+    const files = await readTokenizerFiles(modelDir);
+    if (files.tokenizer.model === undefined) throw missingFile(modelDir, 'tokenizer.json');
+    return new Tokenizer(files);
   }
 
   /** Special tokens in `text` become their ids. `addSpecial` puts a BOS in front where the model wants one. */
@@ -74,6 +71,12 @@ export class Tokenizer {
   /** The bytes that the token adds to a text; half a character is possible. */
   tokenBytes(id: number): Uint8Array {
     return this.bytes.get(id);
+  }
+
+  /** The token that ends a text, or null where the files name none. */
+  get eosTokenId(): number | null {
+    const eos = this.specialTokens.eos_token;
+    return eos === undefined ? null : (this.inner.token_to_id(eos) ?? null);
   }
 
   isSpecial(id: number): boolean {

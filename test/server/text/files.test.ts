@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ChatTemplate } from '../../../server/text/chat-template.ts';
-import { MissingFile } from '../../../server/text/files.ts';
+import { TextFileError } from '../../../server/text/files.ts';
 import { Tokenizer } from '../../../server/text/tokenizer.ts';
 
 const PARROT = resolve(import.meta.dirname, '../../fixtures/parrot');
@@ -16,7 +16,7 @@ describe('a model folder', () => {
   afterAll(() => rmSync(dir, { recursive: true }));
 
   it('without tokenizer.json is refused by the name of the file', async () => {
-    await expect(Tokenizer.load(dir)).rejects.toThrow(MissingFile);
+    await expect(Tokenizer.load(dir)).rejects.toThrow(TextFileError);
     await expect(Tokenizer.load(dir)).rejects.toThrow(/tokenizer\.json/);
   });
 
