@@ -32,7 +32,7 @@ export interface Server {
 /** Opens the model, loads the adapters of the command line, and listens. */
 export async function startServer(config: ServerConfig, log: Logger): Promise<Server> {
   const token = await adminToken(config.adminTokenFile);
-  const loaded = await loadModel(config.model);
+  const loaded = await loadModel(config.model, { generationConfig: config.generationConfig });
   const tokenizer = await Tokenizer.load(config.model);
   const template = await ChatTemplate.load(config.model);
   const encoder = new Encoder(tokenizer, config.model);
@@ -112,6 +112,7 @@ function describeBase(config: ServerConfig, loaded: LoadedModel, engine: NativeE
     maxTokens: Math.min(loaded.contextTokens, kvBlocks * blockTokens),
     vocabSize: loaded.descriptor.config.vocabSize,
     eosTokenIds: loaded.eosTokenIds,
+    samplingDefaults: { ...loaded.samplingDefaults },
   };
 }
 

@@ -24,6 +24,8 @@ export interface ServerConfig {
   /** The engine knows which there are. */
   backend: string;
   dtype: 'auto' | 'float32' | 'bfloat16';
+  /** auto, vllm, or a folder. */
+  generationConfig: string;
   readyWhen: 'serving' | 'seeded';
   shutdownTimeoutMs: number;
   logLevel: LogLevel;
@@ -69,6 +71,11 @@ export const FLAGS = {
     default: 'auto',
     help: 'numbers that products read, and KV; auto: as the weights are stored',
   },
+  'generation-config': {
+    value: 'auto|vllm|DIR',
+    default: 'auto',
+    help: "sampling defaults: of the model's generation_config.json, none, or of another folder's",
+  },
   'ready-when': {
     value: ['serving', 'seeded'],
     default: 'serving',
@@ -110,6 +117,7 @@ export function parseConfig(args: string[], environment: NodeJS.ProcessEnv): Ser
     threads: read.integer('threads', 0, 1024) || availableParallelism(),
     backend: read.text('backend'),
     dtype: read.oneOf('dtype'),
+    generationConfig: read.text('generation-config'),
     readyWhen: read.oneOf('ready-when'),
     shutdownTimeoutMs: read.integer('shutdown-timeout', 0, 3600) * 1000,
     logLevel: read.oneOf('log-level'),

@@ -4,11 +4,17 @@ import type { FileTensor, LayerTensors, ModelConfig, ModelDescriptor } from '../
 import type { Geometry } from '../contract/adapter-api.ts';
 import { type BaseConfig, readConfig, readEosTokenIds } from './config.ts';
 import { ModelError, malformed, unsupported } from './errors.ts';
+import type { Keys } from './keys.ts';
+import { readSamplingDefaults, type SamplingDefaults } from './sampling.ts';
 import { baseDigest, openShards, readJsonFile } from './shards.ts';
+
+const GENERATION_CONFIG = 'generation_config.json';
 
 export interface LoadOptions {
   /** Caps the context below what the model was trained for. */
   contextTokens?: number;
+  /** Where sampling defaults come from: `auto` is the model's own generation_config.json, `vllm` nowhere, else a folder. */
+  generationConfig?: string;
 }
 
 export interface LoadedModel {
@@ -17,6 +23,7 @@ export interface LoadedModel {
   digest: string;
   geometry: Geometry;
   eosTokenIds: number[];
+  samplingDefaults: SamplingDefaults;
   contextTokens: number;
   /** The class that transformers would load: `LlamaForCausalLM`. */
   architecture: string;
@@ -33,7 +40,8 @@ export async function loadModel(dir: string, options: LoadOptions = {}): Promise
     throw new ModelError('missing_file', join(dir, 'config.json'), { expected: 'a file', actual: 'none' });
   }
   const config = readConfig(keys, options.contextTokens);
-  const eosTokenIds = readEosTokenIds(keys, await readJsonFile(dir, 'generation_config.json'));
+  const generation = await readGenerationConfig(dir, options.generationConfig ?? 'auto');
+  const eosTokenIds = readEosTokenIds(keys, generation.keys);
   const tooLarge = eosTokenIds.find((id) => id >= config.model.vocabSize);
   if (tooLarge !== undefined) throw malformed('eos_token_id', `below ${config.model.vocabSize}`, tooLarge);
   const shards = await openShards(dir);
@@ -43,9 +51,26 @@ export async function loadModel(dir: string, options: LoadOptions = {}): Promise
     digest: await baseDigest(dir, shards),
     geometry: geometryOf(config.model),
     eosTokenIds,
+    samplingDefaults: generation.samplingDefaults,
     contextTokens: config.model.contextTokens,
     architecture: config.architecture,
   };
+}
+
+/** `vllm` turns the sampling defaults off; the end tokens of the model's own file hold all the same, as in vLLM. */
+async function readGenerationConfig(
+  dir: string,
+  from: string,
+): Promise<{ keys: Keys | null; samplingDefaults: SamplingDefaults }> {
+  const isFolder = from !== 'auto' && from !== 'vllm';
+  const keys = await readJsonFile(isFolder ? from : dir, GENERATION_CONFIG);
+  if (isFolder && keys === null) {
+    throw new ModelError('missing_file', join(from, GENERATION_CONFIG), {
+      expected: 'a file',
+      actual: 'none',
+    });
+  }
+  return { keys, samplingDefaults: from === 'vllm' ? {} : readSamplingDefaults(keys) };
 }
 
 /** Input and output width of every adaptable module. */

@@ -1,5 +1,6 @@
 import type { FastifyReply } from 'fastify';
 import type { TokenLogprobs } from '../engine/port.ts';
+import { withModelDefaults } from './defaults.ts';
 import { encodeChat } from './encode.ts';
 import { badRequest } from './errors.ts';
 import { answer, type ChoiceWriter } from './exchange.ts';
@@ -12,7 +13,7 @@ import { requireSupported } from './unsupported.ts';
 
 export async function chat(serving: Serving, requestBody: unknown, reply: FastifyReply): Promise<object> {
   requireSupported(requestBody, 'chat');
-  const body = parseBody(ChatBody, requestBody);
+  const body = parseBody(ChatBody, withModelDefaults(serving, requestBody));
   requireStreamable(body);
   if (body.top_logprobs !== null && !body.logprobs) {
     throw badRequest('top_logprobs needs logprobs: true', 'top_logprobs');

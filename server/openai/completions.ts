@@ -1,5 +1,6 @@
 import type { FastifyReply } from 'fastify';
 import type { TokenLogprobs } from '../engine/port.ts';
+import { withModelDefaults } from './defaults.ts';
 import { encodeText } from './encode.ts';
 import { badRequest } from './errors.ts';
 import { answer, type ChoiceWriter } from './exchange.ts';
@@ -25,7 +26,7 @@ export async function completions(
   reply: FastifyReply,
 ): Promise<object> {
   requireSupported(requestBody, 'completion');
-  const body = parseBody(CompletionBody, requestBody);
+  const body = parseBody(CompletionBody, withModelDefaults(serving, requestBody));
   requireStreamable(body);
   const prompts = await promptsOf(body, serving);
   if (prompts.length * body.n > CHOICES_MAX) {

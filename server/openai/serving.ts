@@ -17,6 +17,8 @@ export interface ServedModel {
   maxTokens: number;
   vocabSize: number;
   eosTokenIds: readonly number[];
+  /** Of a request that names none, by the requests' own names. */
+  samplingDefaults?: Readonly<Record<string, number>>;
 }
 
 /** Null: ready. */

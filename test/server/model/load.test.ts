@@ -200,6 +200,40 @@ describe('config.json', () => {
   });
 });
 
+describe('generation_config.json', () => {
+  const generating = (changes: Json): string => {
+    const dir = changed('parrot', {}, ['generation_config.json']);
+    writeFileSync(join(dir, 'generation_config.json'), JSON.stringify(changes));
+    return dir;
+  };
+  const own = { eos_token_id: [4], temperature: 0.5 };
+
+  it('gives sampling defaults and end tokens', async () => {
+    expect(await loadModel(generating(own))).toMatchObject({
+      eosTokenIds: [4],
+      samplingDefaults: { temperature: 0.5 },
+    });
+  });
+
+  it('gives end tokens alone where its defaults are turned off', async () => {
+    const loaded = await loadModel(generating(own), { generationConfig: 'vllm' });
+    expect({ ...loaded.samplingDefaults, eos: loaded.eosTokenIds }).toEqual({ eos: [4] });
+  });
+
+  it('may be of another folder, which must have one', async () => {
+    const other = generating({ eos_token_id: 1, top_k: 3 });
+    expect(await loadModel(generating(own), { generationConfig: other })).toMatchObject({
+      eosTokenIds: [1],
+      samplingDefaults: { top_k: 3 },
+    });
+    const bare = changed('parrot', {}, ['generation_config.json']);
+    await expect(loadModel(generating(own), { generationConfig: bare })).rejects.toMatchObject({
+      code: 'missing_file',
+      field: expect.stringContaining('generation_config.json'),
+    });
+  });
+});
+
 describe('tensors', () => {
   it('refuses one of another shape, naming both', async () => {
     expect(await refusalOf(changed('parrot', { intermediate_size: 641 }))).toMatchObject({
