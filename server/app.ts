@@ -32,7 +32,10 @@ export interface Server {
 /** Opens the model, loads the adapters of the command line, and listens. */
 export async function startServer(config: ServerConfig, log: Logger): Promise<Server> {
   const token = await adminToken(config.adminTokenFile);
-  const loaded = await loadModel(config.model, { generationConfig: config.generationConfig });
+  const loaded = await loadModel(config.model, {
+    generationConfig: config.generationConfig,
+    ...(config.maxModelLen === 0 ? {} : { contextTokens: config.maxModelLen }),
+  });
   const tokenizer = await Tokenizer.load(config.model);
   const template = await ChatTemplate.load(config.model);
   const encoder = new Encoder(tokenizer, config.model);

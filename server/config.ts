@@ -24,6 +24,8 @@ export interface ServerConfig {
   /** The engine knows which there are. */
   backend: string;
   dtype: 'auto' | 'float32' | 'bfloat16';
+  /** 0: as long as the model was trained for. */
+  maxModelLen: number;
   /** auto, vllm, or a folder. */
   generationConfig: string;
   readyWhen: 'serving' | 'seeded';
@@ -71,6 +73,11 @@ export const FLAGS = {
     default: 'auto',
     help: 'numbers that products read, and KV; auto: as the weights are stored',
   },
+  'max-model-len': {
+    value: 'N',
+    default: '0',
+    help: 'longest sequence in tokens, prompt and answer together; 0 = as the model was trained for',
+  },
   'generation-config': {
     value: 'auto|vllm|DIR',
     default: 'auto',
@@ -117,6 +124,7 @@ export function parseConfig(args: string[], environment: NodeJS.ProcessEnv): Ser
     threads: read.integer('threads', 0, 1024) || availableParallelism(),
     backend: read.text('backend'),
     dtype: read.oneOf('dtype'),
+    maxModelLen: read.integer('max-model-len', 0, 2 ** 31 - 1),
     generationConfig: read.text('generation-config'),
     readyWhen: read.oneOf('ready-when'),
     shutdownTimeoutMs: read.integer('shutdown-timeout', 0, 3600) * 1000,

@@ -42,7 +42,9 @@ export function readConfig(keys: Keys, contextTokensMax: number | undefined): Ba
   const headDim = keys.head_dim == null ? hiddenSize / heads : positiveInteger(keys, 'head_dim');
   if (headDim % 2 !== 0) throw unsupported('head_dim', 'an even whole number', headDim);
   const trained = positiveInteger(keys, 'max_position_embeddings');
-  const contextTokens = Math.min(trained, contextTokensMax ?? trained);
+  const contextTokens = contextTokensMax ?? trained;
+  if (contextTokens > trained)
+    throw unsupported('--max-model-len', `at most the ${trained} of max_position_embeddings`, contextTokens);
   requireFullAttention(keys, family, contextTokens);
   const rope = readRope(keys, headDim);
   return {
@@ -106,7 +108,7 @@ function requireFullAttention(keys: Keys, family: Family, contextTokens: number)
   if (window < contextTokens) {
     throw unsupported(
       'sliding_window',
-      `none, or at least the ${contextTokens} tokens of the context`,
+      `none, or at least the ${contextTokens} tokens of the context (--max-model-len ${window} shortens it)`,
       window,
     );
   }

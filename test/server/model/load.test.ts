@@ -149,6 +149,14 @@ describe('config.json', () => {
     expect(contextTokens).toBe(128);
   });
 
+  it('takes no longer context than the model was trained for', async () => {
+    expect(await refusalOf(join(FIXTURES, 'parrot'), 2049)).toMatchObject({
+      code: 'unsupported_model',
+      field: '--max-model-len',
+      actual: 2049,
+    });
+  });
+
   it.each<[string, string, Json]>([
     ['architectures', 'parrot', { architectures: ['GemmaForCausalLM'] }],
     ['architectures', 'parrot', { architectures: undefined }],
@@ -193,7 +201,9 @@ describe('config.json', () => {
   it('lets a window through that no sequence reaches', async () => {
     const dir = changed('mistral', { sliding_window: 1024 });
     await expect(loadModel(dir, { contextTokens: 1024 })).resolves.toMatchObject({ contextTokens: 1024 });
-    expect((await refusalOf(dir, 1025)).field).toBe('sliding_window');
+    const refusal = await refusalOf(dir, 1025);
+    expect(refusal.field).toBe('sliding_window');
+    expect(refusal.message).toContain('--max-model-len 1024');
     await expect(
       loadModel(changed('qwen2', { use_sliding_window: false, sliding_window: 512 })),
     ).resolves.toBeDefined();
