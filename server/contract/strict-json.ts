@@ -39,6 +39,12 @@ export function brief(value: unknown): unknown {
   return text.length > 160 ? plain(text) : value;
 }
 
+/** Editors on Windows put it in front of a file; RFC 8259 lets a reader skip it. */
+export function withoutByteOrderMark(bytes: Uint8Array): Uint8Array {
+  const isMarked = bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf;
+  return isMarked ? bytes.subarray(3) : bytes;
+}
+
 /**
  * RFC 8259 without its loopholes: `JSON.parse` keeps the last of two equal keys, rounds numbers above 2^53 and lets
  * lone surrogates through, and two readers of one file must not come to two results. Objects have no prototype, so

@@ -10,7 +10,7 @@ import {
   requireExactLength,
   type SafetensorsHeader,
 } from '../contract/format/safetensors.ts';
-import { parseStrictJson, StrictJsonError } from '../contract/strict-json.ts';
+import { parseStrictJson, StrictJsonError, withoutByteOrderMark } from '../contract/strict-json.ts';
 import { ModelError, malformed, unsupported } from './errors.ts';
 import { type Keys, optionalKeys } from './keys.ts';
 
@@ -60,7 +60,7 @@ export async function readJsonFile(dir: string, name: string): Promise<Keys | nu
   const bytes = await readFileOrNull(join(dir, name));
   if (bytes === null) return null;
   try {
-    const value = parseStrictJson(bytes, { depth: 16 });
+    const value = parseStrictJson(withoutByteOrderMark(bytes), { depth: 16 });
     if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Keys;
   } catch (cause) {
     if (!(cause instanceof StrictJsonError)) throw cause;

@@ -1,6 +1,6 @@
 import { expected, type LorikeetError, notStrictJson } from '../errors.ts';
 import { decodeConfig } from '../headers.ts';
-import { parseStrictJson, plain } from '../strict-json.ts';
+import { parseStrictJson, plain, withoutByteOrderMark } from '../strict-json.ts';
 import { type KeyPattern, PatternCompiler } from './patterns.ts';
 import { moduleSelector } from './targets.ts';
 
@@ -109,7 +109,7 @@ function readJson(bytes: Uint8Array): Keys {
   }
   let value: unknown;
   try {
-    value = parseStrictJson(bytes, { depth: DEPTH_MAX });
+    value = parseStrictJson(withoutByteOrderMark(bytes), { depth: DEPTH_MAX });
   } catch (error) {
     throw notStrictJson('malformed_config', 'adapter_config.json', error);
   }

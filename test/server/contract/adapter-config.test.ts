@@ -22,6 +22,11 @@ describe('adapter_config.json', () => {
     });
   });
 
+  it('may begin with a byte order mark, which is no part of the digest', () => {
+    const marked = Buffer.from(`\ufeff${JSON.stringify(CONFIG)}`);
+    expect(parseAdapterConfig(marked).raw).toEqual(CONFIG);
+  });
+
   it('keeps the parsed JSON for the digest and the base model as a note', () => {
     const config = parse({ base_model_name_or_path: 'org/base' });
     expect(config.raw).toEqual({ ...CONFIG, base_model_name_or_path: 'org/base' });

@@ -144,6 +144,13 @@ describe('config.json', () => {
     );
   });
 
+  it('may begin with a byte order mark', async () => {
+    const dir = changed('parrot', {});
+    const config = readFileSync(join(dir, 'config.json'));
+    writeFileSync(join(dir, 'config.json'), Buffer.concat([Buffer.from('\ufeff'), config]));
+    expect((await loadModel(dir)).descriptor.config.layers).toBe(4);
+  });
+
   it('takes a shorter context', async () => {
     const { contextTokens } = await loadModel(join(FIXTURES, 'parrot'), { contextTokens: 128 });
     expect(contextTokens).toBe(128);
