@@ -10,7 +10,7 @@ import { adminToken } from './admin-token.ts';
 import type { ServerConfig } from './config.ts';
 import { ConfigError } from './contract/flags.ts';
 import { NativeEngine } from './engine/native.ts';
-import { type LoadedModel, loadModel } from './model/load.ts';
+import { type LoadedModel, loadModel, withTokenizerEnd } from './model/load.ts';
 import type { NotReady, ServedModel } from './openai/serving.ts';
 import { buildServingApp } from './openai/serving-app.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
@@ -32,11 +32,12 @@ export interface Server {
 /** Opens the model, loads the adapters of the command line, and listens. */
 export async function startServer(config: ServerConfig, log: Logger): Promise<Server> {
   const token = await adminToken(config.adminTokenFile);
-  const loaded = await loadModel(config.model, {
+  const read = await loadModel(config.model, {
     generationConfig: config.generationConfig,
     ...(config.maxModelLen === 0 ? {} : { contextTokens: config.maxModelLen }),
   });
   const tokenizer = await Tokenizer.load(config.model);
+  const loaded = withTokenizerEnd(read, tokenizer.eosTokenId);
   const template = await ChatTemplate.load(config.model);
   const encoder = new Encoder(tokenizer, config.model);
   const engine = openEngine(config, loaded, log);

@@ -57,6 +57,16 @@ export async function loadModel(dir: string, options: LoadOptions = {}): Promise
   };
 }
 
+/**
+ * The tokenizer's end token ends a generation too, as in vLLM: chat fine-tunes often name theirs in tokenizer_config.json
+ * alone. One that the model has no row for cannot come.
+ */
+export function withTokenizerEnd(model: LoadedModel, eosTokenId: number | null): LoadedModel {
+  const { vocabSize } = model.descriptor.config;
+  if (eosTokenId === null || eosTokenId >= vocabSize || model.eosTokenIds.includes(eosTokenId)) return model;
+  return { ...model, eosTokenIds: [...model.eosTokenIds, eosTokenId] };
+}
+
 /** `vllm` turns the sampling defaults off; the end tokens of the model's own file hold all the same, as in vLLM. */
 async function readGenerationConfig(
   dir: string,

@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { headerLength } from '../../../server/contract/format/safetensors.ts';
 import { ModelError } from '../../../server/model/errors.ts';
-import { loadModel } from '../../../server/model/load.ts';
+import { loadModel, withTokenizerEnd } from '../../../server/model/load.ts';
 
 const FIXTURES = join(import.meta.dirname, '../../fixtures');
 const made: string[] = [];
@@ -230,6 +230,15 @@ describe('generation_config.json', () => {
       eosTokenIds: [4],
       samplingDefaults: { temperature: 0.5 },
     });
+  });
+
+  it.each<[string, number | null, number[]]>([
+    ['that it lacks is added', 1, [4, 1]],
+    ['that it has changes nothing', 4, [4]],
+    ['that there is not changes nothing', null, [4]],
+    ['that the model has no row for changes nothing', 1024, [4]],
+  ])("with the tokenizer's end token %s", async (_what, end, eosTokenIds) => {
+    expect(withTokenizerEnd(await loadModel(generating(own)), end).eosTokenIds).toEqual(eosTokenIds);
   });
 
   it('gives end tokens alone where its defaults are turned off', async () => {
