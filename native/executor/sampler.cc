@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 namespace lorikeet {
@@ -38,7 +39,8 @@ double uniform_at(uint64_t seed, uint64_t position) {
 Sampler::Sampler(int64_t vocab)
     : changed_(static_cast<size_t>(vocab)),
       counts_(static_cast<size_t>(vocab)),
-      weights_(static_cast<size_t>(vocab)) {
+      weights_(static_cast<size_t>(vocab)),
+      cutter_(vocab) {
   candidates_.reserve(static_cast<size_t>(vocab));
 }
 
@@ -113,69 +115,44 @@ void Sampler::apply_penalties(const SamplingParams& params, std::span<const int3
   for (const auto& [token, bias] : params.logit_bias) changed_[static_cast<size_t>(token)] += bias;
 }
 
-// Temperature, then top_k, then top_p of what is left, then min_p relative to the likeliest. Nothing is
-// sorted: the least likely token that stays says who else does.
+// Temperature, then top_k, then top_p of what is left, then min_p relative to the likeliest.
 int32_t Sampler::draw(const SamplingParams& params, double uniform) {
   const double highest = changed_[static_cast<size_t>(argmax(changed_))];
-  for (size_t i = 0; i < changed_.size(); ++i)
-    weights_[i] = std::exp((changed_[i] - highest) / params.temperature);
-  const int32_t last = least_likely_kept(params);
-  const auto stays = [&](int32_t token) {
-    const double weight = weights_[static_cast<size_t>(token)];
-    return weight >= params.min_p && (last < 0 || token == last || is_likelier(token, last));
-  };
-  double total = 0;
-  const auto vocab = static_cast<int32_t>(weights_.size());
-  for (int32_t token = 0; token < vocab; ++token)
-    total += stays(token) ? weights_[static_cast<size_t>(token)] : 0;
-  double left = uniform * total;
-  int32_t drawn = -1;
-  for (int32_t token = 0; token < vocab; ++token) {
-    if (!stays(token)) continue;
-    drawn = token;
-    left -= weights_[static_cast<size_t>(token)];
-    if (left < 0) break;
+  for (size_t i = 0; i < changed_.size(); ++i) {
+    // The likeliest weighs 1 also where a penalty made it infinite.
+    weights_[i] = changed_[i] == highest ? 1 : std::exp((changed_[i] - highest) / params.temperature);
   }
-  return drawn;  // the last that stays where rounding used the sum up
+  drop_unlikely(params);
+  double left = uniform * std::accumulate(weights_.begin(), weights_.end(), 0.0);
+  size_t token = 0;
+  while (token < weights_.size() && (left -= weights_[token]) >= 0) ++token;
+  if (token == weights_.size()) {  // where rounding used the sum up, the last that can be drawn
+    do {
+      --token;
+    } while (weights_[token] == 0);
+  }
+  return static_cast<int32_t>(token);
 }
 
-bool Sampler::is_likelier(int32_t a, int32_t b) const {
-  const double x = weights_[static_cast<size_t>(a)], y = weights_[static_cast<size_t>(b)];
-  return x > y || (x == y && a < b);
-}
-
-// The end of top_k and top_p among the tokens by likelihood; -1 where neither cuts.
-int32_t Sampler::least_likely_kept(const SamplingParams& params) {
+// Takes the weight of all tokens that cannot be drawn.
+void Sampler::drop_unlikely(const SamplingParams& params) {
   const auto vocab = static_cast<int64_t>(weights_.size());
-  const bool cuts_count = params.top_k > 0 && params.top_k < vocab;
-  if (!cuts_count && params.top_p >= 1) return -1;
-  candidates_.resize(weights_.size());
-  std::iota(candidates_.begin(), candidates_.end(), 0);
-  const auto likelier = [this](int32_t a, int32_t b) { return is_likelier(a, b); };
-  const auto sum = [this](auto begin, auto end) {
-    return std::accumulate(begin, end, 0.0,
-                           [this](double s, int32_t t) { return s + weights_[static_cast<size_t>(t)]; });
-  };
-  auto begin = candidates_.begin(), end = candidates_.end();
-  if (cuts_count) {
-    end = begin + params.top_k;
-    std::nth_element(begin, end - 1, candidates_.end(), likelier);
-    if (params.top_p >= 1) return *(end - 1);
+  constexpr double kAny = std::numeric_limits<double>::infinity();
+  if (params.top_k > 0 && params.top_k < vocab) keep(cutter_.cut(weights_, params.top_k, kAny));
+  if (params.top_p < 1) {
+    const double sum = std::accumulate(weights_.begin(), weights_.end(), 0.0);
+    keep(cutter_.cut(weights_, vocab, params.top_p * sum));
   }
-  // Halves the range that holds the token at which the sum of the likelier ones reaches top_p.
-  double missing = params.top_p * sum(begin, end);
-  while (end - begin > 1) {
-    const auto middle = begin + (end - begin) / 2;
-    std::nth_element(begin, middle, end, likelier);
-    const double likelier_half = sum(begin, middle);
-    if (likelier_half >= missing) {
-      end = middle;
-    } else {
-      missing -= likelier_half;
-      begin = middle;
-    }
+  for (double& weight : weights_) weight = weight < params.min_p ? 0 : weight;
+}
+
+void Sampler::keep(Cut cut) {
+  for (double& weight : weights_) {
+    const bool is_tied = weight == cut.weight;
+    const bool stays = weight > cut.weight || (is_tied && cut.ties > 0);
+    cut.ties -= is_tied ? 1 : 0;
+    weight = stays ? weight : 0;
   }
-  return *begin;
 }
 
 }  // namespace lorikeet

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "plan.h"
+#include "sampler_cut.h"
 
 namespace lorikeet {
 
@@ -26,12 +27,13 @@ class Sampler {
                  int64_t prompt_length);
   void apply_penalties(const SamplingParams& params, std::span<const int32_t> tokens, int64_t prompt_length);
   int32_t draw(const SamplingParams& params, double uniform);
-  int32_t least_likely_kept(const SamplingParams& params);
-  bool is_likelier(int32_t a, int32_t b) const;
+  void drop_unlikely(const SamplingParams& params);
+  void keep(Cut cut);
 
-  std::vector<float> changed_;       // [vocab]
-  std::vector<int32_t> counts_;      // [vocab], zero between calls
-  std::vector<double> weights_;      // [vocab], unnormalised probabilities
+  std::vector<float> changed_;   // [vocab]
+  std::vector<int32_t> counts_;  // [vocab], zero between calls
+  std::vector<double> weights_;  // [vocab], unnormalised probabilities
+  Cutter cutter_;
   std::vector<int32_t> candidates_;  // token ids
 };
 
