@@ -219,6 +219,29 @@ Compute compute(const Fields& fields) {
   refuse(fields.name_of("dtype"), "auto, float32 or bfloat16", fields.get("dtype"));
 }
 
+// Asked of the prototype, as a property of the buffer's own may say anything.
+bool is_resizable(const Napi::ArrayBuffer& buffer) {
+  const Napi::Env env = buffer.Env();
+  const auto of_all = env.Global().Get("ArrayBuffer").As<Napi::Object>().Get("prototype").As<Napi::Object>();
+  const auto lookup = of_all.Get("__lookupGetter__").As<Napi::Function>();
+  const auto getter = lookup.Call(of_all, {Napi::String::New(env, "resizable")}).As<Napi::Function>();
+  return getter.Call(buffer, {}).ToBoolean();
+}
+
+// Bytes that nobody can cut short while they are read.
+std::span<const std::byte> body(const Napi::Value& value) {
+  const bool is_bytes =
+      value.IsTypedArray() && value.As<Napi::TypedArray>().TypedArrayType() == napi_uint8_array;
+  if (!is_bytes) refuse("body", "a Uint8Array", value);
+  const Napi::Value buffer = value.As<Napi::TypedArray>().ArrayBuffer();
+  if (!buffer.IsArrayBuffer() || is_resizable(buffer.As<Napi::ArrayBuffer>())) {
+    throw EngineError::invalid(
+        "body", "Expected an ArrayBuffer of fixed length under body but received a shared or resizable one");
+  }
+  const auto bytes = value.As<Napi::Uint8Array>();
+  return {reinterpret_cast<const std::byte*>(bytes.Data()), bytes.ByteLength()};
+}
+
 // A line of the server's log a second, as the event loop stands still meanwhile.
 void say_progress(int64_t done, int64_t total) {
   using Clock = std::chrono::steady_clock;
@@ -288,11 +311,6 @@ GenerateRequest read_generate_request(const Napi::Value& value) {
 StageRequest read_stage_request(const Napi::CallbackInfo& info) {
   StageRequest request;
   request.revision = read_name(info[0], "revision");
-  if (!info[1].IsTypedArray() || info[1].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
-    refuse("body", "a Uint8Array", info[1]);
-  }
-  const auto body = info[1].As<Napi::Uint8Array>();
-  request.body = {reinterpret_cast<const std::byte*>(body.Data()), body.ByteLength()};
   const Napi::Array modules = array(info[2], "modules", 1024 * kModules);
   for (uint32_t i = 0; i < modules.Length(); ++i) {
     const Napi::HandleScope scope(info.Env());
@@ -303,6 +321,7 @@ StageRequest read_stage_request(const Napi::CallbackInfo& info) {
                                static_cast<float>(fields.number("scale", -1e30, 1e30)),
                                a.integer("offset", 0), b.integer("offset", 0), dtype(a), dtype(b)});
   }
+  request.body = body(info[1]);  // last: whatever is read from an object may run code that takes it away
   return request;
 }
 

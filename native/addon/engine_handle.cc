@@ -99,11 +99,12 @@ Napi::Value EngineHandle::promise(Napi::Env env, Work work) {
 Napi::Value EngineHandle::stage(const Napi::CallbackInfo& info) {
   return promise(info.Env(), [&](const Napi::Promise::Deferred& deferred) {
     StageRequest request = read_stage_request(info);
+    Staged staged{deferred, Napi::Reference<Napi::Value>::New(info[1], 1)};
     const uint64_t id = ++next_stage_;
     engine_->stage(std::move(request), [outbox = outbox_, id](StageOutcome outcome) {
       outbox->add(Settlement{id, std::move(outcome)});
     });
-    stages_.emplace(id, Staged{deferred, Napi::Reference<Napi::Value>::New(info[1], 1)});
+    stages_.emplace(id, std::move(staged));
   });
 }
 

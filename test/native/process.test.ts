@@ -50,6 +50,20 @@ it('collects an engine that nobody uses, but not before it has answered', async 
   expect((await runScript(script)).stdout).toBe('0 engine\n');
 });
 
+it('survives a worker that is terminated amid its events', async () => {
+  const script = `const { Worker } = await import('node:worker_threads');
+    const worker = new Worker(\`import { parentPort } from 'node:worker_threads';
+      ${IMPORTS.replace('\n', ' ')}
+      const served = await TestEngine.open('parrot');
+      served.onEvent = () => { parentPort.postMessage('busy'); for (;;); };
+      served.generate({ prompt: [1, 2, 3], stopTokens: [], maxTokens: 2000 });
+    \`, { eval: true });
+    await new Promise((busy, fail) => worker.once('message', busy).once('error', fail));
+    await worker.terminate();
+    console.log('alive');`;
+  expect((await runScript(script)).stdout).toBe('alive\n');
+});
+
 it('delivers all events when JavaScript was busy meanwhile', async () => {
   const script = `const served = await TestEngine.open('parrot');
     const answer = served.generate({ prompt: [1, 2, 3], stopTokens: [], maxTokens: 60 });

@@ -158,11 +158,21 @@ describe('submit', () => {
 });
 
 describe('stage', () => {
+  const resizable = new ArrayBuffer(sql.body.length, { maxByteLength: sql.body.length });
+  Object.defineProperty(resizable, 'resizable', { value: false });
+  const shared = new SharedArrayBuffer(sql.body.length);
+  const copyInto = (buffer: ArrayBufferLike, body: Uint8Array) => {
+    const copy = new Uint8Array(buffer);
+    copy.set(body);
+    return copy;
+  };
   const [first] = sql.modules;
   if (!first) throw new Error('The sql adapter has no modules');
   const wrong: [string, unknown[], string][] = [
     ['no modules', ['sha256:x', sql.body, []], 'modules'],
     ['a body that is no Uint8Array', ['sha256:x', [1, 2], [first]], 'body'],
+    ['a body that may shrink', ['sha256:x', copyInto(resizable, sql.body), [first]], 'body'],
+    ['a body that others write', ['sha256:x', copyInto(shared, sql.body), [first]], 'body'],
     ['an empty digest', ['', sql.body, [first]], 'revision'],
     ['a layer that the model lacks', ['sha256:x', sql.body, [{ ...first, layer: 4 }]], 'modules[0].layer'],
     ['an unknown module', ['sha256:x', sql.body, [{ ...first, module: 'w_proj' }]], 'modules[0].module'],
@@ -182,6 +192,22 @@ describe('stage', () => {
     const stage = served.engine.stage as (...args: unknown[]) => Promise<unknown>;
     await expect(stage.apply(served.engine, args)).rejects.toMatchObject({ code: 'invalid_argument', field });
     expect(served.engine.snapshot()).toMatchObject({ slots: [], pagesUsed: 0 });
+  });
+
+  it('refuses a body that is gone once its modules are read', async () => {
+    await using served = await TestEngine.open('parrot');
+    const body = Uint8Array.from(sql.body);
+    const module = {
+      ...first,
+      get rank() {
+        body.buffer.transfer();
+        return first.rank;
+      },
+    };
+    await expect(served.engine.stage('sha256:x', body, [module])).rejects.toMatchObject({
+      code: 'invalid_argument',
+      field: 'modules[0].a.offset',
+    });
   });
 });
 
