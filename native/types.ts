@@ -275,7 +275,7 @@ export interface Engine {
 }
 
 export interface NativeAddon {
-  /** `onEvents` gets the events of one or more engine steps, in order. */
+  /** `onEvents` gets the events of one or more engine steps, in order. What it throws is an `uncaughtException`. */
   createEngine(options: EngineOptions, onEvents: (events: EngineEvent[]) => void): Engine;
   /** What `EngineOptions.backend` may name; `auto` is the first that is available. */
   backends(): BackendInfo[];

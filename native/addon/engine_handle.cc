@@ -198,7 +198,12 @@ void EngineHandle::deliver(Napi::Env env, Napi::Function on_events, std::vector<
     }
   }
   update_keep_alive(env);
-  on_events.Call({batch});
+  try {
+    on_events.Call({batch});
+  } catch (const Napi::Error& error) {
+    // Node would only warn of what a thread-safe function throws, and what else is to be told would be lost.
+    napi_fatal_exception(env, error.Value());
+  }
 }
 
 void EngineHandle::finish_close(Napi::Env env) {

@@ -72,3 +72,18 @@ it('delivers all events when JavaScript was busy meanwhile', async () => {
     console.log((await answer).tokens.length);`;
   expect((await runScript(script)).stdout).toBe('60\n');
 });
+
+it('makes what onEvents throws an uncaught exception, and goes on', async () => {
+  const script = `const thrown = [];
+    process.on('uncaughtException', ({ message }) => thrown.push(message));
+    const model = await fixtureModel('qwen3');
+    await new Promise((ended) => {
+      const engine = createEngine({ ...DEFAULTS, model: model.descriptor }, (events) => {
+        if (events.some(({ type }) => type === 'finished')) ended(engine.close());
+        throw new Error(events.map(({ type }) => type).join());
+      });
+      engine.submit({ ...GREEDY, id: 1, prompt: [1, 2], stopTokens: [], maxTokens: 2 });
+    });
+    console.log(thrown.join());`;
+  expect((await runScript(script)).stdout).toBe('accepted,token,token,finished\n');
+});
