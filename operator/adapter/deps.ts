@@ -35,7 +35,7 @@ export interface AdapterMetrics {
 export interface AdapterDeps {
   adapters: Cache<LoraAdapter>;
   pools: Cache<ServerPool>;
-  fleet: Pick<Fleet, 'podsOf' | 'followedMs' | 'whenState'>;
+  fleet: Pick<Fleet, 'podsOf' | 'formerOf' | 'followedMs' | 'whenState'>;
   sources: Sources;
   spool: Spool;
   leader: Pick<Elector, 'leading'>;

@@ -15,8 +15,9 @@ const CHECK_MS = 2_000;
 const FIRST_REPORT_MS = 10_000;
 
 /**
- * Takes the adapter out of every pod, then lets the object go. Absence is what a pod reports, not what a call returned;
- * a pod that left the pool counts as absent; a silent one, and running requests, hold the object until a deadline.
+ * Takes the adapter out of every pod, then lets the object go. Absence is what a pod reports, not what a call returned:
+ * of the pool's pods and of those that left it and run on. A pod that is gone counts as absent; a silent one, and running
+ * requests, hold the object until a deadline.
  */
 export async function finalize(
   deps: AdapterDeps,
@@ -32,8 +33,7 @@ export async function finalize(
   const removal = isOwner ? await removeFromPods(draft, deps, signal) : 'absent';
   if (removal === 'waits') return { kind: 'again', afterMs: CHECK_MS };
   if (removal === 'absent' && isOwner) {
-    const message = `${draft.servedName} is in no pod of pool ${adapter.spec.poolRef.name}`;
-    deps.events.event(adapter, 'Normal', 'Removed', message);
+    deps.events.event(adapter, 'Normal', 'Removed', absentText(draft));
     deps.log.info({ adapter: draft.key }, 'removed');
   }
   await deps.objects.removeFinalizer(adapter);
@@ -41,11 +41,18 @@ export async function finalize(
   return { kind: 'done' };
 }
 
+/** Pods of a pool that was deleted before this process began to look are not known to it. */
+function absentText({ servedName, pool, adapter }: Draft): string {
+  const { name } = adapter.spec.poolRef;
+  if (pool !== null) return `${servedName} is in no pod of pool ${name}`;
+  return `${servedName} is in no pod that the operator knows of pool ${name}, which is gone`;
+}
+
 /** `givenUp`: the deadline has passed, and some pod has not confirmed. */
 type Removal = 'absent' | 'waits' | 'givenUp';
 
 async function removeFromPods(draft: Draft, deps: AdapterDeps, signal: AbortSignal): Promise<Removal> {
-  const pods = deps.fleet.podsOf(draft.poolKey);
+  const pods = [...deps.fleet.podsOf(draft.poolKey), ...formerPods(draft, deps)];
   await deps.mutexes.run(draft.key, async (lock) => {
     const holding = planRemoval(pods, draft.servedName).filter(({ action }) => action === 'remove');
     if (holding.length > 0) draft.record.withdraw(lock);
@@ -63,6 +70,14 @@ async function removeFromPods(draft: Draft, deps: AdapterDeps, signal: AbortSign
   }
   markWaiting(draft, deps, { holding: holding.map(({ pod }) => pod), silent: silent.map(({ pod }) => pod) });
   return 'waits';
+}
+
+/** Where another pool has the pod by now, the name may be that of another adapter. */
+function formerPods({ poolKey, servedName }: Draft, deps: AdapterDeps): Pod[] {
+  const adapters = deps.adapters.list();
+  const isOurs = (poolKeyNow: string | null) =>
+    poolKeyNow === null || ownerOfName(adapters, poolKeyNow, servedName) === null;
+  return deps.fleet.formerOf(poolKey).flatMap(({ pod, poolKeyNow }) => (isOurs(poolKeyNow) ? [pod] : []));
 }
 
 async function removeFrom(draft: Draft, deps: AdapterDeps, pod: Pod, signal: AbortSignal): Promise<void> {

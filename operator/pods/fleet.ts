@@ -29,15 +29,28 @@ export interface FleetOptions {
 
 interface Link {
   pod: PodLink;
-  /** Changes when another process may answer at the address: a new link is made then. */
+  /** Changes when another process may answer at the address, or what it is asked with: a new link is made then. */
   identity: string;
+  /** The part of it that says who answers. */
+  process: string;
   done: Promise<void>;
+}
+
+type Links = Map<string, Map<string, Link>>;
+
+/** A pod that runs on after its pool was deleted, or selects it no more. */
+export interface FormerPod {
+  pod: Pod;
+  /** The pool that has it now; null: none. */
+  poolKeyNow: string | null;
 }
 
 /** One link to each pod of each pool; whoever needs a pool's pods asks here. */
 export class Fleet {
   readonly #options: FleetOptions;
-  readonly #links = new Map<string, Map<string, Link>>();
+  readonly #links: Links = new Map();
+  /** Links that stay open because something may have to be taken out of the pod: it still holds what its pool put there. */
+  readonly #former: Links = new Map();
   readonly #tokens = new Map<string, { ref: string; source: TokenSource }>();
   readonly #listeners = new Set<(change: FleetChange) => void>();
 
@@ -54,16 +67,24 @@ export class Fleet {
     return this.#podLinks(poolKey).sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
+  /** Pods that left the pool and run on, by name, until they hold nothing more. */
+  formerOf(poolKey: string): FormerPod[] {
+    const links = [...(this.#former.get(poolKey)?.values() ?? [])];
+    return links
+      .map(({ pod }) => ({ pod, poolKeyNow: this.#poolOf(pod.key) }))
+      .sort((a, b) => (a.pod.name < b.pod.name ? -1 : 1));
+  }
+
   /** Milliseconds since this process began to follow the pod; 0 for one that is not followed. */
   followedMs(pod: Pod): number {
-    const link = this.#links.get(pod.poolKey)?.get(pod.key)?.pod;
+    const link = this.#linkTo(pod);
     return link === undefined ? 0 : this.#options.clock.monotonicMs() - link.sinceMs;
   }
 
   /** True once the pod reports what satisfies; false after `waitMs`, or where it is unreachable or gone. */
   async whenState(pod: Pod, satisfies: (state: PodState) => boolean, waitMs: number): Promise<boolean> {
-    const link = this.#links.get(pod.poolKey)?.get(pod.key)?.pod;
-    return link === pod ? await link.whenState(satisfies, waitMs) : false;
+    const link = this.#linkTo(pod);
+    return link === undefined ? false : await link.whenState(satisfies, waitMs);
   }
 
   /** Resolves when every pod has reported or failed to, or after `waitMs`: what follows need not guess. */
@@ -81,19 +102,24 @@ export class Fleet {
   sync(): void {
     const pools = this.#options.pools.list();
     const wanted = new Map(pools.map((pool) => [keyOf(pool), pool]));
-    for (const poolKey of [...this.#links.keys()]) {
-      if (!wanted.has(poolKey)) this.#syncPool(poolKey, new Map());
-    }
     const pods = this.#options.pods.list().filter(isUsable);
+    const running = new Map(pods.map((pod) => [keyOf(pod), pod]));
+    for (const poolKey of [...this.#links.keys()]) {
+      if (!wanted.has(poolKey)) this.#syncPool(poolKey, { members: new Map(), running });
+    }
     for (const [poolKey, pool] of wanted) {
       const members = pods.filter((pod) => isMember(pod, pool)).map((pod) => [keyOf(pod), pod] as const);
-      this.#syncPool(poolKey, new Map(members), pool);
+      this.#syncPool(poolKey, { members: new Map(members), running }, pool);
     }
+    this.#dropFormer(running);
   }
 
   async close(): Promise<void> {
-    const links = [...this.#links.values()].flatMap((pool) => [...pool.values()]);
+    const links = [this.#links, this.#former].flatMap((pools) =>
+      [...pools.values()].flatMap((pool) => [...pool.values()]),
+    );
     this.#links.clear();
+    this.#former.clear();
     for (const link of links) link.pod.close();
     await Promise.all(links.map((link) => link.done));
   }
@@ -102,19 +128,37 @@ export class Fleet {
     return [...(this.#links.get(poolKey)?.values() ?? [])].map((link) => link.pod);
   }
 
-  #syncPool(poolKey: string, members: Map<string, KubePod>, pool?: ServerPool): void {
+  /** Undefined where another link, or none, goes to the pod by now. */
+  #linkTo(pod: Pod): PodLink | undefined {
+    const links = [this.#links, this.#former].map((pools) => pools.get(pod.poolKey)?.get(pod.key)?.pod);
+    return links.find((link) => link === pod);
+  }
+
+  #poolOf(podKey: string): string | null {
+    for (const [poolKey, links] of this.#links) if (links.has(podKey)) return poolKey;
+    return null;
+  }
+
+  #syncPool(
+    poolKey: string,
+    { members, running }: { members: Map<string, KubePod>; running: Map<string, KubePod> },
+    pool?: ServerPool,
+  ): void {
     const links = this.#links.get(poolKey) ?? new Map<string, Link>();
     let changed = false;
     for (const [podKey, link] of [...links]) {
       const member = members.get(podKey);
       if (member && pool && identityOf(member, pool) === link.identity) continue;
-      link.pod.close();
       links.delete(podKey);
+      if (!member && link.process === processOf(running.get(podKey))) this.#keepFormer(poolKey, podKey, link);
+      else link.pod.close();
       this.#options.log.info({ pool: poolKey, pod: link.pod.name }, 'pod left');
       changed = true;
     }
     for (const [podKey, member] of members) {
       if (links.has(podKey) || !pool) continue;
+      this.#former.get(poolKey)?.get(podKey)?.pod.close();
+      this.#former.get(poolKey)?.delete(podKey);
       links.set(podKey, this.#connect(member, pool));
       changed = true;
     }
@@ -122,6 +166,25 @@ export class Fleet {
     else this.#links.delete(poolKey);
     if (!pool) this.#tokens.delete(poolKey);
     if (changed) this.#emit({ poolKey, adapters: 'all' });
+  }
+
+  #keepFormer(poolKey: string, podKey: string, link: Link): void {
+    const links = this.#former.get(poolKey) ?? new Map<string, Link>();
+    this.#former.set(poolKey, links.set(podKey, link));
+  }
+
+  /** Pods that are gone, or hold nothing that could have to be taken out. */
+  #dropFormer(running: Map<string, KubePod>): void {
+    for (const [poolKey, links] of this.#former) {
+      for (const [podKey, { pod, process }] of links) {
+        const isEmpty = pod.reachable && pod.state?.adapters.length === 0;
+        if (process === processOf(running.get(podKey)) && !isEmpty) continue;
+        pod.close();
+        links.delete(podKey);
+        this.#emit({ poolKey, adapters: 'all' });
+      }
+      if (links.size === 0) this.#former.delete(poolKey);
+    }
   }
 
   #connect(member: KubePod, pool: ServerPool): Link {
@@ -148,7 +211,7 @@ export class Fleet {
     };
     const onChange = (change: FleetChange) => this.#emit(change);
     const pod = new PodLink({ identity, client, life, clock, random, log, onChange });
-    return { pod, identity: identityOf(member, pool), done: pod.run() };
+    return { pod, identity: identityOf(member, pool), process: processOf(member), done: pod.run() };
   }
 
   #tokenOf(pool: ServerPool): TokenSource {
@@ -178,5 +241,9 @@ function isMember(pod: KubePod, pool: ServerPool): boolean {
 
 function identityOf(pod: KubePod, pool: ServerPool): string {
   const { port, auth } = pool.spec.admin;
-  return [pod.metadata.uid, pod.status?.podIP, port, JSON.stringify(auth)].join(' ');
+  return [processOf(pod), port, JSON.stringify(auth)].join(' ');
+}
+
+function processOf(pod: KubePod | undefined): string {
+  return pod === undefined ? '' : `${pod.metadata.uid} ${pod.status?.podIP}`;
 }

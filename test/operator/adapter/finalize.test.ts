@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { digestOf } from '../../support/adapter-files.ts';
 import { type Harness, startHarness } from './harness.ts';
-import { loraAdapter, POOL_KEY } from './objects.ts';
+import { loraAdapter, POOL_KEY, serverPool } from './objects.ts';
 
 let harness: Harness;
 
@@ -71,6 +71,7 @@ describe('deleting an adapter', () => {
     // Followed for long enough, and past the deadline.
     harness.deps.fleet = Object.assign(Object.create(harness.fleet), { followedMs: () => 60_000 });
     harness.deps.fleet.podsOf = (key) => harness.fleet.podsOf(key);
+    harness.deps.fleet.formerOf = (key) => harness.fleet.formerOf(key);
     deleted('sql', '2026-01-01T00:00:00Z');
     await harness.once('sql');
     expect(isGone('sql')).toBe(true);
@@ -90,7 +91,59 @@ describe('deleting an adapter', () => {
     expect(isGone('sql')).toBe(false);
   });
 
-  it('counts a pod that left the pool as absent', async () => {
+  it.each([
+    ['was deleted', () => void harness.pools.delete(POOL_KEY)],
+    [
+      'selects other pods by now',
+      () => {
+        const selector = { matchLabels: { app: 'owl' } };
+        harness.pools.set(POOL_KEY, serverPool(harness.servers[0]?.port ?? 0, { selector }));
+      },
+    ],
+  ])('takes it out of pods that run on after their pool %s', async (_name, change) => {
+    harness = await startHarness();
+    await served('sql');
+    change();
+    harness.fleet.sync();
+    deleted('sql', now());
+    await harness.settle('sql', () => isGone('sql'));
+    expect(harness.servers.map((server) => server.currentOf('sql'))).toEqual([null, null]);
+  });
+
+  it('leaves a pod alone that another pool took over with another adapter of this name', async () => {
+    harness = await startHarness([{}]);
+    const digest = await served('sql');
+    const selector = { matchLabels: { app: 'owl' } };
+    const port = harness.servers[0]?.port ?? 0;
+    harness.pools.set(POOL_KEY, serverPool(port, { selector }));
+    harness.pools.set('lora/heir', {
+      ...serverPool(port),
+      metadata: { name: 'heir', namespace: 'lora', uid: 'uid-heir', generation: 1 },
+    });
+    harness.apply(loraAdapter('other', { spec: { servedName: 'sql', poolRef: { name: 'heir' } } }));
+    harness.fleet.sync();
+    deleted('sql', now());
+    await harness.settle('sql', () => isGone('sql'));
+    expect(harness.servers[0]?.currentOf('sql')).toBe(digest);
+  });
+
+  it('does not wait for a former pod once that is gone', async () => {
+    harness = await startHarness([{}]);
+    await served('sql');
+    harness.pools.delete(POOL_KEY);
+    harness.fleet.sync();
+    await harness.servers[0]?.stop();
+    await expect.poll(() => harness.fleet.formerOf(POOL_KEY)[0]?.pod.reachable).toBe(false);
+    deleted('sql', now());
+    await harness.once('sql');
+    expect(isGone('sql')).toBe(false);
+    harness.kubePods.pop();
+    harness.fleet.sync();
+    await harness.once('sql');
+    expect(isGone('sql')).toBe(true);
+  });
+
+  it('counts a pod that left the cluster as absent', async () => {
     harness = await startHarness();
     await served('sql');
     await harness.servers[1]?.stop();
