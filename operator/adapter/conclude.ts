@@ -1,10 +1,10 @@
 import { type Condition, findCondition, setCondition, type Verdict } from '../api/conditions.ts';
 import { type LoraAdapterStatus, podsSummary, type RevisionRecord } from '../api/lora-adapter.ts';
 import { podsText } from '../pods/words.ts';
-import { intentOf } from './desired.ts';
 import type { Draft, Verdicts } from './draft.ts';
 import { failureOf } from './failures.ts';
 import { adapterIn, observe, type Row, revisionIn } from './plan.ts';
+import { standingFailure } from './standing.ts';
 import { loadedVerdict, podErrorsOf } from './status.ts';
 
 const BEFORE_READY = ['SourceResolved', 'Placed', 'Verified', 'Loaded'] as const;
@@ -118,11 +118,13 @@ function previousOf({ record, placement, adapter, servedName }: Draft): Revision
 }
 
 /** Nothing more will happen for this generation until somebody changes something. */
-function isFinal({ record, adapter }: Draft): boolean {
-  const { desired, source } = record;
+function isFinal(draft: Draft): boolean {
+  const { record, adapter } = draft;
+  const { desired } = record;
   if (adapter.spec.suspend) return true;
   if (desired !== null && record.refusalOf(desired.digest) !== null) return true;
-  return source.failure?.intent === intentOf(adapter) && failureOf(source.failure.error).terminal;
+  const failure = standingFailure(draft);
+  return failure !== null && failureOf(failure.error).terminal;
 }
 
 function pushUrlOf({ adapter }: Draft, base: string): string {

@@ -27,6 +27,7 @@ export async function reconcile(deps: AdapterDeps, key: string, signal: AbortSig
     return { kind: 'done' };
   }
   const draft = openDraft(deps, adapter);
+  draft.record.keepPods(draft.placement.desired);
   const verdicts: Verdicts = {};
   for (const phase of PHASES) {
     if (draft.adapter.spec.suspend && !phase.whenSuspended) break;

@@ -1,10 +1,11 @@
 import type { Lock } from '../../server/transfer/serial.ts';
 import type { LoraAdapterStatus, RevisionRecord } from '../api/lora-adapter.ts';
+import type { Pod } from '../pods/pod.ts';
 import type { Spool } from '../spool/spool.ts';
 import type { Failure } from './failures.ts';
 import type { Attempt } from './plan.ts';
+import { Refusals } from './refusals.ts';
 
-const REFUSED_MAX = 8;
 /** A trainer that pushes every second must not fill the list of events. */
 const SWAP_TOLD_MS = 30_000;
 
@@ -16,6 +17,8 @@ export interface SourceFailure {
   intent: string;
   /** Null: the source did not even say what is there. */
   sourceVersion: string | null;
+  /** Of the pool and its pods at that time. */
+  limits: string;
   error: unknown;
   failures: number;
   retryAtMs: number;
@@ -47,8 +50,7 @@ export class AdapterRecord {
   #config: unknown | null = null;
   /** By pod uid. */
   readonly #attempts = new Map<string, Attempt>();
-  /** By digest, the newest last. */
-  readonly #refused = new Map<string, Failure>();
+  readonly #refused = new Refusals();
   #lost: string | null = null;
   #lastSwap: LastSwap;
   #decided = false;
@@ -87,7 +89,7 @@ export class AdapterRecord {
    * pod that restarts while a bad revision is desired gets what the others still serve.
    */
   get target(): RevisionRecord | null {
-    const isRefused = this.#desired !== null && this.#refused.has(this.#desired.digest);
+    const isRefused = this.#desired !== null && this.refusalOf(this.#desired.digest) !== null;
     return isRefused && this.#current !== null ? this.#current : this.#desired;
   }
 
@@ -125,7 +127,7 @@ export class AdapterRecord {
 
   /** With the words of a pod that refused the revision for what it is. */
   refusalOf(digest: string): Failure | null {
-    return this.#refused.get(digest) ?? null;
+    return this.#refused.of(digest);
   }
 
   /** Takes over what status says, and what pods have that is newer than that. */
@@ -147,7 +149,7 @@ export class AdapterRecord {
     this.#desired = revision;
     if (before?.digest === revision.digest) return;
     this.#sequence = this.#nextSequence();
-    this.#refused.delete(revision.digest);
+    this.#refused.forget(revision.digest);
     spool.pin(revision.digest, this.uid);
     if (before === null) return;
     spool.unpin(before.digest, this.uid);
@@ -193,10 +195,8 @@ export class AdapterRecord {
   /** Content that one pod refuses for what it is, is refused for all. */
   failPod(podUid: string, attempt: Attempt, failure: Failure): void {
     this.#attempts.set(podUid, attempt);
-    if (!failure.terminal || this.#refused.has(attempt.digest)) return;
-    this.#refused.set(attempt.digest, failure);
-    const [oldest] = this.#refused.keys();
-    if (this.#refused.size > REFUSED_MAX && oldest !== undefined) this.#refused.delete(oldest);
+    if (!failure.terminal) return;
+    if (!this.#refused.note(attempt.digest, podUid, { bootId: attempt.bootId, failure })) return;
     // Pods that had activated it already go back to the last good revision, which needs a later fence.
     this.#sequence = this.#nextSequence();
   }
@@ -205,11 +205,15 @@ export class AdapterRecord {
     this.#attempts.delete(podUid);
   }
 
-  /** Pods come and go; what they answered must not stay for ever. */
-  keepPods(podUids: ReadonlySet<string>): void {
+  /** Pods come and go, and start anew with other limits; what they answered must not stay for ever. */
+  keepPods(pods: readonly Pod[]): void {
+    const uids = new Set(pods.map(({ uid }) => uid));
     for (const uid of this.#attempts.keys()) {
-      if (!podUids.has(uid)) this.#attempts.delete(uid);
+      if (!uids.has(uid)) this.#attempts.delete(uid);
     }
+    const cleared = this.#refused.keep(pods);
+    // Pods that went back to the last good revision are given this one after all, which needs a later fence.
+    if (cleared.some((digest) => digest === this.#desired?.digest)) this.#sequence = this.#nextSequence();
   }
 
   lose(digest: string): void {

@@ -5,6 +5,7 @@ import { intentOf, refreshOf, revisionOf, timestamp } from '../desired.ts';
 import { type Draft, type Phase, type PhaseOutcome, STOP } from '../draft.ts';
 import { verdictOf } from '../failures.ts';
 import type { AdapterRecord } from '../record.ts';
+import { standingFailure } from '../standing.ts';
 import { askSource } from './resolve.ts';
 
 /** Brings what the source names into the spool, checked against the base model and spec.verify before a pod sees it. */
@@ -13,10 +14,10 @@ export const fetch: Phase = {
   whenSuspended: false,
   async run(draft, deps, signal) {
     const { record, adapter, placement } = draft;
-    const { resolved, failure } = record.source;
+    const { resolved } = record.source;
     if (resolved === null) {
-      const isRefused = failure?.intent === intentOf(adapter) && failure.sourceVersion !== null;
-      if (isRefused) throw failure.error;
+      const failure = standingFailure(draft);
+      if (failure !== null && failure.sourceVersion !== null) throw failure.error;
     } else if (placement.fit === null) {
       const message = 'No pod has reported its base model yet.';
       return { verdict: { status: 'Unknown', reason: 'Pending', message }, next: record.target !== null };

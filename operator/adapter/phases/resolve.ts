@@ -7,8 +7,8 @@ import type { AdapterDeps } from '../deps.ts';
 import { intentOf, isSettledByStatus } from '../desired.ts';
 import { type Draft, lookAgain, type Phase, type PhaseOutcome, STOP } from '../draft.ts';
 import { failureOf } from '../failures.ts';
-import type { AdapterRecord, SourceFailure } from '../record.ts';
 import { recoverRecord } from '../recover.ts';
+import { limitsOf, standingFailure } from '../standing.ts';
 
 const RETRY = { baseMs: 2_000, maxMs: 300_000 };
 /** Nobody tells when an object that was wrong has been put right; a HEAD now and then finds out. */
@@ -46,7 +46,7 @@ async function resolveSource(draft: Draft, deps: AdapterDeps, signal: AbortSigna
   const { record, adapter } = draft;
   const intent = intentOf(adapter);
   const { settledFor, resolved: found } = record.source;
-  const failure = failureFor(record, intent);
+  const failure = standingFailure(draft);
   if (settledFor === intent) return resolvedAt(adapter, record.desired?.sourceVersion ?? '');
   const leftMs = (failure?.retryAtMs ?? 0) - deps.clock.monotonicMs();
   if (failure !== null && leftMs > 0) {
@@ -102,16 +102,12 @@ function noteSourceFailure(
   deps: AdapterDeps,
   failed: { sourceVersion: string | null; error: unknown },
 ): void {
-  const { record, adapter } = draft;
+  const { record, adapter, placement } = draft;
   const intent = intentOf(adapter);
   const { terminal } = failureOf(failed.error);
-  const failures = (failureFor(record, intent)?.failures ?? 0) + 1;
+  const failures = (standingFailure(draft)?.failures ?? 0) + 1;
   const retryMs = terminal ? TERMINAL_RETRY_MS : backoffMs(failures, { ...RETRY, random: deps.random });
   const retryAtMs = deps.clock.monotonicMs() + retryMs;
-  record.failSource({ ...failed, intent, failures, retryAtMs });
+  record.failSource({ ...failed, intent, limits: limitsOf(placement), failures, retryAtMs });
   lookAgain(draft, retryMs);
-}
-
-function failureFor({ source: { failure } }: AdapterRecord, intent: string): SourceFailure | null {
-  return failure?.intent === intent ? failure : null;
 }

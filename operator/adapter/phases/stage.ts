@@ -18,7 +18,6 @@ export const stage: Phase = {
   condition: 'Loaded',
   whenSuspended: false,
   async run(draft, deps, signal) {
-    draft.record.keepPods(new Set(draft.placement.desired.map(({ uid }) => uid)));
     // Under the mutex: a push that is just being activated has not been reported by all of its pods.
     const { target, pods } = await deps.mutexes.run(draft.key, async () => ({
       target: draft.record.target,

@@ -5,7 +5,7 @@ import { LorikeetError } from '../../../server/contract/errors.ts';
 import { digestOf, goodAdapter } from '../../support/adapter-files.ts';
 import { refusal } from '../../support/pod/fault.ts';
 import { type Harness, startHarness } from './harness.ts';
-import { loraAdapter } from './objects.ts';
+import { loraAdapter, POOL_KEY, serverPool } from './objects.ts';
 
 let harness: Harness;
 
@@ -261,6 +261,71 @@ describe('a pod that fails', () => {
 
     expect(harness.source.fetches).toBe(1);
     await harness.settle('sql', () => harness.conditionOf('sql', 'Ready')?.status === 'True');
+  });
+});
+
+describe('a refusal ends with its cause', () => {
+  it('when the pod that spoke it is gone', async () => {
+    harness = await startHarness([{}, {}, { maxRank: 4 }]);
+    const [small] = harness.kubePods.splice(2);
+    harness.fleet.sync();
+    harness.apply(loraAdapter('sql'));
+    await harness.settle('sql');
+    if (small) harness.kubePods.push(small);
+    harness.fleet.sync();
+    await harness.fleet.whenHeard(2_000);
+    await harness.settle('sql');
+    expect(harness.conditionOf('sql', 'Ready')).toMatchObject({ status: 'False', reason: 'RankTooLarge' });
+
+    harness.kubePods.pop();
+    harness.fleet.sync();
+    await harness.settle('sql');
+    expect(harness.conditionOf('sql', 'Ready')).toMatchObject({ status: 'True', reason: 'Ready' });
+    expect(harness.statusOf('sql').pods?.summary).toBe('2/2');
+  });
+
+  it('when the pod that spoke it has started anew', async () => {
+    harness = await startHarness();
+    harness.servers[1]?.fail('stage', { kind: 'refuse', code: 'rank_too_large' });
+    harness.apply(loraAdapter('sql'));
+    await harness.settle('sql');
+    expect(harness.conditionOf('sql', 'Ready')?.reason).toBe('RankTooLarge');
+
+    await harness.servers[1]?.restart();
+    await harness.settle('sql', () => harness.conditionOf('sql', 'Ready')?.status === 'True');
+    const digest = digestOf(harness.source.files);
+    expect(served('sql')).toEqual([digest, digest]);
+  });
+
+  it('when another pod that also spoke it stays, not yet', async () => {
+    harness = await startHarness([{}, {}, {}]);
+    for (const index of [1, 2]) {
+      harness.servers[index]?.fail('stage', { kind: 'refuse', code: 'rank_too_large' }, 100);
+    }
+    harness.apply(loraAdapter('sql'));
+    await harness.settle('sql');
+    harness.kubePods.splice(1, 1);
+    harness.fleet.sync();
+    await harness.settle('sql');
+    expect(harness.conditionOf('sql', 'Ready')?.reason).toBe('RankTooLarge');
+    expect(served('sql')[0]).toBeNull();
+  });
+
+  it('when the limits of the pool that it was held against are others', async () => {
+    harness = await startHarness();
+    const port = harness.servers[0]?.port ?? 0;
+    harness.pools.set(POOL_KEY, serverPool(port, { limits: { maxRank: 4 } }));
+    harness.source.fetchError = new LorikeetError('rank_too_large', 'Expected at most 4');
+    harness.apply(loraAdapter('sql'));
+    await harness.once('sql');
+    await harness.once('sql');
+    expect(harness.conditionOf('sql', 'Ready')?.reason).toBe('RankTooLarge');
+    expect(harness.source.fetches).toBe(1);
+
+    harness.source.fetchError = null;
+    harness.pools.set(POOL_KEY, serverPool(port, { limits: { maxRank: 16 } }));
+    await harness.once('sql');
+    expect(harness.conditionOf('sql', 'Ready')?.status).toBe('True');
   });
 });
 
