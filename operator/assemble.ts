@@ -81,7 +81,7 @@ export function assemble(parts: Parts): {
     adapters: watches.adapters,
     fleet,
     leader,
-    missingFor: (pod, adapters) => missingFor(pod, adapters, records),
+    missingFor: (pod, pods, adapters) => missingFor(pod, { pods, adapters, records }),
     isBuried: (poolKey, servedName) => tombstones.has(poolKey, servedName),
     nextSequence: () => records.nextSequence(),
     liveAdapters: (namespace, signal) => objects.liveIn(namespace, signal),

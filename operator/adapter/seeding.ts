@@ -1,13 +1,14 @@
 import { type LoraAdapter, servedNameOf } from '../api/lora-adapter.ts';
 import { poolKeyOf } from '../api/names.ts';
 import { keyOf } from '../kube/resource.ts';
-import type { Pod } from '../pods/pod.ts';
+import type { Missing, Pod } from '../pods/pod.ts';
 import { adapterIn, relevantAttempt } from './plan.ts';
+import type { AdapterRecord } from './record.ts';
 import type { Records } from './records.ts';
 
 /**
- * Names of the adapters that a new or restarted pod still has to wait for. It waits for what it can get, never for what
- * it cannot:
+ * The adapters that a new or restarted pod still has to wait for. It waits for what it can get, and for what other pods
+ * serve: let in without that, it would answer 404 where they do not.
  *
  *   the adapter                                                  | waited for
  *   -------------------------------------------------------------|-----------
@@ -16,22 +17,40 @@ import type { Records } from './records.ts';
  *   has no revision: nothing pushed, source failed, bad content  | no
  *   has one whose bytes nobody holds any more                    | no
  *   is current in the pod, in the desired revision               | no
- *   was refused by the pod, or did not fit into it               | no
+ *   was refused by the pod, or did not fit into it               | while other pods serve it, and the pod no revision of it
  *   anything else                                                | yes
  */
-export function missingFor(pod: Pod, adapters: readonly LoraAdapter[], records: Records): string[] {
+export function missingFor(
+  pod: Pod,
+  { pods, adapters, records }: { pods: readonly Pod[]; adapters: readonly LoraAdapter[]; records: Records },
+): Missing[] {
   return adapters
-    .filter((adapter) => poolKeyOf(adapter) === pod.poolKey && isAwaited(pod, adapter, records))
-    .map(servedNameOf);
+    .filter((adapter) => poolKeyOf(adapter) === pod.poolKey)
+    .flatMap((adapter) => awaitedOf(pod, { adapter, pods, record: records.get(keyOf(adapter)) }));
 }
 
-function isAwaited(pod: Pod, adapter: LoraAdapter, records: Records): boolean {
-  if (adapter.metadata.deletionTimestamp !== undefined || adapter.spec.suspend) return false;
-  const record = records.get(keyOf(adapter));
-  if (record === undefined || record.uid !== adapter.metadata.uid || !record.decided) return true;
+function awaitedOf(
+  pod: Pod,
+  {
+    adapter,
+    pods,
+    record,
+  }: { adapter: LoraAdapter; pods: readonly Pod[]; record: AdapterRecord | undefined },
+): Missing[] {
+  const name = servedNameOf(adapter);
+  if (adapter.metadata.deletionTimestamp !== undefined || adapter.spec.suspend) return [];
+  const isKnown = record?.uid === adapter.metadata.uid && record?.decided;
+  if (record === undefined || !isKnown) return [{ name, refusal: null }];
   const digest = record.target?.digest ?? null;
-  if (digest === null || digest === record.lost) return false;
-  if (adapterIn(pod.state, servedNameOf(adapter))?.current === digest) return false;
+  if (digest === null || digest === record.lost) return [];
+  if (currentIn(pod, name) === digest) return [];
   const attempt = relevantAttempt(record.attemptOf(pod.uid), pod, digest);
-  return !(attempt?.terminal || attempt?.code === 'no_capacity');
+  const cannotHold = attempt?.terminal || attempt?.code === 'no_capacity';
+  if (!attempt || !cannotHold) return [{ name, refusal: null }];
+  const isServed = pods.some((other) => other.reachable && other.state?.seeded && currentIn(other, name));
+  return isServed && !currentIn(pod, name) ? [{ name, refusal: attempt.code }] : [];
+}
+
+function currentIn(pod: Pod, name: string): string | null {
+  return adapterIn(pod.state, name)?.current ?? null;
 }

@@ -21,6 +21,13 @@ export interface Pod {
   lacksToken?: boolean;
 }
 
+/** An adapter that a new pod still has to wait for. */
+export interface Missing {
+  name: string;
+  /** Why the pod cannot hold it, though other pods of the pool serve it: a code of the contract. Null: it is on its way. */
+  refusal: string | null;
+}
+
 /** What changed in a pod: served names, or everything (it came, went, restarted, or became (un)reachable). */
 export interface FleetChange {
   poolKey: string;

@@ -6,7 +6,7 @@ import type { Elector } from '../kube/leader.ts';
 import type { Log } from '../kube/log.ts';
 import type { StatusWriter } from '../kube/status-writer.ts';
 import type { Fleet } from '../pods/fleet.ts';
-import type { Pod } from '../pods/pod.ts';
+import type { Missing, Pod } from '../pods/pod.ts';
 
 /** Everything that looking after a pool acts through. What it needs to know of adapters it asks for here. */
 export interface PoolDeps {
@@ -14,8 +14,8 @@ export interface PoolDeps {
   adapters: { list(): LoraAdapter[] };
   fleet: Pick<Fleet, 'podsOf' | 'followedMs' | 'whenState'>;
   leader: Pick<Elector, 'leading'>;
-  /** Served names that a new pod still has to wait for. */
-  missingFor: (pod: Pod, adapters: readonly LoraAdapter[]) => string[];
+  /** What a new pod, one of `pods`, still has to wait for. */
+  missingFor: (pod: Pod, pods: readonly Pod[], adapters: readonly LoraAdapter[]) => Missing[];
   /** Whether an adapter of this name was deleted while pods of the pool were silent. */
   isBuried: (poolKey: string, servedName: string) => boolean;
   nextSequence: () => number;

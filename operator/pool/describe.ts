@@ -4,8 +4,16 @@ import type { ServerPool } from '../api/server-pool.ts';
 import type { Placement } from '../placement/placement.ts';
 import type { Pod } from '../pods/pod.ts';
 import { podNames, podsText } from '../pods/words.ts';
+import type { HeldPod } from './seed.ts';
 
-export function poolVerdict(pool: ServerPool, pods: readonly Pod[], placement: Placement): Verdict {
+/** What is known of a pool's pods. */
+export interface PoolPods {
+  pods: readonly Pod[];
+  placement: Placement;
+  held: readonly HeldPod[];
+}
+
+export function poolVerdict(pool: ServerPool, { pods, placement, held }: PoolPods): Verdict {
   if (pods.length === 0) return { status: 'False', reason: 'NoPodsMatch' };
   const { mismatched, desired } = placement;
   if (mismatched.length > 0) {
@@ -15,6 +23,11 @@ export function poolVerdict(pool: ServerPool, pods: readonly Pod[], placement: P
       reason: 'BaseModelMismatch',
       message: `${names}: ${mismatchText(pool, mismatched[0])}`,
     };
+  }
+  const [stuck] = held;
+  if (stuck) {
+    const names = podNames(held.map(({ pod }) => pod.name));
+    return { status: 'False', reason: 'PodsHeldBack', message: `${names}: ${heldText(stuck)}` };
   }
   const silent = desired.filter((pod) => !pod.reachable || pod.state === null);
   if (silent.length > 0) {
@@ -29,11 +42,16 @@ export function poolVerdict(pool: ServerPool, pods: readonly Pod[], placement: P
 }
 
 /** Pods that cannot be used, worst first. */
-export function poolPodErrors(pool: ServerPool, pods: readonly Pod[], { mismatched }: Placement): PodError[] {
-  const others = mismatched.map((pod) => ({
+export function poolPodErrors(pool: ServerPool, { pods, placement, held }: PoolPods): PodError[] {
+  const others = placement.mismatched.map((pod) => ({
     name: pod.name,
     reason: 'BaseModelMismatch',
     message: truncateMessage(mismatchText(pool, pod)),
+  }));
+  const stuck = held.map((item) => ({
+    name: item.pod.name,
+    reason: 'PodsHeldBack',
+    message: truncateMessage(heldText(item)),
   }));
   const silent = pods
     .filter((pod) => pod.error !== null)
@@ -42,7 +60,11 @@ export function poolPodErrors(pool: ServerPool, pods: readonly Pod[], { mismatch
       reason: 'Unreachable',
       message: truncateMessage(pod.error ?? 'no answer'),
     }));
-  return [...others, ...silent].slice(0, POD_ERRORS_MAX);
+  return [...others, ...stuck, ...silent].slice(0, POD_ERRORS_MAX);
+}
+
+function heldText({ name, refusal }: HeldPod): string {
+  return `cannot hold ${name} (${refusal}), which other pods serve, and gets no requests until it can`;
 }
 
 function mismatchText(pool: ServerPool, pod: Pod | undefined): string {

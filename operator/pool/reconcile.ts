@@ -8,7 +8,7 @@ import { type Placement, placementOf } from '../placement/placement.ts';
 import type { Pod } from '../pods/pod.ts';
 import type { PoolDeps } from './deps.ts';
 import { capacityVerdict, poolPodErrors, poolVerdict, usageOf } from './describe.ts';
-import { seedPods } from './seed.ts';
+import { type HeldPod, seedPods } from './seed.ts';
 import { cleanPods, type Unowned } from './unowned.ts';
 
 const CLEAN_RETRY_MS = 10_000;
@@ -22,12 +22,13 @@ export async function reconcilePool(deps: PoolDeps, key: string, signal: AbortSi
   const placement = placementOf(pool, pods);
   const adapters = deps.adapters.list().filter((adapter) => poolKeyOf(adapter) === key);
   const { left, failed } = await cleanPods(deps, { pool, pods: placement.desired, adapters }, signal);
-  const waitMs = await seedPods(deps, placement.desired, adapters, signal);
-  const status = describePool(pool, { pods, placement, adapters, left }, deps);
+  const seeding = await seedPods(deps, placement.desired, adapters, signal);
+  const { held } = seeding;
+  const status = describePool(pool, { pods, placement, adapters, left, held }, deps);
   announcePool(deps, pool, status);
   deps.status.write(pool, status);
   const againMs = Math.min(
-    waitMs ?? Number.POSITIVE_INFINITY,
+    seeding.againMs ?? Number.POSITIVE_INFINITY,
     failed ? CLEAN_RETRY_MS : Number.POSITIVE_INFINITY,
   );
   return Number.isFinite(againMs) ? { kind: 'again', afterMs: againMs } : { kind: 'done' };
@@ -39,11 +40,12 @@ interface Facts {
   adapters: LoraAdapter[];
   /** Unowned and not removed. */
   left: Unowned[];
+  held: HeldPod[];
 }
 
 function describePool(
   pool: ServerPool,
-  { pods, placement, adapters, left }: Facts,
+  { pods, placement, adapters, left, held }: Facts,
   deps: PoolDeps,
 ): ServerPoolStatus {
   const readyPods = placement.desired.filter((pod) => pod.reachable && pod.state !== null).length;
@@ -56,7 +58,7 @@ function describePool(
     now,
   });
   let conditions: NonNullable<ServerPoolStatus['conditions']> = [...(pool.status?.conditions ?? [])];
-  conditions = setCondition(conditions, update('Ready', poolVerdict(pool, pods, placement)));
+  conditions = setCondition(conditions, update('Ready', poolVerdict(pool, { pods, placement, held })));
   conditions = setCondition(conditions, update('CapacityPressure', capacityVerdict(placement.desired)));
   return {
     observedGeneration: generation,
@@ -66,7 +68,7 @@ function describePool(
     podsSummary: podsSummary({ desired: pods.length, ready: readyPods }),
     ...usageOf(placement.desired),
     adapters: adapters.length,
-    podErrors: poolPodErrors(pool, pods, placement),
+    podErrors: poolPodErrors(pool, { pods, placement, held }),
     unmanaged: left.map(({ pod, name }) => ({ pod: pod.name, name })),
   };
 }

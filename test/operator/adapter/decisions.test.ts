@@ -10,9 +10,10 @@ import type { LoraAdapterStatus, RevisionRecord } from '../../../operator/api/lo
 import { ownerOfName } from '../../../operator/placement/owner.ts';
 import { placementOf } from '../../../operator/placement/placement.ts';
 import { PodUnreachable } from '../../../operator/pods/errors.ts';
+import type { Pod } from '../../../operator/pods/pod.ts';
 import { Retryable, Terminal } from '../../../operator/source/types.ts';
 import { type ErrorCode, LorikeetError } from '../../../server/contract/errors.ts';
-import { FakePod } from '../../support/pod/fake-pod.ts';
+import { FakePod, type FakePodOptions } from '../../support/pod/fake-pod.ts';
 import { adapterState, BASE_MODEL, digest } from '../../support/pod/state.ts';
 import { loraAdapter, POOL_KEY, pushedAdapter, serverPool } from './objects.ts';
 
@@ -177,10 +178,16 @@ describe('a new pod waits for', () => {
     record.decide(true);
   };
   const known: Happened = (record) => recovered(record, { desiredRevision: revision(null) });
-  function missing(happened: Happened, pod = new FakePod(), adapter = pushedAdapter('sql')) {
+  function missing(
+    happened: Happened,
+    pod: Pod = new FakePod(),
+    adapter = pushedAdapter('sql'),
+    others: Pod[] = [],
+  ) {
     const records = new Records();
     happened(records.of('lora/sql', 'uid-sql'));
-    return missingFor(pod, [adapter], records);
+    const found = missingFor(pod, { pods: [pod, ...others], adapters: [adapter], records });
+    return found.map(({ name, refusal }) => (refusal === null ? name : `${name} ${refusal}`));
   }
   const serving = new FakePod({ adapters: [adapterState('sql', D)] });
   const attemptOf = (code: string, terminal: boolean): Attempt => ({
@@ -215,6 +222,24 @@ describe('a new pod waits for', () => {
     ['not what nobody has any more', lost, []],
   ])('%s', (_name, happened, names) => {
     expect(missing(happened)).toEqual(names);
+  });
+
+  const other = (options: FakePodOptions = {}) =>
+    new FakePod({ name: 'pod-1', adapters: [adapterState('sql', D)], ...options });
+  const unseeded = new FakePod({ seeded: false, adapters: [adapterState('sql', D)] });
+  it.each<[string, Happened, Pod, string[]]>([
+    ['what it refused', after('rank_too_large', true), other(), ['sql rank_too_large']],
+    ['what does not fit into it', after('no_capacity', false), other(), ['sql no_capacity']],
+    ['not where that is silent', after('rank_too_large', true), other({ reachable: false }), []],
+    ['not where that gets no requests either', after('rank_too_large', true), unseeded, []],
+  ])('%s, while another pod serves it', (_name, happened, peer, names) => {
+    expect(missing(happened, new FakePod(), pushedAdapter('sql'), [peer])).toEqual(names);
+  });
+
+  it('not a newer revision that it refused of what it serves', () => {
+    const E = digest('e');
+    const older = new FakePod({ adapters: [adapterState('sql', E)] });
+    expect(missing(after('rank_too_large', true), older, pushedAdapter('sql'), [other()])).toEqual([]);
   });
 
   it('not what it serves', () => {

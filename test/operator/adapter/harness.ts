@@ -171,7 +171,7 @@ function makePoolDeps(deps: AdapterDeps, world: World): PoolDeps {
     adapters: deps.adapters,
     fleet: deps.fleet,
     leader: deps.leader,
-    missingFor: (pod, adapters) => missingFor(pod, adapters, deps.records),
+    missingFor: (pod, pods, adapters) => missingFor(pod, { pods, adapters, records: deps.records }),
     isBuried: (poolKey, name) => deps.tombstones.has(poolKey, name),
     nextSequence: () => deps.records.nextSequence(),
     liveAdapters: async () => deps.adapters.list(),

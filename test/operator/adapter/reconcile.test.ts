@@ -286,7 +286,7 @@ describe('a refusal ends with its cause', () => {
 
   it('when the pod that spoke it has started anew', async () => {
     harness = await startHarness();
-    harness.servers[1]?.fail('stage', { kind: 'refuse', code: 'rank_too_large' });
+    harness.servers[1]?.fail('stage', refusal('rank_too_large'));
     harness.apply(loraAdapter('sql'));
     await harness.settle('sql');
     expect(harness.conditionOf('sql', 'Ready')?.reason).toBe('RankTooLarge');
@@ -300,7 +300,7 @@ describe('a refusal ends with its cause', () => {
   it('when another pod that also spoke it stays, not yet', async () => {
     harness = await startHarness([{}, {}, {}]);
     for (const index of [1, 2]) {
-      harness.servers[index]?.fail('stage', { kind: 'refuse', code: 'rank_too_large' }, 100);
+      harness.servers[index]?.fail('stage', refusal('rank_too_large'), 100);
     }
     harness.apply(loraAdapter('sql'));
     await harness.settle('sql');

@@ -192,6 +192,33 @@ describe('a pod is told that it is seeded', () => {
     expect(seeded()).toEqual([true, true]);
   });
 
+  it('not while it cannot hold what the others serve, which the pool says', async () => {
+    harness = await startHarness([{}, {}, { maxRank: 4 }]);
+    const [small] = harness.kubePods.splice(2);
+    harness.fleet.sync();
+    harness.apply(loraAdapter('sql'));
+    await harness.settle('sql');
+    await look();
+    if (small) harness.kubePods.push(small);
+    harness.fleet.sync();
+    await harness.fleet.whenHeard(2_000);
+    await harness.settle('sql');
+    harness.poolDeps.fleet = {
+      podsOf: (key) => harness.fleet.podsOf(key),
+      followedMs: () => 3_600_000,
+      whenState: (...call) => harness.fleet.whenState(...call),
+    };
+    await look();
+    expect(seeded()).toEqual([true, true, false]);
+    const message =
+      'pod-2: cannot hold sql (rank_too_large), which other pods serve, and gets no requests until it can';
+    expect(ready()).toMatchObject({ status: 'False', reason: 'PodsHeldBack', message });
+
+    harness.adapters.delete('lora/sql');
+    await look();
+    expect(seeded()).toEqual([true, true, true]);
+  });
+
   it('not by a process that does not lead', async () => {
     harness = await startHarness();
     harness.world.term = null;

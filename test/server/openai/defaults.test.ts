@@ -63,7 +63,8 @@ async function answering(seen: GenerateRequest[]): Promise<Serving> {
     adapters: {
       resolve: () => ({ kind: 'base' }),
       describe: (name, revision) => ({ name, revision: revision ?? '', step: null }),
-      ensureResident: async () => undefined,
+      enter: async () => undefined,
+      waitForSlot: async () => undefined,
       models: () => [],
     },
     tokenizer,

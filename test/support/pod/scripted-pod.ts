@@ -21,6 +21,7 @@ export interface ScriptedPodOptions {
   host: string;
   port?: number;
   baseModel?: { name?: string; digest?: string };
+  maxRank?: number;
 }
 
 /** The real admin API over a fake engine, with faults on request. */
@@ -58,7 +59,7 @@ export class ScriptedPod {
     this.registry = new Registry({
       engine: new NativeEngine(this.engine.start),
       baseModel: { ...BASE_MODEL, ...this.#options.baseModel },
-      limits: { hostBytes: 64 << 20, maxRank: 64, maxAdapterBytes: 16 << 20 },
+      limits: { hostBytes: 64 << 20, maxRank: this.#options.maxRank ?? 64, maxAdapterBytes: 16 << 20 },
       waiting: { max: 8, turnMax: 2 },
       log,
     });
