@@ -7,7 +7,7 @@ import { answer, type ChoiceWriter } from './exchange.ts';
 import { chatLogprobs, type Naming, promptLogprobs } from './logprobs.ts';
 import { planChoice } from './plan.ts';
 import type { Piece } from './reading.ts';
-import { ChatBody, parseBody, requireStreamable } from './schemas.ts';
+import { ChatBody, parseBody, requireStreamable, templateVariables } from './schemas.ts';
 import type { Serving } from './serving.ts';
 import { requireSupported } from './unsupported.ts';
 
@@ -21,7 +21,7 @@ export async function chat(serving: Serving, requestBody: unknown, reply: Fastif
   const prompt = await encodeChat(serving, {
     messages: body.messages,
     addGenerationPrompt: body.add_generation_prompt,
-    variables: body.chat_template_kwargs,
+    variables: templateVariables(body),
   });
   const wanted = {
     prompt,

@@ -35,9 +35,10 @@ export class ApiError extends Error {
   readonly param: string | null;
 
   constructor(code: ApiErrorCode, message: string, param?: string) {
-    super(message);
+    // Both may quote what the client sent.
+    super(message.toWellFormed());
     this.kind = API_ERRORS[code];
-    this.param = param ?? null;
+    this.param = param?.toWellFormed() ?? null;
   }
 
   get status(): number {

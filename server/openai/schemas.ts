@@ -1,23 +1,34 @@
 import { z } from 'zod';
 import { badRequest } from './errors.ts';
+import { entriesOf, firstWrong, listOf, oneOf, optional, take, tokenList } from './fields.ts';
 
 /** Choices of one request: prompts times n. */
 export const CHOICES_MAX = 128;
 export const LOGPROBS_MAX = 20;
 export const LORA_SCALE_MAX = 16;
+const STOP_CHARACTERS_MAX = 16_000;
 
 const integer = (min: number, max: number) => z.number().int().min(min).max(max);
-const TokenId = integer(0, 2 ** 31 - 1);
 
-/** Absent and null mean the same to OpenAI's clients. */
-function optional<T extends z.ZodType, D>(schema: T, fallback: D) {
-  return schema.nullish().transform((value): z.output<T> | D => value ?? fallback);
-}
+/** Half a pair of surrogates can neither be tokenized nor answered in UTF-8: it becomes U+FFFD. */
+const text = (min: number, max = Number.POSITIVE_INFINITY) =>
+  z
+    .string()
+    .min(min)
+    .max(max)
+    .transform((value) => value.toWellFormed());
 
-const Stop = z.string().min(1).max(1000);
+const Text = text(0);
+const Stop = text(1, 1000);
+
+/** Many or long ones, not both: each token's text is searched for all of them. */
+const Stops = listOf('stop strings', Stop, { max: 64 }).refine(
+  (stops) => stops.reduce((sum, { length }) => sum + length, 0) <= STOP_CHARACTERS_MAX,
+  { error: `Expected at most ${STOP_CHARACTERS_MAX} characters in all stop strings` },
+);
 
 const Either = {
-  model: z.string().min(1).max(512),
+  model: text(1, 512),
   stream: optional(z.boolean(), false),
   stream_options: optional(
     z.object({
@@ -28,11 +39,14 @@ const Either = {
   ),
   n: optional(integer(1, CHOICES_MAX), 1),
   max_tokens: optional(integer(0, 2 ** 31 - 1), null),
-  stop: z
-    .union([Stop, z.array(Stop).max(16)])
-    .nullish()
-    .transform((value) => (value == null ? [] : [value].flat())),
-  stop_token_ids: optional(z.array(TokenId).max(64), []),
+  stop: optional(
+    oneOf('a text or a list of texts', (value) => {
+      if (Array.isArray(value)) return Stops;
+      return typeof value === 'string' ? Stop.transform((stop) => [stop]) : null;
+    }),
+    [],
+  ),
+  stop_token_ids: optional(tokenList({ max: 64 }), []),
   ignore_eos: optional(z.boolean(), false),
   include_stop_str_in_output: optional(z.boolean(), false),
   skip_special_tokens: optional(z.boolean(), true),
@@ -45,9 +59,7 @@ const Either = {
   frequency_penalty: optional(z.number().min(-2).max(2), 0),
   repetition_penalty: optional(z.number().gt(0).max(100), 1),
   logit_bias: optional(
-    z
-      .record(z.string().regex(/^\d{1,9}$/), z.number().min(-100).max(100))
-      .refine((bias) => Object.keys(bias).length <= 1024, { message: 'At most 1024 entries' }),
+    entriesOf({ pattern: /^\d{1,9}$/, want: 'a token id', max: 1024 }, z.number().min(-100).max(100)),
     {},
   ),
   prompt_logprobs: optional(integer(0, LOGPROBS_MAX), null),
@@ -56,38 +68,77 @@ const Either = {
   lora: optional(z.strictObject({ scale: optional(z.number().min(0).max(LORA_SCALE_MAX), 1) }), { scale: 1 }),
 };
 
+const Prompts = { min: 1, max: CHOICES_MAX };
+const Tokens = tokenList({ min: 1 });
+
+/** A text, token ids, or several of either. */
+const Prompt = oneOf<z.ZodType<string | number[] | string[] | number[][]>>(
+  'a text, token ids, or a list of either',
+  (value) => {
+    if (typeof value === 'string') return Text;
+    if (!Array.isArray(value)) return null;
+    if (typeof value[0] === 'string') return listOf('prompts', Text, Prompts);
+    return Array.isArray(value[0]) ? listOf('prompts', Tokens, Prompts) : Tokens;
+  },
+);
+
+/** Chats say true or false, and so do clients that were written for them. */
+const Logprobs = oneOf('a whole number', (value) =>
+  typeof value === 'boolean'
+    ? z.boolean().transform((wanted) => (wanted ? 1 : null))
+    : integer(0, LOGPROBS_MAX),
+);
+
 export const CompletionBody = z.object({
   ...Either,
-  prompt: z.union([
-    z.string(),
-    z.array(TokenId).min(1),
-    z.array(z.string()).min(1).max(CHOICES_MAX),
-    z.array(z.array(TokenId).min(1)).min(1).max(CHOICES_MAX),
-  ]),
-  logprobs: optional(integer(0, LOGPROBS_MAX), null),
+  prompt: Prompt,
+  logprobs: optional(Logprobs, null),
   echo: optional(z.boolean(), false),
   add_special_tokens: optional(z.boolean(), true),
 });
 export type CompletionBody = z.output<typeof CompletionBody>;
 
-const TextPart = z.object({ type: z.literal('text'), text: z.string() });
+const TextPart = z.object({ type: z.literal('text'), text: Text });
 
 /** Text parts are joined by line breaks, as vLLM does, so that templates see one string. */
-const Content = z
-  .union([z.string(), z.array(TextPart).max(1024)])
-  .transform((content) =>
-    typeof content === 'string' ? content : content.map(({ text }) => text).join('\n'),
+const Content = oneOf('a text or a list of text parts', (value) => {
+  if (typeof value === 'string') return Text;
+  if (!Array.isArray(value)) return null;
+  return listOf('text parts', TextPart, { max: 1024 }).transform((parts) =>
+    parts.map((part) => part.text).join('\n'),
   );
+});
+
+/** Other servers write empty lists and nulls into the turns that clients send back. */
+const Nothing = z
+  .unknown()
+  .optional()
+  .refine((value) => value == null || (Array.isArray(value) && value.length === 0), {
+    error: 'is not supported',
+  });
 
 const Message = z
-  .object({ role: z.enum(['system', 'developer', 'user', 'assistant']), content: Content })
-  .and(z.object({ tool_calls: z.undefined({ error: 'is not supported' }).or(z.null()).optional() }));
+  .object({
+    role: z.enum(['system', 'developer', 'user', 'assistant']),
+    content: z.unknown().optional(),
+    tool_calls: Nothing,
+    function_call: Nothing,
+    audio: Nothing,
+  })
+  .transform(({ role, content }, context) => ({
+    role,
+    content: role === 'assistant' && content == null ? '' : take(Content, content, context, ['content']),
+  }));
 
-export const Messages = z.array(Message).min(1).max(4096);
+export const Messages = listOf('messages', Message, { min: 1, max: 4096 });
 
-const TemplateVariables = z.record(
-  z.string().regex(/^[a-z_]{1,64}$/),
-  z.union([z.string().max(4096), z.number(), z.boolean()]),
+const Variable = oneOf('a text, a number or true or false', (value) => {
+  if (typeof value === 'string') return text(0, 4096);
+  return typeof value === 'number' ? z.number() : typeof value === 'boolean' ? z.boolean() : null;
+});
+const TemplateVariables = entriesOf(
+  { pattern: /^[a-z_]{1,64}$/, want: 'a name of a-z and _', max: 64 },
+  Variable,
 );
 
 export const ChatBody = z.object({
@@ -98,38 +149,50 @@ export const ChatBody = z.object({
   top_logprobs: optional(integer(0, LOGPROBS_MAX), null),
   add_generation_prompt: optional(z.boolean(), true),
   chat_template_kwargs: optional(TemplateVariables, {}),
+  reasoning_effort: optional(z.literal('none'), null),
 });
 export type ChatBody = z.output<typeof ChatBody>;
+
+/** What the chat template sees: where the client wants no thinking, also the name that templates know that by. */
+export function templateVariables({ chat_template_kwargs, reasoning_effort }: ChatBody) {
+  return reasoning_effort === null
+    ? chat_template_kwargs
+    : { enable_thinking: false, ...chat_template_kwargs };
+}
 
 /** What both endpoints have. */
 export type EitherBody = Omit<CompletionBody, 'prompt' | 'logprobs' | 'echo' | 'add_special_tokens'>;
 
-export const TokenizeBody = z.union([
-  z.object({
-    model: optional(z.string(), null),
-    messages: Messages,
-    add_generation_prompt: optional(z.boolean(), true),
-    chat_template_kwargs: optional(TemplateVariables, {}),
-    return_token_strs: optional(z.boolean(), false),
-  }),
-  z.object({
-    model: optional(z.string(), null),
-    prompt: z.string(),
-    add_special_tokens: optional(z.boolean(), true),
-    return_token_strs: optional(z.boolean(), false),
-  }),
-]);
+const TokenizeChatBody = z.object({
+  model: optional(Text, null),
+  messages: Messages,
+  add_generation_prompt: optional(z.boolean(), true),
+  chat_template_kwargs: optional(TemplateVariables, {}),
+  return_token_strs: optional(z.boolean(), false),
+});
+const TokenizeTextBody = z.object({
+  model: optional(Text, null),
+  prompt: Text,
+  add_special_tokens: optional(z.boolean(), true),
+  return_token_strs: optional(z.boolean(), false),
+});
 
-export const DetokenizeBody = z.object({ model: optional(z.string(), null), tokens: z.array(TokenId) });
+export const TokenizeBody = oneOf<typeof TokenizeChatBody | typeof TokenizeTextBody>(
+  'an object with prompt or messages',
+  (value) => {
+    if (typeof value !== 'object' || value === null) return null;
+    return 'messages' in value ? TokenizeChatBody : TokenizeTextBody;
+  },
+);
+
+export const DetokenizeBody = z.object({ model: optional(Text, null), tokens: tokenList() });
 
 /** Refuses by the name of the first field that is wrong. */
 export function parseBody<T extends z.ZodType>(schema: T, body: unknown): z.output<T> {
   const result = schema.safeParse(body);
   if (result.success) return result.data;
-  const issue = result.error.issues[0];
-  const unknownKeys = issue?.code === 'unrecognized_keys' ? issue.keys.slice(0, 1) : [];
-  const param = [...(issue?.path ?? []), ...unknownKeys].join('.');
-  const message = unknownKeys.length > 0 ? 'is not supported' : (issue?.message ?? 'is wrong');
+  const { message, path } = firstWrong(result.error);
+  const param = path.join('.');
   throw badRequest(param === '' ? message : `${param}: ${message}`, param === '' ? undefined : param);
 }
 

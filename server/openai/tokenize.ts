@@ -3,8 +3,10 @@ import { badRequest } from './errors.ts';
 import { requireToken } from './plan.ts';
 import { DetokenizeBody, parseBody, TokenizeBody } from './schemas.ts';
 import type { Serving } from './serving.ts';
+import { requireSupported } from './unsupported.ts';
 
 export async function tokenize(serving: Serving, requestBody: unknown): Promise<object> {
+  requireSupported(requestBody, 'tokenize');
   const body = parseBody(TokenizeBody, requestBody);
   if (body.model !== null) serving.adapters.resolve(body.model);
   const tokens =

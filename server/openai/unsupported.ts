@@ -1,14 +1,16 @@
 import { badRequest } from './errors.ts';
 
-/** True where the value asks for nothing that we lack. */
-type Harmless = (value: unknown) => boolean;
+type Body = Record<string, unknown>;
 
-const absent: Harmless = (value) => value === null || value === undefined;
+/** True where the value asks for nothing that we lack. */
+type Harmless = (value: unknown, body: Body) => boolean;
+
+const absent = (value: unknown) => value === null || value === undefined;
 const offOr =
-  (...harmless: unknown[]): Harmless =>
-  (value) =>
+  (...harmless: unknown[]) =>
+  (value: unknown) =>
     absent(value) || harmless.includes(value);
-const empty: Harmless = (value) =>
+const empty = (value: unknown) =>
   absent(value) ||
   value === '' ||
   (Array.isArray(value)
@@ -16,11 +18,19 @@ const empty: Harmless = (value) =>
     : typeof value === 'object' && Object.keys(value as object).length === 0);
 const plainText: Harmless = (value) => absent(value) || (value as { type?: unknown }).type === 'text';
 
+/** Where nothing ends the answer before its longest, a least length asks for nothing. */
+const reachedAnyway: Harmless = (least, body) => {
+  if (offOr(0)(least)) return true;
+  const most = body.max_completion_tokens ?? body.max_tokens;
+  const runsOn = body.ignore_eos === true && empty(body.stop) && empty(body.stop_token_ids);
+  return runsOn && typeof least === 'number' && least <= Number(most ?? 0);
+};
+
 /** Fields of OpenAI's and vLLM's APIs that would change the answer and are not built: refused, never ignored. */
 const EITHER: Record<string, Harmless> = {
   allowed_token_ids: empty,
   bad_words: empty,
-  best_of: absent,
+  best_of: offOr(1),
   guided_choice: absent,
   guided_grammar: absent,
   guided_json: absent,
@@ -28,7 +38,7 @@ const EITHER: Record<string, Harmless> = {
   kv_transfer_params: absent,
   length_penalty: offOr(1),
   logits_processors: empty,
-  min_tokens: offOr(0),
+  min_tokens: reachedAnyway,
   response_format: plainText,
   structured_outputs: absent,
   truncate_prompt_tokens: absent,
@@ -47,13 +57,20 @@ const CHAT: Record<string, Harmless> = {
   function_call: offOr('none', 'auto'),
   functions: empty,
   modalities: (value) => absent(value) || (Array.isArray(value) && value.every((item) => item === 'text')),
-  reasoning_effort: absent,
+  reasoning_effort: offOr('none'),
   tool_choice: offOr('none', 'auto'),
   tools: empty,
   web_search_options: absent,
 };
 
-const FIELDS = { completion: COMPLETION, chat: CHAT };
+const TOKENIZE: Record<string, Harmless> = {
+  chat_template: absent,
+  continue_final_message: offOr(false),
+  mm_processor_kwargs: empty,
+  tools: empty,
+};
+
+const FIELDS = { completion: COMPLETION, chat: CHAT, tokenize: TOKENIZE };
 
 /** Fields that we do not know at all are left alone: clients send many that change nothing. */
 export function requireSupported(body: unknown, endpoint: keyof typeof FIELDS): void {
@@ -61,7 +78,7 @@ export function requireSupported(body: unknown, endpoint: keyof typeof FIELDS): 
     throw badRequest('Expected a JSON object as the body');
   }
   for (const [field, isHarmless] of Object.entries(FIELDS[endpoint])) {
-    if (Object.hasOwn(body, field) && !isHarmless((body as Record<string, unknown>)[field])) {
+    if (Object.hasOwn(body, field) && !isHarmless((body as Body)[field], body as Body)) {
       throw badRequest(`${field} is not supported`, field);
     }
   }

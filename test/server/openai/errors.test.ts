@@ -38,8 +38,8 @@ const REFUSED: Row[] = [
     'chat',
     { messages: [{ role: 'user', content: [{ type: 'image_url' }] }] },
     400,
-    'messages.0.content',
-    /./,
+    'messages.0.content.0.type',
+    /expected "text"/,
   ],
   ['tools', 'chat', { tools: [{ type: 'function' }] }, 400, 'tools', /not supported/],
   [
