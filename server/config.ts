@@ -138,7 +138,9 @@ function adapterOf(text: string): { name: string; dir: string } {
   const [name = '', ...rest] = text.split('=');
   const dir = rest.join('=');
   if (!AdapterName.safeParse(name).success || dir === '') {
-    throw new ConfigError(`Expected NAME=DIR with a lower-case name for --adapter but received ${text}`);
+    throw new ConfigError(
+      `Expected NAME=DIR for --adapter, the name of A-Z a-z 0-9 . _ - : / but received ${text}`,
+    );
   }
   return { name, dir };
 }

@@ -7,6 +7,7 @@ import fastify, {
 } from 'fastify';
 import type { Logger } from 'pino';
 import type { Registry } from '../adapters/registry.ts';
+import { NAME_LENGTH_MAX } from '../contract/adapter-api.ts';
 import { LorikeetError } from '../contract/errors.ts';
 import { quoted } from '../contract/strict-json.ts';
 import { bodyDeadlineMs } from '../transfer/limits.ts';
@@ -35,7 +36,8 @@ export function buildAdminApp({ registry, token, log }: AdminAppOptions): Fastif
     connectionTimeout: IDLE_MS_MAX,
     requestTimeout: bodyDeadlineMs(registry.limits.maxAdapterBytes) + HEADERS_MS_MAX,
     bodyLimit: registry.limits.maxAdapterBytes,
-    routerOptions: { maxParamLength: 256 },
+    // In percent-encoding.
+    routerOptions: { maxParamLength: 3 * NAME_LENGTH_MAX },
     http: {
       maxHeaderSize: HEADER_BYTES_MAX,
       headersTimeout: HEADERS_MS_MAX,

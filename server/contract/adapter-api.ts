@@ -12,6 +12,7 @@
  *   POST   /lora/v1/seeded                                   → 204; the pod holds all that it should: it may be ready
  *   PUT    /v1/adapters/{name}                               stage + activate → PutAdapterReply
  *
+ * Names and digests are percent-encoded: the slash of `org/sql` is `%2F`.
  * Every call carries `Authorization: Bearer <admin token>`; those of the operator that change something
  * also carry HEADER.fence.
  */
@@ -32,7 +33,9 @@ export const HEADER = {
 export const MEDIA_TYPE = 'application/octet-stream';
 
 export const DIGEST_PATTERN = /^sha256:[0-9a-f]{64}$/;
-export const NAME_PATTERN = /^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$/;
+/** A served name, as clients write models: `sql`, `org/Llama-3.1-8B-sql`, `base:sql`; `@` pins a revision. */
+export const NAME_PATTERN =
+  /^[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?(\/[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?)*$/;
 export const NAME_LENGTH_MAX = 128;
 export const SAFETENSORS_HEADER_BYTES_MAX = 1 << 20;
 

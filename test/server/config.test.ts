@@ -63,6 +63,7 @@ describe('flags', () => {
       { name: 'a', dir: 'x' },
       { name: 'b', dir: 'y=z' },
     ]);
+    expect(parse(['--adapter', 'org/Sql=x'])?.adapters).toEqual([{ name: 'org/Sql', dir: 'x' }]);
     expect(() => parse(['--port', '1', '--port', '2'])).toThrow('--port was given 2 times');
   });
 
@@ -80,7 +81,7 @@ describe('flags', () => {
     [['--kv-bytes', '0'], /--kv-bytes/],
     [['--backend', ''], /--backend/],
     [['--adapter', 'sql'], /NAME=DIR/],
-    [['--adapter', 'SQL=x'], /lower-case/],
+    [['--adapter', 'sql@1=x'], /the name of A-Z a-z 0-9/],
     [['--adapter', 'a=x', '--adapter', 'a=y'], /a twice/],
     [['--admin-host', '0.0.0.0'], /--admin-token-file is required/],
     [['--port', '8001'], /both 8001/],

@@ -108,7 +108,7 @@ describe('the CRDs, on a real API server', () => {
 
   const s3 = { uri: 's3://adapters/sql/' };
   const good: Record<string, Record<string, unknown>> = {
-    'a served name with all that is allowed': { servedName: 'a.b_c-9' },
+    'a served name with all that is allowed': { servedName: 'Org/a.b_c-9:D' },
     'a bucket without a prefix': { source: { objectStore: { uri: 's3://adapters' } } },
     'bytes as a number': { source: { push: { maxBytes: 1048576 } } },
     'bytes with a suffix': { source: { push: { maxBytes: '1.5Gi' } } },
@@ -128,7 +128,8 @@ describe('the CRDs, on a real API server', () => {
     'no source': [{ source: {} }, /exactly one of objectStore and push/],
     'two sources': [{ source: { push: {}, objectStore: s3 } }, /exactly one of objectStore and push/],
     'no pool': [{ poolRef: undefined }, /spec\.poolRef: Required/],
-    'an upper-case served name': [{ servedName: 'Sql' }, /spec\.servedName/],
+    'a served name that pins a revision': [{ servedName: 'sql@step-1' }, /spec\.servedName/],
+    'a served name with an empty part': [{ servedName: 'org//sql' }, /spec\.servedName/],
     'a served name that ends in a dot': [{ servedName: 'sql.' }, /spec\.servedName/],
     'a served name that is too long': [{ servedName: 'a'.repeat(129) }, /spec\.servedName/],
     'an empty served name': [{ servedName: '' }, /spec\.servedName/],

@@ -195,6 +195,18 @@ describe('activating and removing', () => {
 });
 
 describe('PUT /v1/adapters/{name}', () => {
+  it.each(['org/Llama-3.1-8B-sql', 'base:sql', `a${':'.repeat(126)}b`])(
+    'takes a name as clients write models: %s',
+    async (name) => {
+      const { call, registry } = await admin();
+      const path = `/v1/adapters/${encodeURIComponent(name)}`;
+      const reply = await call('PUT', path, upload(1));
+      expect(reply.body).toMatchObject({ name });
+      expect(registry.resolve(name)).toEqual({ kind: 'adapter', name });
+      expect((await call('DELETE', path.replace('/v1', '/lora/v1'))).status).toBe(200);
+    },
+  );
+
   it('stages and activates in one call', async () => {
     const { call, engine } = await admin();
     const reply = await call('PUT', '/v1/adapters/sql', upload(1, { 'x-lora-step': '1' }));

@@ -170,7 +170,10 @@ describe('requests that are wrong in themselves', () => {
 
   it.each([
     ['/v1/adapters/..%2f..%2fetc%2fpasswd', 'invalid_name'],
-    ['/v1/adapters/UPPER', 'invalid_name'],
+    ['/v1/adapters/org%2F', 'invalid_name'],
+    ['/v1/adapters/org%2F%2Fsql', 'invalid_name'],
+    ['/v1/adapters/org%2F..%2Fsql', 'invalid_name'],
+    ['/v1/adapters/sql@step-1', 'invalid_name'],
     ['/v1/adapters/a%00b', 'invalid_name'],
     ['/v1/adapters/a%0d%0ax', 'invalid_name'],
     ['/v1/adapters/__proto__', 'invalid_name'],
