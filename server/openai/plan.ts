@@ -1,4 +1,4 @@
-import { randomInt } from 'node:crypto';
+import { createHash, randomInt } from 'node:crypto';
 import type { GenerateRequest } from '../engine/port.ts';
 import { badRequest } from './errors.ts';
 import type { Reading } from './reading.ts';
@@ -52,9 +52,15 @@ export function planChoice(body: EitherBody, wanted: Wanted, model: ServedModel,
   };
 }
 
-/** Any whole number becomes one of 2^53 seeds. */
-function seedOf(seed: number, choice: number): number {
-  return Number(BigInt.asUintN(53, BigInt(seed) + BigInt(choice)));
+/** One of the engine's 2^53 seeds. Those beyond are hashed, so that no two that anybody sends come to the same draws. */
+function seedOf(seed: bigint, choice: number): number {
+  const wanted = seed + BigInt(choice);
+  const fits = BigInt.asIntN(54, wanted) === wanted;
+  return Number(BigInt.asUintN(53, fits ? wanted : hashOf(wanted)));
+}
+
+function hashOf(seed: bigint): bigint {
+  return createHash('sha256').update(String(seed)).digest().readBigUInt64LE();
 }
 
 function tokensToGenerate({ prompt, maxTokens }: Wanted, model: ServedModel): number {

@@ -10,6 +10,10 @@ const STOP_CHARACTERS_MAX = 16_000;
 
 const integer = (min: number, max: number) => z.number().int().min(min).max(max);
 
+function isWhole(value: unknown): value is number | bigint {
+  return typeof value === 'bigint' || Number.isInteger(value);
+}
+
 /** Half a pair of surrogates can neither be tokenized nor answered in UTF-8: it becomes U+FFFD. */
 const text = (min: number, max = Number.POSITIVE_INFINITY) =>
   z
@@ -26,6 +30,13 @@ const Stops = listOf('stop strings', Stop, { max: 64 }).refine(
   (stops) => stops.reduce((sum, { length }) => sum + length, 0) <= STOP_CHARACTERS_MAX,
   { error: `Expected at most ${STOP_CHARACTERS_MAX} characters in all stop strings` },
 );
+
+/** Signed or not, as clients write 64 bits. */
+const Seed = z
+  .custom<number | bigint>((value) => isWhole(value) && value >= -(2n ** 63n) && value < 2n ** 64n, {
+    error: 'Expected a whole number of 64 bits',
+  })
+  .transform(BigInt);
 
 const Either = {
   model: text(1, 512),
@@ -54,7 +65,7 @@ const Either = {
   top_p: optional(z.number().gt(0).max(1), 1),
   top_k: optional(integer(-1, 2 ** 31 - 1), 0),
   min_p: optional(z.number().min(0).max(1), 0),
-  seed: optional(z.number().int(), null),
+  seed: optional(Seed, null),
   presence_penalty: optional(z.number().min(-2).max(2), 0),
   frequency_penalty: optional(z.number().min(-2).max(2), 0),
   repetition_penalty: optional(z.number().gt(0).max(100), 1),

@@ -11,7 +11,7 @@ const PROMPT = [0, 151, 759, 613, 99, 937, 341];
 const WILD = { model: 'sql', prompt: PROMPT, temperature: 1.5, max_tokens: 16, return_token_ids: true };
 
 // biome-ignore lint/suspicious/noExplicitAny: JSON of the server.
-async function complete(body: object): Promise<any> {
+async function complete(body: object | string): Promise<any> {
   const reply = await server.post('/v1/completions', body);
   expect(reply.status, JSON.stringify(reply.body)).toBe(200);
   return reply.body;
@@ -26,6 +26,16 @@ describe('seeds', () => {
       expect(await tokensOf({ ...WILD, seed })).toEqual(await tokensOf({ ...WILD, seed }));
     },
   );
+
+  it('keep all 64 bits', async () => {
+    const ask = async (digits: string) =>
+      (await complete(JSON.stringify({ ...WILD, seed: 7 }).replace('"seed":7', `"seed": ${digits}`)))
+        .choices[0].token_ids;
+    const seeds = ['9223372036854775807', '9223372036854775806', '-9223372036854775808', '9007199254740993'];
+    const first = await Promise.all(seeds.map(ask));
+    expect(new Set(first.map(String)).size).toBe(4);
+    expect(await Promise.all(seeds.map(ask))).toEqual(first);
+  });
 
   it('differ from each other, and from none', async () => {
     const answers = await Promise.all([

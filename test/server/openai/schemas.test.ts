@@ -163,6 +163,8 @@ describe('a refusal names the field and what would be right:', () => {
       { messages: [{ role: 'assistant', content: null, function_call: { name: 'f' } }] },
       'messages.0.function_call: is not supported',
     ],
+    ['chat', { seed: 1.5 }, 'seed: Expected a whole number of 64 bits'],
+    ['chat', { seed: 2 ** 64 }, 'seed: Expected a whole number of 64 bits'],
     ['completion', { prompt: undefined }, PROMPT('nothing')],
     ['completion', { prompt: {} }, PROMPT('an object')],
     ['completion', { prompt: [{}] }, 'prompt.0: Expected a token id, a whole number from 0'],
