@@ -11,6 +11,7 @@ import type { ServerConfig } from './config.ts';
 import { ConfigError } from './contract/flags.ts';
 import { NativeEngine } from './engine/native.ts';
 import { type LoadedModel, loadModel, withTokenizerEnd } from './model/load.ts';
+import { allowOrigins } from './openai/cors.ts';
 import type { NotReady, ServedModel } from './openai/serving.ts';
 import { buildServingApp } from './openai/serving-app.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
@@ -72,6 +73,7 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
     notReady,
     log,
   });
+  allowOrigins(serving, config.allowedOrigins);
   const admin = buildAdminApp({ registry, token: token.value, log });
   const listening = {
     serving: await listen(serving, config.host, config.port),

@@ -8,6 +8,8 @@ export interface ServerConfig {
   servedModelName: string | null;
   host: string;
   port: number;
+  /** `*` is any; none: browsers keep pages of other origins away. */
+  allowedOrigins: string[];
   adminHost: string;
   adminPort: number;
   adminTokenFile: string | null;
@@ -42,6 +44,11 @@ export const FLAGS = {
   },
   host: { value: 'ADDRESS', default: '127.0.0.1', help: 'where the serving API listens' },
   port: { value: 'PORT', default: '8000', help: 'its port; 0 = any free one' },
+  'allowed-origins': {
+    value: 'ORIGINS',
+    default: null,
+    help: 'whose pages may use the serving API from a browser: * or https://a,https://b; else none',
+  },
   'admin-host': { value: 'ADDRESS', default: '127.0.0.1', help: 'where the admin API listens' },
   'admin-port': { value: 'PORT', default: '8001', help: 'its port; 0 = any free one' },
   'admin-token-file': {
@@ -109,6 +116,7 @@ export function parseConfig(args: string[], environment: NodeJS.ProcessEnv): Ser
     servedModelName: read.optional('served-model-name'),
     host: read.text('host'),
     port: read.port('port'),
+    allowedOrigins: originsOf(read.optional('allowed-origins')),
     adminHost: read.text('admin-host'),
     adminPort: read.port('admin-port'),
     adminTokenFile: read.optional('admin-token-file'),
@@ -143,6 +151,20 @@ function adapterOf(text: string): { name: string; dir: string } {
     );
   }
   return { name, dir };
+}
+
+/** Not only of the web: desktop apps have schemes of their own. */
+const ORIGIN_PATTERN = /^(?:\*|[a-z][a-z0-9+.-]*:\/\/[^\s/,]+)$/;
+
+/** With commas between, or as vLLM's `--allowed-origins '["*"]'`. */
+function originsOf(text: string | null): string[] {
+  if (text === null) return [];
+  const origins = text.split(',').map((item) => item.replace(/^\s*\[?\s*"?|"?\s*\]?\s*$/g, ''));
+  const wrong = origins.find((origin) => !ORIGIN_PATTERN.test(origin));
+  if (wrong === undefined) return origins;
+  throw new ConfigError(
+    `Expected * or origins as https://ui.example with commas between for --allowed-origins but received ${text}`,
+  );
 }
 
 function requireConsistent(config: ServerConfig): void {

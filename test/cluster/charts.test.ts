@@ -203,13 +203,14 @@ describe('the server chart', () => {
         ...values,
         model: { ...values.model, subPath: 'v1' },
         engine: { ...engine, ...limits },
+        allowedOrigins: '*',
         shutdown: { timeoutSeconds: 7 },
       },
     });
     const args = argsOf(manifests).map((arg) => arg.replace('$(POD_IP)', '10.1.2.3'));
     expect(parseServerConfig(args, {})).toEqual({
       ...{ model: '/models/base/v1', servedModelName: 'parrot', adapters: [] },
-      ...{ host: '10.1.2.3', port: 8000, adminHost: '10.1.2.3', adminPort: 8001 },
+      ...{ host: '10.1.2.3', port: 8000, allowedOrigins: ['*'], adminHost: '10.1.2.3', adminPort: 8001 },
       ...{
         adminTokenFile: '/etc/lorikeet/admin/token',
         readyWhen: 'seeded',

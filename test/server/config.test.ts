@@ -34,6 +34,7 @@ describe('flags', () => {
         adapter: ['a=x', 'b=y'],
         'admin-host': ['127.0.0.7', '127.0.0.9'],
         backend: ['cpu', 'reference'],
+        'allowed-origins': ['*', 'https://ui.example'],
         'log-level': ['warn', 'debug'],
         dtype: ['float32', 'bfloat16'],
         'ready-when': ['seeded', 'serving'],
@@ -56,6 +57,16 @@ describe('flags', () => {
     ['4k', 4000],
   ])('sizes accept %s', (text, bytes) => {
     expect(parse(['--kv-bytes', text])?.kvBytes).toBe(bytes);
+  });
+
+  it.each([
+    ['*', ['*']],
+    ['["*"]', ['*']],
+    ['app://obsidian.md', ['app://obsidian.md']],
+    ['https://a.example,http://localhost:3000', ['https://a.example', 'http://localhost:3000']],
+    ['["https://a.example", "http://b.example"]', ['https://a.example', 'http://b.example']],
+  ])('origins accept %s', (text, origins) => {
+    expect(parse(['--allowed-origins', text])?.allowedOrigins).toEqual(origins);
   });
 
   it('repeat --adapter only', () => {
@@ -81,6 +92,8 @@ describe('flags', () => {
     [['--kv-bytes', '0'], /--kv-bytes/],
     [['--backend', ''], /--backend/],
     [['--adapter', 'sql'], /NAME=DIR/],
+    [['--allowed-origins', 'ui.example'], /https:\/\/ui\.example .* but received ui\.example/],
+    [['--allowed-origins', 'https://ui.example/'], /--allowed-origins/],
     [['--adapter', 'sql@1=x'], /the name of A-Z a-z 0-9/],
     [['--adapter', 'a=x', '--adapter', 'a=y'], /a twice/],
     [['--admin-host', '0.0.0.0'], /--admin-token-file is required/],
