@@ -24,6 +24,7 @@ export class NativeEngine implements AdapterEngine {
   private timings: EngineTimings | null = null;
   private nextId = 1;
   private failure: string | null = null;
+  private lastSnapshot: ReturnType<Engine['snapshot']> | null = null;
 
   static open(options: EngineOptions): NativeEngine {
     return new NativeEngine((onEvents) => createEngine(options, onEvents));
@@ -37,8 +38,12 @@ export class NativeEngine implements AdapterEngine {
     signal.throwIfAborted();
     const id = this.nextId++;
     const queue = new EventQueue<RequestEvent>();
-    const cancel = () => this.addon.cancel(id);
-    this.addon.submit({ ...request, id });
+    const cancel = () => this.cancel(id);
+    const refused = this.submit({ ...request, id });
+    if (refused !== null) {
+      yield refused;
+      return;
+    }
     this.queues.set(id, queue);
     signal.addEventListener('abort', cancel, { once: true });
     let ended = false;
@@ -86,16 +91,17 @@ export class NativeEngine implements AdapterEngine {
   }
 
   async deactivate(adapter: string): Promise<Switched> {
-    const { step, epoch } = await this.addon.deactivate(adapter);
+    const { step, epoch } = await this.addon.deactivate(adapter).catch(refuse);
     return { engineStep: step, epoch };
   }
 
-  release(digest: string): Promise<{ leases: number }> {
-    return this.addon.release(digest);
+  async release(digest: string): Promise<{ leases: number }> {
+    return await this.addon.release(digest).catch(refuse);
   }
 
+  /** Once the engine closes, what it was then. */
   snapshot(): ReturnType<Engine['snapshot']> {
-    return this.addon.snapshot();
+    return this.lastSnapshot ?? this.addon.snapshot();
   }
 
   onEnded(listener: () => void): void {
@@ -121,7 +127,28 @@ export class NativeEngine implements AdapterEngine {
   }
 
   async close(): Promise<void> {
+    this.lastSnapshot ??= this.addon.snapshot();
     await this.addon.close();
+  }
+
+  /** The last event where the engine is closing, and takes no more requests. */
+  private submit(request: Parameters<Engine['submit']>[0]): RequestEvent | null {
+    try {
+      this.addon.submit(request);
+      return null;
+    } catch (error) {
+      if (engineCode(error) !== 'closing') throw error;
+      return { type: 'failed', code: 'closing', message: 'The engine is closing' };
+    }
+  }
+
+  /** An engine that is closing ends every request by itself. */
+  private cancel(id: number): void {
+    try {
+      this.addon.cancel(id);
+    } catch (error) {
+      if (engineCode(error) !== 'closing') throw error;
+    }
   }
 
   private fail(reason: string): void {
@@ -143,6 +170,10 @@ export class NativeEngine implements AdapterEngine {
     if (!events.some((event) => event.type !== 'freed' && isLast(event))) return;
     for (const listener of this.endedListeners) listener();
   }
+}
+
+function refuse(error: unknown): never {
+  throw engineRefusal(error, []);
 }
 
 function secondsSince(startedMs: number): number {

@@ -111,7 +111,7 @@ export interface EngineSnapshot {
   slots: { revision: string; state: 'staging' | 'ready' | 'retired'; leases: number }[];
 }
 
-/** `stage` and `activate` reject with `LorikeetError`s that a client may read. */
+/** What returns a promise rejects with `LorikeetError`s that a client may read. */
 export interface AdapterEngine {
   readonly info: EngineInfo;
   /**

@@ -1,4 +1,5 @@
 import type { Engine, EngineEvent, GenerateRequest } from '../../native/types.ts';
+import { engineError } from './fake-engine.ts';
 
 /** An event without its id. */
 export type Scripted = EngineEvent extends infer E
@@ -22,7 +23,12 @@ export function scriptedEngine(
 ): ScriptedEngine {
   const submitted: GenerateRequest[] = [];
   const cancelled: number[] = [];
+  let closing = false;
+  const requireOpen = () => {
+    if (closing) throw engineError('closing', 'The engine is closed');
+  };
   const refuse = async () => {
+    requireOpen();
     throw new Error('not scripted');
   };
   const engine: Engine = {
@@ -40,29 +46,38 @@ export function scriptedEngine(
     deactivate: refuse,
     release: refuse,
     submit(request) {
+      requireOpen();
       submitted.push(request);
       const events = script(request, submitted.length).map(
         (event) => ({ ...event, id: request.id }) as EngineEvent,
       );
       setImmediate(() => onEvents(events));
     },
-    cancel: (id) => void cancelled.push(id),
-    snapshot: () => ({
-      step: 0,
-      epoch: 0,
-      running: 0,
-      waiting: 0,
-      kvBlocksUsed: 0,
-      pagesUsed: 0,
-      slots: [],
-      runningAdapters: [],
-      waitingAdapters: [],
-      promptTokens: 0,
-      generatedTokens: 0,
-      preemptions: 0,
-      phasesMs: {},
-    }),
-    close: async () => undefined,
+    cancel(id) {
+      requireOpen();
+      cancelled.push(id);
+    },
+    snapshot() {
+      requireOpen();
+      return {
+        step: 0,
+        epoch: 0,
+        running: 0,
+        waiting: 0,
+        kvBlocksUsed: 0,
+        pagesUsed: 0,
+        slots: [],
+        runningAdapters: [],
+        waitingAdapters: [],
+        promptTokens: 0,
+        generatedTokens: 0,
+        preemptions: 0,
+        phasesMs: {},
+      };
+    },
+    close: async () => {
+      closing = true;
+    },
   };
   return { engine, submitted, cancelled, emit: onEvents };
 }

@@ -98,6 +98,33 @@ describe('the native engine', () => {
     expect(engine.live).toBe(0);
   });
 
+  it('lets readers leave while the engine closes, which ends their requests itself', async () => {
+    const { engine, scripted } = open(() => [accepted]);
+    const controller = new AbortController();
+    const run = typesOf(engine.generate(REQUEST, controller.signal));
+    const left = engine.generate(REQUEST, never());
+    await left.next();
+    const closed = engine.close();
+    expect(() => controller.abort()).not.toThrow();
+    await left.return(undefined);
+    scripted.emit([{ id: 1, type: 'failed', code: 'closing', message: '' }]);
+    expect(await run).toEqual(['accepted', 'failed']);
+    await closed;
+  });
+
+  it('ends at once what is asked of an engine that closes, and says what it was', async () => {
+    const { engine } = open(() => [accepted]);
+    const before = engine.snapshot();
+    const closed = engine.close();
+    expect(await engine.generate(REQUEST, never()).next()).toMatchObject({
+      value: { type: 'failed', code: 'closing' },
+    });
+    expect(engine.snapshot()).toEqual(before);
+    await expect(engine.deactivate('sql')).rejects.toMatchObject({ code: 'shutting_down' });
+    await expect(engine.release('sha256:aa')).rejects.toMatchObject({ code: 'shutting_down' });
+    await closed;
+  });
+
   it('tells who listens which revisions are free', () => {
     const { engine, scripted } = open(() => []);
     const freed: string[] = [];
