@@ -24,9 +24,14 @@ const tables = [
   {
     name: "the contract's",
     codes: Object.keys(ERRORS),
-    texts: ['server/contract', 'server/adapters', 'server/engine', 'server/admin', 'operator'].flatMap(
-      (folder) => textsUnder(folder, /\.ts$/),
-    ),
+    texts: [
+      'server/contract',
+      'server/adapters',
+      'server/engine',
+      'server/admin',
+      'server/transfer',
+      'operator',
+    ].flatMap((folder) => textsUnder(folder, /\.ts$/)),
     thrown: /(?:new LorikeetError|\bexpected|notStrictJson)\(\s*'([a-z_]+)'/g,
   },
   {

@@ -3,7 +3,7 @@ import { LorikeetError } from '../contract/errors.ts';
 import type { BoundModule } from '../contract/format/bind.ts';
 import { modulePath, partName } from '../contract/format/tensor-names.ts';
 
-function engineCode(error: unknown): EngineErrorCode | undefined {
+export function engineCode(error: unknown): EngineErrorCode | undefined {
   if (!(error instanceof Error && 'code' in error)) return undefined;
   return ENGINE_ERRORS.find((code) => code === error.code);
 }

@@ -1,7 +1,7 @@
 import { createEngine } from '../../native/index.ts';
 import type { Engine, EngineEvent, EngineOptions } from '../../native/types.ts';
 import { EventQueue } from './event-queue.ts';
-import { engineRefusal } from './native-errors.ts';
+import { engineCode, engineRefusal } from './native-errors.ts';
 import type { AdapterEngine, Content, GenerateRequest, RequestEvent, StageReport, Switched } from './port.ts';
 
 /** Hears how long stages and activations take. */

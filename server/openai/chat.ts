@@ -1,5 +1,7 @@
 import type { FastifyReply } from 'fastify';
 import type { TokenLogprobs } from '../engine/port.ts';
+import { CHAT_BOUNDS } from './body-bounds.ts';
+import { requireBounded } from './bounds.ts';
 import { withModelDefaults } from './defaults.ts';
 import { encodeChat } from './encode.ts';
 import { badRequest } from './errors.ts';
@@ -12,6 +14,7 @@ import type { Serving } from './serving.ts';
 import { requireSupported } from './unsupported.ts';
 
 export async function chat(serving: Serving, requestBody: unknown, reply: FastifyReply): Promise<object> {
+  requireBounded(requestBody, CHAT_BOUNDS);
   requireSupported(requestBody, 'chat');
   const body = parseBody(ChatBody, withModelDefaults(serving, requestBody));
   requireStreamable(body);

@@ -1,5 +1,7 @@
 import type { FastifyReply } from 'fastify';
 import type { TokenLogprobs } from '../engine/port.ts';
+import { COMPLETION_BOUNDS } from './body-bounds.ts';
+import { requireBounded } from './bounds.ts';
 import { withModelDefaults } from './defaults.ts';
 import { encodeText } from './encode.ts';
 import { badRequest } from './errors.ts';
@@ -25,6 +27,7 @@ export async function completions(
   requestBody: unknown,
   reply: FastifyReply,
 ): Promise<object> {
+  requireBounded(requestBody, COMPLETION_BOUNDS);
   requireSupported(requestBody, 'completion');
   const body = parseBody(CompletionBody, withModelDefaults(serving, requestBody));
   requireStreamable(body);
@@ -41,6 +44,8 @@ export async function completions(
       writer: new CompletionWriter(serving, body, { prompt, index: promptIndex * body.n + choice }),
     })),
   );
+  // After the plans, which refuse a prompt of millions of tokens for its length.
+  for (const { ids } of prompts) for (const id of ids) requireToken(id, serving.model, 'prompt');
   return await answer(
     serving,
     {
@@ -68,7 +73,6 @@ async function promptsOf(body: CompletionBody, serving: Serving): Promise<Prompt
   const encode = async (item: string | number[]): Promise<Prompt> => {
     const ids = typeof item === 'string' ? await encodeText(serving, item, body.add_special_tokens) : item;
     if (ids.length === 0) throw badRequest('Expected at least one token but the prompt has none', 'prompt');
-    for (const id of ids) requireToken(id, serving.model, 'prompt');
     return { ids, text: typeof item === 'string' ? item : null };
   };
   return await Promise.all(items.map(encode));

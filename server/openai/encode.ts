@@ -28,6 +28,8 @@ export interface Conversation {
 export async function encodeChat(serving: Serving, conversation: Conversation): Promise<number[]> {
   const { template, tokenizer, encoder, model } = serving;
   if (template === null) throw badRequest('This model has no chat template; use /v1/completions', 'messages');
+  const characters = conversation.messages.reduce((sum, { content }) => sum + content.length, 0);
+  requirePlausible(characters, model.maxTokens, 'messages');
   const { addGenerationPrompt } = conversation;
   const messages = conversation.messages.map(({ role, content }) => ({
     role,
@@ -39,8 +41,6 @@ export async function encodeChat(serving: Serving, conversation: Conversation): 
       typeof value === 'string' ? tokenizer.defuse(value) : value,
     ]),
   );
-  const characters = messages.reduce((sum, { content }) => sum + content.length, 0);
-  requirePlausible(characters, model.maxTokens, 'messages');
   const text = template.render(messages, { addGenerationPrompt, variables });
   return await encoder.encode({ text, addSpecial: false, guarded: true });
 }

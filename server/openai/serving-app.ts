@@ -2,7 +2,7 @@ import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify }
 import { chat } from './chat.ts';
 import { completions } from './completions.ts';
 import { ApiError, ClientGone, toApiError } from './errors.ts';
-import { addJsonParser } from './json-body.ts';
+import { parseJsonBody } from './json-body.ts';
 import { describeModel, listModels } from './models.ts';
 import type { Serving } from './serving.ts';
 import { detokenize, tokenize } from './tokenize.ts';
@@ -31,8 +31,13 @@ export function buildServingApp(serving: Serving): FastifyInstance {
   });
   app.server.maxConnections = CONNECTIONS_MAX;
   closeConnectionsWhenDone(app);
+  app.removeContentTypeParser('application/json');
+  app.addContentTypeParser(
+    'application/json',
+    { parseAs: 'buffer' },
+    async (_: FastifyRequest, body: Buffer) => parseJsonBody(body),
+  );
   app.addHook('onRequest', refuseEncodings);
-  addJsonParser(app);
   app.addHook('onResponse', (request, reply, done) => {
     observe(serving, request, reply);
     done();

@@ -1,3 +1,5 @@
+import { DETOKENIZE_BOUNDS, TOKENIZE_BOUNDS } from './body-bounds.ts';
+import { requireBounded } from './bounds.ts';
 import { encodeChat, encodeText } from './encode.ts';
 import { badRequest } from './errors.ts';
 import { requireToken } from './plan.ts';
@@ -6,6 +8,7 @@ import type { Serving } from './serving.ts';
 import { requireSupported } from './unsupported.ts';
 
 export async function tokenize(serving: Serving, requestBody: unknown): Promise<object> {
+  requireBounded(requestBody, TOKENIZE_BOUNDS);
   requireSupported(requestBody, 'tokenize');
   const body = parseBody(TokenizeBody, requestBody);
   if (body.model !== null) serving.adapters.resolve(body.model);
@@ -26,6 +29,7 @@ export async function tokenize(serving: Serving, requestBody: unknown): Promise<
 }
 
 export function detokenize(serving: Serving, requestBody: unknown): object {
+  requireBounded(requestBody, DETOKENIZE_BOUNDS);
   const body = parseBody(DetokenizeBody, requestBody);
   if (body.model !== null) serving.adapters.resolve(body.model);
   if (body.tokens.length > serving.model.maxTokens) {
