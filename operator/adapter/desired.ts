@@ -1,12 +1,7 @@
 import type { Fence } from '../../server/contract/adapter-api.ts';
 import { isOlderFence } from '../../server/contract/fence.ts';
 import { findCondition } from '../api/conditions.ts';
-import {
-  type LoraAdapter,
-  type LoraAdapterStatus,
-  type RevisionRecord,
-  shortDigest,
-} from '../api/lora-adapter.ts';
+import { type LoraAdapter, type RevisionRecord, shortDigest } from '../api/lora-adapter.ts';
 import { REFRESH_ANNOTATION, REFRESHED_ANNOTATION } from '../api/names.ts';
 import type { Pod } from '../pods/pod.ts';
 import { adapterIn, revisionIn } from './plan.ts';
@@ -33,65 +28,55 @@ export function isSettledByStatus(adapter: LoraAdapter): boolean {
   return holds && adapter.status?.desiredRevision !== undefined && refreshed === refreshOf(adapter);
 }
 
-interface Reported {
+export interface Reported {
   pod: Pod;
   digest: string;
-  fence: Fence;
+  /** When an operator accepted it. */
+  accepted: Fence;
 }
 
 /**
- * The digest that a pushed adapter should have, after the operator that accepted it died. Status is written at most
- * every two seconds, so pods may have a newer one; a pod that restarted may have none, so status may. Pure.
+ * What pods have of a pushed adapter that is newer than what is known of it: where the operator that accepted it died
+ * before it wrote status, or where the pod was silent when its successor looked. Null where nothing is newer. Pure.
  *
- *   status says D | newest fence in pods | answer
- *   --------------|----------------------|---------------------------------------------------------
- *   nothing       | P                    | P
- *   D             | none                 | D
- *   D             | D                    | D
- *   D, step s     | P, step t            | the greater step
- *   D             | P, which status      | D   P was desired before D
- *                 | names as earlier     |
- *   D             | P                    | P   accepted after status was last written
+ *   known, accepted at f | last accepted in pods, at g | answer
+ *   ---------------------|-----------------------------|-----------------------------------------------
+ *   anything             | none                        | null  a pod that restarted knows nothing
+ *   nothing              | P                           | P
+ *   D, f unknown         | P                           | P     an operator that wrote no f wrote status
+ *   D                    | P, g after f                | P     also where D was there before, or P is D
+ *   D                    | P, g not after f            | null
  */
-export function recoverPushed(
-  status: LoraAdapterStatus | undefined,
+export function newerInPods(
+  known: RevisionRecord | null,
   pods: readonly Pod[],
   servedName: string,
-): { digest: string; pod: Pod | null } | null {
-  const newest = newestReported(pods, servedName);
-  const told = status?.desiredRevision ?? null;
-  if (newest === null) return told === null ? null : { digest: told.digest, pod: null };
-  if (told === null) return newest;
-  if (told.digest === newest.digest) return { digest: told.digest, pod: null };
-  const step = stepIn(newest, servedName);
-  const isOlder =
-    step !== null && told.step !== null
-      ? step <= told.step
-      : [status?.currentRevision, ...(status?.previousRevisions ?? [])].some(
-          (r) => r?.digest === newest.digest,
-        );
-  return isOlder ? { digest: told.digest, pod: null } : newest;
+): Reported | null {
+  const newest = lastAccepted(pods, servedName);
+  if (newest === null || known?.accepted === undefined) return newest;
+  return isOlderFence(known.accepted, newest.accepted) ? newest : null;
 }
 
-function newestReported(pods: readonly Pod[], servedName: string): Reported | null {
+function lastAccepted(pods: readonly Pod[], servedName: string): Reported | null {
   let newest: Reported | null = null;
   for (const pod of pods) {
     const adapter = adapterIn(pod.state, servedName);
     if (!adapter?.current || !adapter.fence) continue;
-    const reported = { pod, digest: adapter.current, fence: adapter.fence };
-    if (newest === null || isOlderFence(newest.fence, reported.fence)) newest = reported;
+    // A server that is older than `accepted` only tells who activated it last.
+    const reported = { pod, digest: adapter.current, accepted: adapter.accepted ?? adapter.fence };
+    if (newest === null || isOlderFence(newest.accepted, reported.accepted)) newest = reported;
   }
   return newest;
 }
 
-function stepIn({ pod, digest }: Reported, servedName: string): number | null {
-  return revisionIn(pod.state, servedName, digest)?.step ?? null;
-}
-
-/** What can be said of a revision that only a pod knows. */
-export function recordFromPod(pod: Pod, servedName: string, digest: string, now: Date): RevisionRecord {
+/** What can be said of a revision that a pod reports; `known` is what was desired before. */
+export function recordFromPod(
+  { pod, digest, accepted }: Reported,
+  { servedName, known, now }: { servedName: string; known: RevisionRecord | null; now: Date },
+): RevisionRecord {
   const { step = null, bytes = 0, rank = 0, modules = [] } = revisionIn(pod.state, servedName, digest) ?? {};
-  return revisionOf({ digest, step, bytes, rank, targetModules: modules }, timestamp(now));
+  if (known?.digest === digest) return { ...known, step: step ?? known.step, accepted };
+  return revisionOf({ digest, step, bytes, rank, targetModules: modules, accepted }, timestamp(now));
 }
 
 /** What is remembered of a revision. */

@@ -136,7 +136,8 @@ export class AdapterRecord {
     const previous = status?.previousRevisions ?? [];
     this.#desired = newer ?? told;
     this.#current = status?.currentRevision ?? null;
-    this.#previous = newer !== null && told !== null ? [told, ...previous] : previous;
+    const earlier = told === null ? previous : [told, ...previous];
+    this.#previous = earlier.filter(({ digest }) => digest !== this.#desired?.digest);
     this.#lastSwap = status?.lastSwap;
     this.#recovered = true;
     if (this.#desired !== null) spool.pin(this.#desired.digest, this.uid);

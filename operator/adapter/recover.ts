@@ -1,6 +1,7 @@
-import { shortDigest } from '../api/lora-adapter.ts';
+import type { Lock } from '../../server/transfer/serial.ts';
+import { type RevisionRecord, shortDigest } from '../api/lora-adapter.ts';
 import type { AdapterDeps } from './deps.ts';
-import { recordFromPod, recoverPushed } from './desired.ts';
+import { newerInPods, type Reported, recordFromPod } from './desired.ts';
 import type { Draft } from './draft.ts';
 
 /** How long a pod may take to say what it holds before what it holds is decided without it. */
@@ -11,18 +12,38 @@ const REPORT_MS = 10_000;
  * may be newer than status, have reported.
  */
 export function recoverRecord(draft: Draft, deps: AdapterDeps): boolean {
-  const { record, adapter, servedName, placement } = draft;
+  const { record, adapter, placement } = draft;
   if (record.recovered) return true;
-  const pods = placement.desired;
-  const isAwaited = pods.some((pod) => pod.state === null && deps.fleet.followedMs(pod) < REPORT_MS);
+  const isAwaited = placement.desired.some(
+    (pod) => pod.state === null && deps.fleet.followedMs(pod) < REPORT_MS,
+  );
   if (isAwaited) return false;
-  const found = recoverPushed(adapter.status, pods, servedName);
-  const newer = found?.pod ? recordFromPod(found.pod, servedName, found.digest, deps.clock.date()) : null;
+  const told = adapter.status?.desiredRevision ?? null;
+  const found = newerInPods(told, placement.desired, draft.servedName);
+  const newer = found && takeFromPod(found, told, { draft, deps });
   record.recover(adapter.status, newer, deps.spool);
-  if (found?.pod) {
-    const about = { adapter: draft.key, pod: found.pod.name, revision: shortDigest(found.digest) };
-    deps.log.info(about, 'desired revision taken from a pod: it is newer than status');
-  }
   if (record.desired !== null) record.keepConfig(deps.spool.open(record.desired.digest)?.config ?? null);
   return true;
+}
+
+/** A pod that was silent then may come back with what a trainer was told it serves, and nobody else knows of. */
+export function heedPods(lock: Lock, draft: Draft, deps: AdapterDeps): void {
+  const { record, adapter, placement, servedName } = draft;
+  const { leading } = deps.leader;
+  const found = newerInPods(record.desired, placement.desired, servedName);
+  // What this operator told pods itself, it knows better.
+  if (found === null || leading === null || found.accepted.term >= leading.term) return;
+  const newer = takeFromPod(found, record.desired, { draft, deps });
+  record.adopt(lock, newer, { keep: adapter.spec.update.keepRevisions, spool: deps.spool });
+  record.keepConfig(deps.spool.open(newer.digest)?.config ?? null);
+}
+
+function takeFromPod(
+  found: Reported,
+  known: RevisionRecord | null,
+  { draft, deps }: { draft: Draft; deps: AdapterDeps },
+): RevisionRecord {
+  const about = { adapter: draft.key, pod: found.pod.name, revision: shortDigest(found.digest) };
+  deps.log.info(about, 'desired revision taken from a pod: it is newer than what was known');
+  return recordFromPod(found, { servedName: draft.servedName, known, now: deps.clock.date() });
 }

@@ -181,6 +181,13 @@ export const RevisionRecord = z.object({
     .describe('What the source calls this content: an ETag or a version.'),
   pushedBy: z.string().max(512).optional().describe('The account that pushed it.'),
   at: z.iso.datetime().describe('When the operator first had it.'),
+  accepted: z
+    .object({
+      term: Count.describe('leaseTransitions of the lease under which it was accepted.'),
+      sequence: Count.describe('Grows with each push that this leader accepts.'),
+    })
+    .optional()
+    .describe('Orders the pushes that operators accepted: the later one is what pods should serve.'),
 });
 export type RevisionRecord = z.infer<typeof RevisionRecord>;
 

@@ -23,6 +23,8 @@ export interface Adapter {
   reachedStep: number | null;
   /** Of the activation that made `current` current; null where no operator did. */
   fence: Fence | null;
+  /** What that activation said of when an operator accepted `current`. */
+  accepted: Fence | null;
   /** The highest of all activations of this name: what an operator's call must not be below. */
   highestFence: Fence | null;
   revisions: Map<string, Revision>;
@@ -48,6 +50,7 @@ export class Adapters {
       current: null,
       reachedStep: null,
       fence: null,
+      accepted: null,
       highestFence: null,
       revisions: new Map<string, Revision>(),
     };
@@ -62,13 +65,18 @@ export class Adapters {
     return known;
   }
 
-  makeCurrent(adapter: Adapter, digest: string, fence: Fence | null): void {
+  makeCurrent(
+    adapter: Adapter,
+    digest: string,
+    { fence, accepted }: { fence: Fence | null; accepted: Fence | null },
+  ): void {
     const revision = adapter.revisions.get(digest);
     if (revision === undefined) return;
     revision.activation = ++this.#activations;
     adapter.current = digest;
     adapter.reachedStep = revision.step ?? adapter.reachedStep;
     adapter.fence = fence;
+    adapter.accepted = accepted;
     if (fence !== null) adapter.highestFence = fence;
   }
 

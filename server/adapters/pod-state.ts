@@ -62,9 +62,9 @@ export function residencyOf({ adapters, limits }: PodState): {
 }
 
 function describeAdapter(adapter: Adapter, slots: Slots): AdapterState {
-  const { name, current, fence, revisions } = adapter;
+  const { name, current, fence, accepted, revisions } = adapter;
   const states = [...revisions.values()].map((revision) => describeRevision(revision, current, slots));
-  return { name, current, fence, revisions: states };
+  return { name, current, fence, accepted, revisions: states };
 }
 
 function describeRevision(revision: Revision, current: string | null, slots: Slots): RevisionState {

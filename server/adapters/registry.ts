@@ -52,6 +52,8 @@ export interface ActivateCall {
   /** Earlier current revisions to keep. */
   keep?: number | undefined;
   fence?: Fence | null;
+  /** See ActivateRequest. */
+  accepted?: Fence | undefined;
 }
 
 /**
@@ -307,7 +309,7 @@ export class Registry {
     return stageReply(name, held, { revision, existed: true, timings: { receiveMs: 0, checkMs: 0, packMs } });
   }
 
-  async #activate({ name, digest, expectCurrent, keep = KEEP, fence = null }: ActivateCall) {
+  async #activate({ name, digest, expectCurrent, keep = KEEP, fence = null, accepted }: ActivateCall) {
     const adapter = this.#adapters.find(name);
     const revision = adapter?.revisions.get(digest);
     if (adapter === undefined || revision === undefined || revision.retired)
@@ -321,7 +323,7 @@ export class Registry {
     const { engineStep, epoch } = await this.#digests.run(digest, async () => {
       const switched = previous === digest ? this.#now() : await this.#switchTo(name, digest);
       if (previous !== digest || (fence !== null && !isOlderFence(fence, adapter.highestFence ?? fence))) {
-        this.#adapters.makeCurrent(adapter, digest, fence);
+        this.#adapters.makeCurrent(adapter, digest, { fence, accepted: accepted ?? null });
       }
       return switched;
     });

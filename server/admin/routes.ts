@@ -139,8 +139,8 @@ async function activate(registry: Registry, call: Call, reply: FastifyReply): Pr
       field,
     });
   }
-  const { revision, expectCurrent, keep } = parsed.data;
-  return registry.activate({ name, digest: revision, expectCurrent, keep, fence });
+  const { revision, expectCurrent, keep, accepted } = parsed.data;
+  return registry.activate({ name, digest: revision, expectCurrent, keep, fence, accepted });
 }
 
 async function remove(registry: Registry, call: Call, reply: FastifyReply): Promise<RemoveReply> {

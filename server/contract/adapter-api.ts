@@ -72,6 +72,8 @@ export const AdapterState = z.object({
   current: Digest.nullable(),
   /** The fence of the activation that made `current` current; null where no operator did. */
   fence: Fence.nullable(),
+  /** What that activation said of `accepted`; null where it said nothing. */
+  accepted: Fence.nullish(),
   revisions: z.array(RevisionState),
 });
 export type AdapterState = z.infer<typeof AdapterState>;
@@ -141,6 +143,11 @@ export const ActivateRequest = z.object({
   /** Revisions to keep besides the current one; the others go when their leases do. */
   keep: z.number().int().min(0).max(16).default(2),
   inFlight: z.enum(['Finish']).default('Finish'),
+  /**
+   * The term and count under which an operator accepted this revision from a trainer. A later operator that brings it to
+   * more pods has a fence of its own but says the same here: of what two pods hold, the later accepted is the newer.
+   */
+  accepted: Fence.optional(),
 });
 export type ActivateRequest = z.input<typeof ActivateRequest>;
 

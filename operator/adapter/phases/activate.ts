@@ -46,7 +46,8 @@ export async function activateOn(
 ): Promise<{ outcome: Swap; reported: Promise<unknown> }> {
   const { lock, pods, target, signal } = activation;
   const { record, servedName, adapter } = draft;
-  const request = { revision: target.digest, keep: adapter.spec.update.keepRevisions };
+  const { digest: revision, accepted } = target;
+  const request = { revision, keep: adapter.spec.update.keepRevisions, ...(accepted && { accepted }) };
   const order = { servedName, request, fence: fenceOf(deps, record) };
   const outcome = await swap(pods, order, deps.clock, signal);
   for (const { pod, error } of outcome.results) {

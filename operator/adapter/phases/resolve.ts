@@ -7,7 +7,7 @@ import type { AdapterDeps } from '../deps.ts';
 import { intentOf, isSettledByStatus } from '../desired.ts';
 import { type Draft, lookAgain, type Phase, type PhaseOutcome, STOP } from '../draft.ts';
 import { failureOf } from '../failures.ts';
-import { recoverRecord } from '../recover.ts';
+import { heedPods, recoverRecord } from '../recover.ts';
 import { limitsOf, standingFailure } from '../standing.ts';
 
 const RETRY = { baseMs: 2_000, maxMs: 300_000 };
@@ -20,7 +20,7 @@ export const resolve: Phase = {
   condition: 'SourceResolved',
   whenSuspended: true,
   async run(draft, deps, signal) {
-    if (draft.adapter.spec.source.push) return resolvePushed(draft, deps);
+    if (draft.adapter.spec.source.push) return await resolvePushed(draft, deps);
     const { record, adapter } = draft;
     if (!record.recovered) {
       record.recover(adapter.status, null, deps.spool);
@@ -30,11 +30,12 @@ export const resolve: Phase = {
   },
 };
 
-function resolvePushed(draft: Draft, deps: AdapterDeps): PhaseOutcome {
+async function resolvePushed(draft: Draft, deps: AdapterDeps): Promise<PhaseOutcome> {
   if (!recoverRecord(draft, deps)) {
     lookAgain(draft, RECOVER_RETRY_MS);
     return STOP;
   }
+  await deps.mutexes.run(draft.key, async (lock) => heedPods(lock, draft, deps));
   const { desired } = draft.record;
   if (desired === null) return { verdict: { status: 'False', reason: 'WaitingForPush' }, next: true };
   const { step, pushedBy } = desired;

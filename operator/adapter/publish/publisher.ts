@@ -3,13 +3,14 @@ import { type ErrorCode, LorikeetError } from '../../../server/contract/errors.t
 import type { Lock } from '../../../server/transfer/serial.ts';
 import type { LoraAdapter } from '../../api/lora-adapter.ts';
 import { quantityBytes } from '../../api/quantity.ts';
+import type { Pod } from '../../pods/pod.ts';
 import { type AdapterDeps, fenceOf, NotLeading } from '../deps.ts';
 import { revisionOf, timestamp } from '../desired.ts';
 import { type Draft, openDraft } from '../draft.ts';
 import { isContentRefusal } from '../failures.ts';
 import { activateOn } from '../phases/activate.ts';
 import { observe } from '../plan.ts';
-import { recoverRecord } from '../recover.ts';
+import { heedPods, recoverRecord } from '../recover.ts';
 import { requireMayFollow } from './preconditions.ts';
 import type { PodOutcome, Publication, PublishResult, PushContext } from './publication.ts';
 import { requirePushable } from './pushable.ts';
@@ -70,6 +71,7 @@ export class RevisionPublisher {
     const published = this.#deps.mutexes.run(`${namespace}/${name}`, async (lock) => {
       publication.signal.throwIfAborted();
       const draft = this.#draft(namespace, name);
+      heedPods(lock, draft, this.#deps);
       for (const { pod, error } of staged) {
         if (error && HUNG.has(error.code)) pod.client.breaker.suspect();
       }
@@ -77,7 +79,10 @@ export class RevisionPublisher {
       const noop = draft.record.desired?.digest === digest;
       if (!noop) await this.#adopt(lock, draft, publication, reject);
       draft.record.keepConfig(publication.config);
-      const { outcome, reported } = await this.#activate(lock, draft, publication);
+      // Pods that have the content from an earlier push are to report that it was accepted again.
+      const has = (pod: Pod) => noop && observe(pod, draft.servedName, digest) === 'current';
+      const pods = publication.staged.flatMap(({ ok, pod }) => (ok && !has(pod) ? [pod] : []));
+      const { outcome, reported } = await this.#activate(lock, draft, { pods, wait: publication.wait });
       this.#deps.requeue(draft.key);
       if (outcome !== null && outcome.timing === null) throw activationFailed(outcome.results);
       resolve(resultOf(draft, publication, { noop, swap: outcome }));
@@ -100,7 +105,8 @@ export class RevisionPublisher {
       requireMayFollow(record, publication);
       requireStaged(publication.staged);
       const { digest, step, bytes, rank, targetModules, pushedBy } = publication;
-      const known = { digest, step, bytes, rank, targetModules, pushedBy };
+      const accepted = acceptedBy(this.#deps);
+      const known = { digest, step, bytes, rank, targetModules, pushedBy, accepted };
       const revision = revisionOf(known, timestamp(clock.date()));
       record.adopt(lock, revision, { keep: adapter.spec.update.keepRevisions, spool });
     } catch (error) {
@@ -113,12 +119,9 @@ export class RevisionPublisher {
   async #activate(
     lock: Lock,
     draft: Draft,
-    { staged, wait, digest }: Publication,
+    { pods, wait }: { pods: Pod[]; wait: Publication['wait'] },
   ): Promise<{ outcome: Swap | null; reported: Promise<unknown> }> {
     const target = draft.record.desired;
-    const pods = staged
-      .filter(({ ok, pod }) => ok && observe(pod, draft.servedName, digest) !== 'current')
-      .map(({ pod }) => pod);
     if (wait === 'staged' || pods.length === 0 || target === null) {
       return { outcome: null, reported: Promise.resolve() };
     }
@@ -209,6 +212,11 @@ function activationFailed(results: readonly SwapResult[]): LorikeetError {
   const message =
     'The revision is in the pods but none confirmed that it serves it; the operator tries again';
   return new LorikeetError('pod_failed', message, { actual });
+}
+
+function acceptedBy({ leader, records }: AdapterDeps): Fence {
+  if (leader.leading === null) throw notLeader();
+  return { term: leader.leading.term, sequence: records.nextSequence() };
 }
 
 function notLeader(): LorikeetError {

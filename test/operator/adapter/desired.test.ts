@@ -1,7 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { intentOf, isSettledByStatus, recoverPushed } from '../../../operator/adapter/desired.ts';
+import {
+  intentOf,
+  isSettledByStatus,
+  newerInPods,
+  recordFromPod,
+} from '../../../operator/adapter/desired.ts';
 import { Records } from '../../../operator/adapter/records.ts';
-import type { LoraAdapterStatus, RevisionRecord } from '../../../operator/api/lora-adapter.ts';
+import type { RevisionRecord } from '../../../operator/api/lora-adapter.ts';
 import { type Lock, Serial } from '../../../server/transfer/serial.ts';
 import { FakePod } from '../../support/pod/fake-pod.ts';
 import { adapterState, digest, held } from '../../support/pod/state.ts';
@@ -9,38 +14,53 @@ import { loraAdapter } from './objects.ts';
 
 const [A, B, C] = [digest('a'), digest('b'), digest('c')];
 
-function revision(of: string, step: number | null = null): RevisionRecord {
+type At = readonly [term: number, sequence: number];
+const fenceOf = ([term, sequence]: At) => ({ term, sequence });
+
+function revision(of: string, step: number | null = null, accepted?: At): RevisionRecord {
   const shape = { bytes: 1, rank: 8, targetModules: ['q_proj'] };
-  return { digest: of, short: of.slice(7, 19), step, ...shape, at: '2026-06-01T00:00:00Z' };
+  const at = '2026-06-01T00:00:00Z';
+  return {
+    digest: of,
+    short: of.slice(7, 19),
+    step,
+    ...shape,
+    at,
+    ...(accepted && { accepted: fenceOf(accepted) }),
+  };
 }
 
-function podWith(current: string, fence: [number, number] | null, step: number | null = null) {
-  const at = fence && { term: fence[0], sequence: fence[1] };
+function podWith(current: string, fence: At | null, accepted: At | null = fence, step: number | null = null) {
+  const at = { fence: fence && fenceOf(fence), accepted: accepted && fenceOf(accepted) };
   return new FakePod({
-    adapters: [{ ...adapterState('sql', current, [held(current, 'current', { step })]), fence: at }],
+    adapters: [{ ...adapterState('sql', current, [held(current, 'current', { step })]), ...at }],
   });
 }
 
-describe('the desired revision of a pushed adapter after its operator died', () => {
-  const none: LoraAdapterStatus = {};
-  const status = {
-    desiredRevision: revision(B),
-    currentRevision: revision(B),
-    previousRevisions: [revision(A)],
-  };
+describe('what pods have of a pushed adapter that is newer than what is known', () => {
+  const known = revision(B, null, [1, 5]);
   it.each([
-    ['nothing is known', none, [], null],
-    ['only pods know', none, [podWith(A, [1, 1])], A],
-    ['only status knows', status, [], B],
-    ['they agree', status, [podWith(B, [1, 2])], B],
-    ['pods have a later one', status, [podWith(B, [1, 2]), podWith(C, [1, 3])], C],
-    ['a pod has one that status knows as earlier', status, [podWith(A, [1, 1])], B],
-    ['the highest term counts before the sequence', none, [podWith(A, [1, 9]), podWith(B, [2, 1])], B],
-    ['put by hand, without a fence, it does not count', status, [podWith(C, null)], B],
-    ['steps decide where both have one', { desiredRevision: revision(B, 7) }, [podWith(C, [9, 9], 6)], B],
-    ['a later step is newer', { desiredRevision: revision(B, 7) }, [podWith(C, [1, 1], 8)], C],
+    ['nothing is known anywhere', null, [], null],
+    ['only pods know', null, [podWith(A, [1, 1])], A],
+    ['only status knows', known, [], null],
+    ['they agree', known, [podWith(B, [1, 6], [1, 5])], null],
+    ['pods have a later one', known, [podWith(B, [1, 6], [1, 5]), podWith(C, [1, 8], [1, 7])], C],
+    ['a pod has an earlier one', known, [podWith(A, [1, 2], [1, 1])], null],
+    ['a pod was given an earlier one by a later operator', known, [podWith(A, [2, 1], [1, 1])], null],
+    ['a pod has the same content, accepted again', known, [podWith(B, [1, 9], [1, 8])], B],
+    ['the term counts before the sequence', null, [podWith(A, [1, 9]), podWith(B, [2, 1])], B],
+    ['put by hand, without a fence, it does not count', known, [podWith(C, null)], null],
+    ['a server that knows no acceptance tells the fence', known, [podWith(C, [1, 6], null)], C],
+    ['an operator that knew none wrote status', revision(B), [podWith(C, [1, 1])], C],
   ] as const)('%s', (_name, told, pods, expected) => {
-    expect(recoverPushed(told as LoraAdapterStatus, pods, 'sql')?.digest ?? null).toBe(expected);
+    expect(newerInPods(told, pods, 'sql')?.digest ?? null).toBe(expected);
+  });
+
+  it('accepted again with a later step is the same revision, with that step', () => {
+    const pod = podWith(B, [1, 9], [1, 8], 12);
+    const found = { pod, digest: B, accepted: fenceOf([1, 8]) };
+    const seen = { servedName: 'sql', known: { ...known, pushedBy: 'trainer' }, now: new Date(0) };
+    expect(recordFromPod(found, seen)).toEqual({ ...seen.known, step: 12, accepted: found.accepted });
   });
 });
 
