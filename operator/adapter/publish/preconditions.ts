@@ -26,6 +26,16 @@ function requireMatch(desired: RevisionRecord | null, ifMatch: string | null): v
   throw new LorikeetError('precondition_failed', message, { field: 'if-match', expected, actual });
 }
 
+/** Content that is desired already, with a step that is newer than all: the trainer has gone on, its tensors have not. */
+export function movesStep(
+  record: Pick<AdapterRecord, 'desired' | 'previous'>,
+  push: { digest: string; step: number | null },
+): boolean {
+  return (
+    record.desired?.digest === push.digest && push.step !== null && push.step > (newestStep(record) ?? -1)
+  );
+}
+
 /** A push without a step in between does not let an older step pass. */
 function newestStep({ desired, previous }: Pick<AdapterRecord, 'desired' | 'previous'>): number | null {
   const steps = [desired, ...previous].flatMap((revision) => (revision?.step == null ? [] : [revision.step]));

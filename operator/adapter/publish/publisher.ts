@@ -11,7 +11,7 @@ import { isContentRefusal } from '../failures.ts';
 import { activateOn } from '../phases/activate.ts';
 import { observe } from '../plan.ts';
 import { heedPods, recoverRecord } from '../recover.ts';
-import { requireMayFollow } from './preconditions.ts';
+import { movesStep, requireMayFollow } from './preconditions.ts';
 import type { PodOutcome, Publication, PublishResult, PushContext } from './publication.ts';
 import { requirePushable } from './pushable.ts';
 import { type Swap, type SwapResult, tenths } from './swap.ts';
@@ -75,12 +75,13 @@ export class RevisionPublisher {
       for (const { pod, error } of staged) {
         if (error && HUNG.has(error.code)) pod.client.breaker.suspect();
       }
-      // A retry changes nothing, whatever else it says.
+      // A retry changes nothing, whatever else it says, but that a newer step is the trainer's word that it has gone on.
       const noop = draft.record.desired?.digest === digest;
-      if (!noop) await this.#adopt(lock, draft, publication, reject);
+      const isRetry = noop && !movesStep(draft.record, publication);
+      if (!isRetry) await this.#adopt(lock, draft, publication, reject);
       draft.record.keepConfig(publication.config);
       // Pods that have the content from an earlier push are to report that it was accepted again.
-      const has = (pod: Pod) => noop && observe(pod, draft.servedName, digest) === 'current';
+      const has = (pod: Pod) => isRetry && observe(pod, draft.servedName, digest) === 'current';
       const pods = publication.staged.flatMap(({ ok, pod }) => (ok && !has(pod) ? [pod] : []));
       const { outcome, reported } = await this.#activate(lock, draft, { pods, wait: publication.wait });
       this.#deps.requeue(draft.key);
@@ -102,7 +103,7 @@ export class RevisionPublisher {
     const { record, adapter } = draft;
     const { spool, clock } = this.#deps;
     try {
-      requireMayFollow(record, publication);
+      if (!movesStep(record, publication)) requireMayFollow(record, publication);
       requireStaged(publication.staged);
       const { digest, step, bytes, rank, targetModules, pushedBy } = publication;
       const accepted = acceptedBy(this.#deps);

@@ -88,6 +88,19 @@ describe('a push', () => {
     expect(harness.servers[0]?.count('activate')).toBe(activations);
   });
 
+  it('again with a newer step moves the step, in pods and for the pushes after it', async () => {
+    await start();
+    await push(1, { step: 5 });
+    expect(await push(1, { step: 9, ifMatch: digestOfSeed(9) })).toMatchObject({ noop: true, step: 9 });
+    await expect(push(2, { step: 8 })).rejects.toThrow(code('step_not_newer'));
+    // The operator dies before it has written status.
+    harness.forget();
+    harness.world.term = 8;
+    await expect(push(2, { step: 9 })).rejects.toThrow(code('step_not_newer'));
+    await push(2, { step: 10 });
+    expect(served()).toEqual([digestOfSeed(2), digestOfSeed(2)]);
+  });
+
   it('with a step that is not newer, or another current revision than expected, changes nothing', async () => {
     await start();
     await push(1, { step: 5 });
