@@ -49,7 +49,7 @@ export async function push(
   requireBodySize(asked.declaredBytes ?? 0, maxBytes);
   const giveBack = budget.take(asked.declaredBytes ?? maxBytes);
   try {
-    const endTurn = await turns.take(`${namespace}/${name}`, gone);
+    const endTurn = await turns.take(`${namespace}/${name}`, asked.step, gone);
     try {
       // Once more: while this push waited for its turn, pods came and went and the one before it set a config.
       const context = publisher.context(namespace, name);

@@ -1,27 +1,30 @@
 import { LorikeetError } from '../../server/contract/errors.ts';
 
 interface Waiter {
+  step: number | null;
   start(): void;
   supersede(): void;
 }
 
 /**
- * One push per adapter at a time. One more may wait, its body unread; a still newer one takes its place, and the one
- * that waited is answered `superseded`. A push that runs is never cut off, so that some push always gets through.
+ * One push per adapter at a time. One more may wait, its body unread: of two, that of the later step, and without
+ * steps the one that came later; the other is answered `superseded`. A push that runs is never cut off, so that some push always gets through.
  */
 export class Turns {
   readonly #running = new Set<string>();
   readonly #waiting = new Map<string, Waiter>();
 
   /** Resolves with the function that ends the turn. */
-  async take(key: string, signal: AbortSignal): Promise<() => void> {
+  async take(key: string, step: number | null, signal: AbortSignal): Promise<() => void> {
     signal.throwIfAborted();
-    if (this.#running.has(key)) await this.#wait(key, signal);
+    if (this.#running.has(key)) await this.#wait(key, step, signal);
     this.#running.add(key);
     return () => this.#leave(key);
   }
 
-  #wait(key: string, signal: AbortSignal): Promise<void> {
+  #wait(key: string, step: number | null, signal: AbortSignal): Promise<void> {
+    const waiting = this.#waiting.get(key);
+    if (isLater(waiting?.step ?? null, step)) throw superseded('A push of a later step waits for its turn.');
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const settle = (act: () => void) => {
       signal.removeEventListener('abort', abort);
@@ -30,10 +33,14 @@ export class Turns {
     };
     const abort = () => settle(() => reject(signal.reason));
     const waiter: Waiter = {
+      step,
       start: () => settle(resolve),
-      supersede: () => settle(() => reject(superseded())),
+      supersede: () =>
+        settle(() =>
+          reject(superseded('A newer push of this adapter came while this one waited for its turn.')),
+        ),
     };
-    this.#waiting.get(key)?.supersede();
+    waiting?.supersede();
     this.#waiting.set(key, waiter);
     signal.addEventListener('abort', abort, { once: true });
     return promise;
@@ -83,9 +90,10 @@ export class Budget {
   }
 }
 
-function superseded(): LorikeetError {
-  return new LorikeetError(
-    'superseded',
-    'A newer push of this adapter came while this one waited for its turn.',
-  );
+function isLater(step: number | null, than: number | null): boolean {
+  return step !== null && than !== null && step > than;
+}
+
+function superseded(message: string): LorikeetError {
+  return new LorikeetError('superseded', message);
 }

@@ -260,6 +260,20 @@ describe('two pushes of one adapter', () => {
     expect(rig.publisher.desired?.digest).toBe(digestOf(goodAdapter(3)));
   });
 
+  it('of those that wait the one of the later step stays, whichever came later', async () => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    rig.publisher.gate = promise;
+    const first = put(rig, goodAdapter(1), { headers: { 'x-lora-step': '10' } });
+    await until(() => rig.inFlight[0] === 1);
+    const later = put(rig, goodAdapter(3), { headers: { 'x-lora-step': '12' } });
+    await until(() => rig.inFlight[0] === 2);
+    const { status, body } = await put(rig, goodAdapter(2), { headers: { 'x-lora-step': '11' } });
+    expect([status, body.error.code]).toEqual([409, 'superseded']);
+    resolve();
+    expect((await first).status).toBe(200);
+    expect((await later).body.step).toBe(12);
+  });
+
   it('a waiting one whose client goes away gives its place up', async () => {
     const { promise, resolve } = Promise.withResolvers<void>();
     rig.publisher.gate = promise;
