@@ -10,15 +10,13 @@ import { LorikeetError } from '../../server/contract/errors.ts';
 import type { Answer } from '../../server/transfer/refusal.ts';
 import { PUSH_ADDRESS } from '../api/names.ts';
 import type { Elector } from '../kube/leader.ts';
+import { silenceWatch } from './alive.ts';
 import { ClientGone } from './body-reader.ts';
 import { hasBody, send } from './refusal.ts';
 
 /** Set on what one operator sends to another: who receives it and does not lead either must not send it on. */
 export const FORWARDED = 'x-lorikeet-forwarded';
 
-const CONNECT_MS = 3_000;
-/** Longer than any push may take that the leader itself would let go on. */
-const SILENCE_MS = 900_000;
 const REPLY_BYTES_MAX = 1 << 20;
 const HOP_BY_HOP = [
   'connection',
@@ -32,16 +30,16 @@ const HOP_BY_HOP = [
 ];
 const RELAYED = ['content-type', 'retry-after', 'www-authenticate'];
 
-/** Sends a request on to the leader, its body as it comes, and the leader's answer back. */
+/** Sends a request on to the leader, its body as it comes, and the leader's answer back. See alive.ts for `silenceMs`. */
 export async function forward(
   request: FastifyRequest,
   reply: FastifyReply,
-  leader: Pick<Elector, 'holder'>,
+  { leader, silenceMs }: { leader: Pick<Elector, 'holder'>; silenceMs: number },
 ): Promise<void> {
   if (request.headers[FORWARDED] !== undefined)
     throw notLeader('The operator that was said to lead does not');
   const url = leaderUrl(leader, request.url);
-  await send(reply, await exchange(url, request, reply));
+  await send(reply, await exchange(url, { request, reply, silenceMs }));
 }
 
 function leaderUrl(leader: Pick<Elector, 'holder'>, path: string): URL {
@@ -52,24 +50,30 @@ function leaderUrl(leader: Pick<Elector, 'holder'>, path: string): URL {
   return new URL(`${new URL(base).origin}${path}`);
 }
 
-function exchange(url: URL, { raw, headers }: FastifyRequest, reply: FastifyReply): Promise<Answer> {
+interface Forwarded {
+  request: FastifyRequest;
+  reply: FastifyReply;
+  silenceMs: number;
+}
+
+function exchange(url: URL, { request, reply, silenceMs }: Forwarded): Promise<Answer> {
+  const { raw, headers } = request;
   const { promise, resolve, reject } = Promise.withResolvers<Answer>();
   const start = url.protocol === 'https:' ? httpsRequest : httpRequest;
   const onward = start(url, { method: raw.method ?? 'GET', headers: onwardHeaders(headers), agent: false });
   const unreachable = (cause: unknown) => reject(notLeader('The leader does not answer', cause));
-  const connecting = setTimeout(() => onward.destroy(new Error('connect timeout')), CONNECT_MS);
-  onward.on('socket', (socket) => socket.once('connect', () => clearTimeout(connecting)));
-  onward.setTimeout(SILENCE_MS, () => onward.destroy(new Error('no answer')));
+  const watch = silenceWatch(silenceMs, () => onward.destroy(new Error('silent')));
+  onward.on('information', watch.heard);
   onward.once('continue', () => {
     if (raw.headers.expect !== undefined) reply.raw.writeContinue();
     raw.pipe(onward);
   });
   onward.once('response', (response) => {
     raw.unpipe(onward);
-    readAnswer(response, onward).then(resolve, unreachable);
+    readAnswer(response, onward, watch.heard).then(resolve, unreachable);
   });
   onward.once('error', unreachable);
-  onward.once('close', () => clearTimeout(connecting));
+  onward.once('close', watch.end);
   reply.raw.once('close', () => {
     reject(new ClientGone(undefined));
     onward.destroy();
@@ -86,10 +90,15 @@ function onwardHeaders(headers: FastifyRequest['headers']): OutgoingHttpHeaders 
   return { ...Object.fromEntries(kept), ...asking, [FORWARDED]: '1', connection: 'close' };
 }
 
-async function readAnswer(response: IncomingMessage, onward: ClientRequest): Promise<Answer> {
+async function readAnswer(
+  response: IncomingMessage,
+  onward: ClientRequest,
+  heard: () => void,
+): Promise<Answer> {
   const parts: Buffer[] = [];
   let bytes = 0;
   for await (const part of response as AsyncIterable<Buffer>) {
+    heard();
     parts.push(part);
     bytes += part.length;
     if (bytes > REPLY_BYTES_MAX) throw new Error('the answer is too long');

@@ -7,10 +7,11 @@ import type { Clock } from '../kube/clock.ts';
 import type { Elector } from '../kube/leader.ts';
 import type { Log } from '../kube/log.ts';
 import type { Spool } from '../spool/spool.ts';
+import { sayAlive } from './alive.ts';
 import { type Auth, bearerOf, type Caller, type Target } from './auth.ts';
 import { type BodyLimits, ClientGone } from './body-reader.ts';
 import type { BranchLimits } from './branch.ts';
-import { forward } from './forward.ts';
+import { FORWARDED, forward } from './forward.ts';
 import type { Publisher } from './publisher.ts';
 import { type PushReply, push } from './push.ts';
 import { refusalOf, send } from './refusal.ts';
@@ -29,6 +30,8 @@ export interface PushLimits {
   budget: { pushesMax: number; bytesMax: number };
   connectionsMax: number;
   headersMs: number;
+  /** How often a leader says that it lives, and for how long one may not before a push forwarded to it is given up. */
+  forward: { aliveMs: number; silenceMs: number };
 }
 
 export interface PushAppOptions {
@@ -48,6 +51,7 @@ const LIMITS: PushLimits = {
   budget: { pushesMax: 16, bytesMax: 8 * 2 ** 30 },
   connectionsMax: 512,
   headersMs: 10_000,
+  forward: { aliveMs: 1_000, silenceMs: 4_000 },
 };
 const HEADER_BYTES_MAX = 32 * 1024;
 /** The last resort; the body has its own clock, which knows how much is to come. */
@@ -81,7 +85,10 @@ export function buildPushApp(options: PushAppOptions): FastifyInstance {
   const { publisher, spool, leader, clock, log } = options;
   const deps = { publisher, spool, clock, log, turns, budget, body: limits.body, branch: limits.branch };
 
-  app.addHook('onRequest', async (request) => authorize(request, options));
+  app.addHook('onRequest', async (request, reply) => {
+    if (request.headers[FORWARDED] !== undefined) sayAlive(reply, limits.forward.aliveMs);
+    await authorize(request, options);
+  });
   app.setErrorHandler(async (error, request, reply) => refuse(error, request, reply, options));
   app.setNotFoundHandler(async (request, reply) => {
     await refuse(new LorikeetError('route_not_found', 'There is no such route'), request, reply, options);
@@ -90,7 +97,7 @@ export function buildPushApp(options: PushAppOptions): FastifyInstance {
 
   app.put<{ Params: Params }>(REVISIONS, { config: { verb: 'update' } }, async (request, reply) => {
     if (leader.leading === null) {
-      await forward(request, reply, leader);
+      await forward(request, reply, { leader, silenceMs: limits.forward.silenceMs });
       return reply;
     }
     const { namespace, name } = request.params;
@@ -102,7 +109,7 @@ export function buildPushApp(options: PushAppOptions): FastifyInstance {
 
   app.get<{ Params: Params }>(REVISIONS, { config: { verb: 'get' } }, async (request, reply) => {
     if (leader.leading === null) {
-      await forward(request, reply, leader);
+      await forward(request, reply, { leader, silenceMs: limits.forward.silenceMs });
       return reply;
     }
     const { namespace, name } = request.params;

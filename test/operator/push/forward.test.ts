@@ -5,7 +5,7 @@ import { LorikeetError } from '../../../server/contract/errors.ts';
 import { digestOf, goodAdapter } from '../../support/adapter-files.ts';
 import { bigAdapter, configHeader } from './adapters.ts';
 import { TOKENS } from './fake-reviews.ts';
-import { put, type Rig, startRig, until } from './harness.ts';
+import { FAST, put, type Rig, startRig, until } from './harness.ts';
 import { RawClient } from './raw-client.ts';
 
 let leader: Rig;
@@ -135,6 +135,29 @@ describe('an operator that does not lead', () => {
     expect(connections).toBe(2);
   });
 
+  it('gives a leader up that is stopped, before and after it asked for the body', async () => {
+    for (const answer of [() => undefined, askForMore]) {
+      const server: Server = createServer(answer).listen(0, '127.0.0.1');
+      server.on('checkContinue', answer);
+      await new Promise((resolve) => server.once('listening', resolve));
+      pointTo(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+      const { status, headers, body } = await put(follower, files);
+      expect([status, body.error.code, headers['retry-after']]).toEqual([503, 'not_leader', '1']);
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    }
+  });
+
+  it('waits for a leader that says it lives for as long as the push takes', async () => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    leader.publisher.gate = promise;
+    const pushed = put(follower, files);
+    const silent = new Promise((done) => setTimeout(done, 2 * (FAST.forward?.silenceMs ?? 0)));
+    expect(await Promise.race([pushed, silent])).toBeUndefined();
+    resolve();
+    expect((await pushed).status).toBe(200);
+  });
+
   it('gives a leader up that answers something endless or cuts the line', async () => {
     for (const answer of [endless, hangUp]) {
       const server: Server = createServer(answer).listen(0, '127.0.0.1');
@@ -157,6 +180,10 @@ function endless(_request: unknown, response: import('node:http').ServerResponse
   };
   response.on('drain', more).on('error', () => undefined);
   more();
+}
+
+function askForMore(_request: unknown, response: import('node:http').ServerResponse): void {
+  response.writeContinue();
 }
 
 function hangUp(_request: unknown, response: import('node:http').ServerResponse): void {

@@ -30,6 +30,7 @@ export interface Rig {
 export const FAST: Partial<PushLimits> = {
   body: { idleMs: 1_000, waitMs: 1_500, bytesPerMsMin: 1024 },
   branch: { windowBytes: 128 * 1024, stallMs: 800, startMs: 1_200 },
+  forward: { aliveMs: 100, silenceMs: 800 },
 };
 
 export async function startRig(limits: Partial<PushLimits> = {}): Promise<Rig> {
