@@ -1,5 +1,5 @@
-import { Template } from '@huggingface/jinja';
 import { readTextIfThere } from './files.ts';
+import { Template } from './jinja/template.ts';
 import { resolveTokenizer, type SpecialTokens } from './special-tokens.ts';
 import { readTokenizerFiles } from './tokenizer-files.ts';
 

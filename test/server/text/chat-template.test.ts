@@ -48,8 +48,8 @@ describe('chat template', () => {
 
   it('sees no tools, and what the client sets', async () => {
     const chat_template = '{{ tools is none }} {{ enable_thinking is defined and not enable_thinking }}';
-    expect(await render({ chat_template }, { enable_thinking: false })).toBe('true true');
-    expect(await render({ chat_template })).toBe('true false');
+    expect(await render({ chat_template }, { enable_thinking: false })).toBe('True True');
+    expect(await render({ chat_template })).toBe('True False');
   });
 
   it('lets the client set nothing of its own', async () => {
