@@ -40,6 +40,7 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
   const tokenizer = await Tokenizer.load(config.model);
   const loaded = withTokenizerEnd(read, tokenizer.eosTokenId);
   const template = await ChatTemplate.load(config.model);
+  for (const reason of template?.problems ?? []) log.warn({ reason }, 'chats will be refused');
   const encoder = new Encoder(tokenizer, config.model);
   const engine = openEngine(config, loaded, log);
   const model = describeBase(config, loaded, engine);

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -40,6 +40,40 @@ describe('chat template', () => {
   it('is chat_template.jinja where there is one', async () => {
     writeFileSync(join(dir, 'chat_template.jinja'), 'FILE');
     expect(await render({ chat_template: 'CONFIG' })).toBe('FILE');
+  });
+
+  it('is of a processor where nothing else has one', async () => {
+    writeFileSync(join(dir, 'chat_template.json'), JSON.stringify({ chat_template: 'PROCESSOR' }));
+    expect(await render({})).toBe('PROCESSOR');
+    expect(await render({ chat_template: 'CONFIG' })).toBe('CONFIG');
+  });
+
+  it('may be named as the keys of an object', async () => {
+    expect(await render({ chat_template: { default: 'D', tool_use: 'T' } })).toBe('D');
+  });
+
+  it('for tools is the one called tool_use, of a list or of a file', async () => {
+    const chat_template = [{ name: 'default', template: 'D' }];
+    mkdirSync(join(dir, 'additional_chat_templates'));
+    writeFileSync(join(dir, 'additional_chat_templates/tool_use.jinja'), '{{ tools | length }} T');
+    writeFileSync(join(dir, 'tokenizer_config.json'), JSON.stringify({ chat_template }));
+    const template = await ChatTemplate.load(dir);
+    const options = { addGenerationPrompt: true, variables: {} };
+    expect(template?.render(HI, options)).toBe('D');
+    expect(template?.render(HI, { ...options, tools: [{}] })).toBe('1 T');
+  });
+
+  it('is refused where there are several without a default', async () => {
+    const chat_template = { tool_use: 'T', rag: 'R' };
+    await expect(render({ chat_template })).rejects.toThrow('none of them called default: rag, tool_use');
+  });
+
+  it('that cannot be parsed is refused with its file and the reason, and only when it is used', async () => {
+    writeFileSync(join(dir, 'tokenizer_config.json'), JSON.stringify({ chat_template: '{% do x %}' }));
+    const reason = 'chat_template in tokenizer_config.json cannot be parsed: Unknown statement type: do';
+    const template = await ChatTemplate.load(dir);
+    expect(template?.problems).toEqual([reason]);
+    await expect(render({ chat_template: '{% do x %}' })).rejects.toThrow(new ChatTemplateError(reason));
   });
 
   it('may be missing', async () => {
