@@ -91,6 +91,8 @@ Napi::Value EngineHandle::promise(Napi::Env env, Work work) {
     deferred.Reject(error_object(env, error));
   } catch (const Napi::Error& error) {
     deferred.Reject(error.Value());
+  } catch (const std::exception& error) {
+    deferred.Reject(error_object(env, EngineError(ErrorCode::kEngineFailed, error.what())));
   }
   update_keep_alive(env);
   return deferred.Promise();

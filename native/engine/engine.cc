@@ -19,7 +19,8 @@ Engine::Engine(const EngineOptions& options, std::unique_ptr<Executor> executor,
       [this](Inspected inspected) { return state_.lock()->staging.inspected(std::move(inspected)); },
       [this](const Packed& packed) {
         state_.lock()->staging.packed(packed);
-        if (packed.error) inbox_.put(Fail{packed.error->what()});
+        if (packed.error && packed.error->code() == ErrorCode::kEngineFailed)
+          inbox_.put(Fail{packed.error->what()});
       }};
   packer_ = std::make_unique<Packer>(options_.config, *executor_, done);
   thread_ = std::thread([this] { run(); });

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <new>
 
 #include "kernels/dtypes.h"
 
@@ -43,6 +44,10 @@ EngineError non_finite(size_t module, char factor) {
   error.module = static_cast<int>(module);
   error.factor = factor;
   return error;
+}
+
+EngineError out_of_memory() {
+  return {ErrorCode::kNoCapacity, "No memory is left to stage the revision with"};
 }
 
 }  // namespace
@@ -98,19 +103,35 @@ void Packer::run() {
 }
 
 void Packer::stage(StageRequest request) {
-  const std::optional<PackJob> job =
-      done_.inspected(inspect(config_, executor_.limits().stored, std::move(request)));
+  const std::optional<PackJob> job = inspect_and_reserve(std::move(request));
   if (!job) return;
   const auto start = std::chrono::steady_clock::now();
   Packed packed{job->request.revision, 0, 0, std::nullopt};
   try {
-    packed.rounded = executor_.stage({job->slot, job->request.modules, job->pages}, job->request.body).rounded;
+    packed.rounded =
+        executor_.stage({job->slot, job->request.modules, job->pages}, job->request.body).rounded;
+  } catch (const std::bad_alloc&) {
+    packed.error = out_of_memory();
   } catch (const std::exception& error) {
     packed.error = EngineError(ErrorCode::kEngineFailed, error.what());
   }
   const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
   packed.pack_ms = took.count();
   done_.packed(packed);
+}
+
+// Whatever goes wrong here goes wrong for this revision alone.
+std::optional<PackJob> Packer::inspect_and_reserve(StageRequest request) {
+  Inspected failed;
+  failed.request.revision = request.revision;
+  try {
+    return done_.inspected(inspect(config_, executor_.limits().stored, std::move(request)));
+  } catch (const std::bad_alloc&) {
+    failed.error = out_of_memory();
+  } catch (const std::exception& error) {
+    failed.error = EngineError(ErrorCode::kEngineFailed, error.what());
+  }
+  return done_.inspected(std::move(failed));
 }
 
 }  // namespace lorikeet

@@ -6,6 +6,7 @@
 #include <deque>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -33,6 +34,7 @@ class Packer {
  private:
   void run();
   void stage(StageRequest request);
+  std::optional<PackJob> inspect_and_reserve(StageRequest request);
 
   const ModelConfig& config_;
   Executor& executor_;

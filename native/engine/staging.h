@@ -19,7 +19,7 @@ namespace lorikeet {
 struct Inspected {
   StageRequest request;
   bool zero_effect = false;
-  std::optional<EngineError> error;  // non_finite
+  std::optional<EngineError> error;  // non_finite, or what stopped the inspection
 };
 
 // A revision with a slot and pages, to be written into them.
@@ -34,7 +34,7 @@ struct Packed {
   std::string revision;
   double pack_ms = 0;
   int64_t rounded = 0;
-  std::optional<EngineError> error;  // the device failed
+  std::optional<EngineError> error;  // engine_failed where the device did, no_capacity where memory ran out
 };
 
 class Staging {

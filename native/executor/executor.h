@@ -68,7 +68,8 @@ class Executor {
   virtual void step(const StepPlan& plan, StepResult& result, const std::function<void()>& meanwhile) = 0;
 
   // Writes a revision into free pages; a step that begins after the return may read it. Called by one thread,
-  // also during a step. Throws only where the device failed.
+  // also during a step. Throws bad_alloc where the host's memory ran out, all else only where the device
+  // failed.
   virtual Staged stage(const StagePlan& plan, std::span<const std::byte> body) = 0;
 
   // The slot's pages are free now: makes every product with what is left in them NaN. Called while no step
