@@ -2,6 +2,7 @@ import type { FastifyReply } from 'fastify';
 import type { TokenLogprobs } from '../engine/port.ts';
 import { CHAT_BOUNDS } from './body-bounds.ts';
 import { requireBounded } from './bounds.ts';
+import { clientGone } from './client.ts';
 import { withModelDefaults } from './defaults.ts';
 import { encodeChat } from './encode.ts';
 import { badRequest } from './errors.ts';
@@ -14,6 +15,7 @@ import type { Serving } from './serving.ts';
 import { requireSupported } from './unsupported.ts';
 
 export async function chat(serving: Serving, requestBody: unknown, reply: FastifyReply): Promise<object> {
+  const gone = clientGone(reply);
   requireBounded(requestBody, CHAT_BOUNDS);
   requireSupported(requestBody, 'chat');
   const body = parseBody(ChatBody, withModelDefaults(serving, requestBody));
@@ -21,7 +23,7 @@ export async function chat(serving: Serving, requestBody: unknown, reply: Fastif
   if (body.top_logprobs !== null && !body.logprobs) {
     throw badRequest('top_logprobs needs logprobs: true', 'top_logprobs');
   }
-  const prompt = await encodeChat(serving, {
+  const prompt = await encodeChat(serving, serving.encoder.forRequest(gone), {
     messages: body.messages,
     addGenerationPrompt: body.add_generation_prompt,
     variables: templateVariables(body),
@@ -55,7 +57,7 @@ export async function chat(serving: Serving, requestBody: unknown, reply: Fastif
         ...(body.prompt_logprobs === null ? {} : { prompt_logprobs: choices[0]?.writer.promptLogprobs() }),
       }),
     },
-    reply,
+    { reply, gone },
   );
 }
 

@@ -2,6 +2,7 @@ import type { FastifyReply } from 'fastify';
 import type { TokenLogprobs } from '../engine/port.ts';
 import { COMPLETION_BOUNDS } from './body-bounds.ts';
 import { requireBounded } from './bounds.ts';
+import { clientGone } from './client.ts';
 import { withModelDefaults } from './defaults.ts';
 import { encodeText } from './encode.ts';
 import { badRequest } from './errors.ts';
@@ -27,11 +28,12 @@ export async function completions(
   requestBody: unknown,
   reply: FastifyReply,
 ): Promise<object> {
+  const gone = clientGone(reply);
   requireBounded(requestBody, COMPLETION_BOUNDS);
   requireSupported(requestBody, 'completion');
   const body = parseBody(CompletionBody, withModelDefaults(serving, requestBody));
   requireStreamable(body);
-  const prompts = await promptsOf(body, serving);
+  const prompts = await promptsOf(body, serving, gone);
   if (prompts.length * body.n > CHOICES_MAX) {
     throw badRequest(
       `Expected at most ${CHOICES_MAX} choices but received ${prompts.length} prompts times n = ${body.n}`,
@@ -62,20 +64,24 @@ export async function completions(
       choices,
       extra: () => ({}),
     },
-    reply,
+    { reply, gone },
   );
 }
 
-async function promptsOf(body: CompletionBody, serving: Serving): Promise<Prompt[]> {
+async function promptsOf(body: CompletionBody, serving: Serving, gone: AbortSignal): Promise<Prompt[]> {
   const { prompt } = body;
   const items: (string | number[])[] =
     typeof prompt === 'string' ? [prompt] : isTokens(prompt) ? [prompt] : prompt;
-  const encode = async (item: string | number[]): Promise<Prompt> => {
-    const ids = typeof item === 'string' ? await encodeText(serving, item, body.add_special_tokens) : item;
+  const encoder = serving.encoder.forRequest(gone);
+  const prompts: Prompt[] = [];
+  // One after the other, so that the first that is wrong spares the rest, and nobody's many prompts come before all others'.
+  for (const item of items) {
+    const isText = typeof item === 'string';
+    const ids = isText ? await encodeText(serving, encoder, item, body.add_special_tokens) : item;
     if (ids.length === 0) throw badRequest('Expected at least one token but the prompt has none', 'prompt');
-    return { ids, text: typeof item === 'string' ? item : null };
-  };
-  return await Promise.all(items.map(encode));
+    prompts.push({ ids, text: isText ? item : null });
+  }
+  return prompts;
 }
 
 function isTokens(prompt: number[] | string[] | number[][]): prompt is number[] {

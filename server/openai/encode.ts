@@ -1,3 +1,4 @@
+import type { RequestEncoder } from '../text/encoder.ts';
 import { badRequest } from './errors.ts';
 import type { Serving } from './serving.ts';
 
@@ -13,9 +14,14 @@ function requirePlausible(characters: number, maxTokens: number, param: string):
   );
 }
 
-export async function encodeText(serving: Serving, text: string, addSpecial: boolean): Promise<number[]> {
-  requirePlausible(text.length, serving.model.maxTokens, 'prompt');
-  return await serving.encoder.encode({ text, addSpecial, guarded: false });
+export async function encodeText(
+  { model }: Serving,
+  encoder: RequestEncoder,
+  text: string,
+  addSpecial: boolean,
+): Promise<number[]> {
+  requirePlausible(text.length, model.maxTokens, 'prompt');
+  return await encoder.encode({ text, addSpecial, guarded: false });
 }
 
 export interface Conversation {
@@ -25,8 +31,11 @@ export interface Conversation {
 }
 
 /** A conversation as the model's template writes it; special tokens in what the client sent stay ordinary text. */
-export async function encodeChat(serving: Serving, conversation: Conversation): Promise<number[]> {
-  const { template, tokenizer, encoder, model } = serving;
+export async function encodeChat(
+  { template, tokenizer, model }: Serving,
+  encoder: RequestEncoder,
+  conversation: Conversation,
+): Promise<number[]> {
   if (template === null) throw badRequest('This model has no chat template; use /v1/completions', 'messages');
   const characters = conversation.messages.reduce((sum, { content }) => sum + content.length, 0);
   requirePlausible(characters, model.maxTokens, 'messages');

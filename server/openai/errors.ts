@@ -2,7 +2,7 @@ import type { FastifyError } from 'fastify';
 import { LorikeetError } from '../contract/errors.ts';
 import type { FailureCode } from '../engine/port.ts';
 import { ChatTemplateError } from '../text/chat-template.ts';
-import { EncoderError } from '../text/encoder.ts';
+import { EncoderError } from '../text/encoder-job.ts';
 
 interface ApiErrorKind {
   /** Of HTTP; it is also the envelope's `code`. */

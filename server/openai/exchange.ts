@@ -2,7 +2,6 @@ import { randomUUID } from 'node:crypto';
 import type { FastifyReply } from 'fastify';
 import { writeStep } from '../contract/headers.ts';
 import type { TokenLogprobs } from '../engine/port.ts';
-import { ClientGone } from './errors.ts';
 import { type Lease, type LoraInfo, takeIn } from './lease.ts';
 import { merge } from './merge.ts';
 import type { Plan } from './plan.ts';
@@ -32,13 +31,18 @@ export interface Exchange {
 }
 
 /** Runs the choices of a request and answers it, streamed or at once. */
-export async function answer(serving: Serving, exchange: Exchange, reply: FastifyReply): Promise<object> {
-  const controller = new AbortController();
-  reply.raw.once('close', () => controller.abort(new ClientGone('The connection is closed.')));
+export async function answer(
+  serving: Serving,
+  exchange: Exchange,
+  { reply, gone }: { reply: FastifyReply; gone: AbortSignal },
+): Promise<object> {
+  gone.throwIfAborted();
+  const failed = new AbortController();
+  const signal = AbortSignal.any([gone, failed.signal]);
   const resolved = serving.adapters.resolve(exchange.model);
   const generations = exchange.choices.map(({ plan }) => plan.generation);
   const request = { model: exchange.model, resolved, generations };
-  const taken = await takeIn(serving, request, controller.signal);
+  const taken = await takeIn(serving, request, signal);
   const { lora } = taken;
   if (lora !== null) {
     void reply.header('x-lora-revision', lora.revision);
@@ -47,7 +51,7 @@ export async function answer(serving: Serving, exchange: Exchange, reply: Fastif
   const run = new Run(serving, exchange, taken, () => reply.elapsedTime);
   if (exchange.stream === null) {
     return await run.whole().catch((error) => {
-      controller.abort(error);
+      failed.abort(error);
       throw error;
     });
   }

@@ -38,9 +38,9 @@ export function buildServingApp(serving: Serving): FastifyInstance {
     async (_: FastifyRequest, body: Buffer) => parseJsonBody(body),
   );
   app.addHook('onRequest', refuseEncodings);
-  app.addHook('onResponse', (request, reply, done) => {
-    observe(serving, request, reply);
-    done();
+  // Fastify's onResponse does not come where the client left before its answer.
+  app.addHook('onRequest', async (request, reply) => {
+    reply.raw.once('close', () => observe(serving, request, reply));
   });
   app.setErrorHandler((error, request, reply) => refuse(serving, error, request, reply));
   app.setNotFoundHandler(({ method, url }, reply) =>
@@ -57,7 +57,7 @@ function addRoutes(app: FastifyInstance, serving: Serving): void {
   app.get<{ Params: { '*': string } }>('/v1/models/*', async (request) =>
     describeModel(serving, request.params['*']),
   );
-  app.post('/tokenize', (request) => tokenize(serving, request.body));
+  app.post('/tokenize', (request, reply) => tokenize(serving, request.body, reply));
   app.post('/detokenize', async (request) => detokenize(serving, request.body));
   app.get('/health', async (_, reply) => {
     if (serving.engine.failed !== null) return answer(reply, new ApiError('not_ready', 'The engine failed.'));

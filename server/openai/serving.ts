@@ -30,7 +30,7 @@ export interface Serving {
   engine: Pick<AdapterEngine, 'generate' | 'failed'>;
   adapters: AdapterLookup;
   tokenizer: Tokenizer;
-  encoder: Encoder;
+  encoder: Pick<Encoder, 'forRequest'>;
   template: ChatTemplate | null;
   metrics: Metrics;
   notReady(): NotReady;

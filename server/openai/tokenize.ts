@@ -1,5 +1,7 @@
+import type { FastifyReply } from 'fastify';
 import { DETOKENIZE_BOUNDS, TOKENIZE_BOUNDS } from './body-bounds.ts';
 import { requireBounded } from './bounds.ts';
+import { clientGone } from './client.ts';
 import { encodeChat, encodeText } from './encode.ts';
 import { badRequest } from './errors.ts';
 import { requireToken } from './plan.ts';
@@ -7,19 +9,20 @@ import { DetokenizeBody, parseBody, TokenizeBody } from './schemas.ts';
 import type { Serving } from './serving.ts';
 import { requireSupported } from './unsupported.ts';
 
-export async function tokenize(serving: Serving, requestBody: unknown): Promise<object> {
+export async function tokenize(serving: Serving, requestBody: unknown, reply: FastifyReply): Promise<object> {
   requireBounded(requestBody, TOKENIZE_BOUNDS);
   requireSupported(requestBody, 'tokenize');
   const body = parseBody(TokenizeBody, requestBody);
   if (body.model !== null) serving.adapters.resolve(body.model);
+  const encoder = serving.encoder.forRequest(clientGone(reply));
   const tokens =
     'messages' in body
-      ? await encodeChat(serving, {
+      ? await encodeChat(serving, encoder, {
           messages: body.messages,
           addGenerationPrompt: body.add_generation_prompt,
           variables: body.chat_template_kwargs,
         })
-      : await encodeText(serving, body.prompt, body.add_special_tokens);
+      : await encodeText(serving, encoder, body.prompt, body.add_special_tokens);
   return {
     count: tokens.length,
     max_model_len: serving.model.maxTokens,

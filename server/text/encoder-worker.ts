@@ -1,5 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads';
-import { type EncodeJob, runEncodeJob } from './encoder.ts';
+import { type EncodeJob, runEncodeJob } from './encoder-job.ts';
 import { Tokenizer } from './tokenizer.ts';
 
 const tokenizer = await Tokenizer.load(workerData as string);

@@ -9,6 +9,7 @@ import { createMetrics } from '../../../server/telemetry/metrics.ts';
 import { ChatTemplate } from '../../../server/text/chat-template.ts';
 import { Encoder } from '../../../server/text/encoder.ts';
 import { Tokenizer } from '../../../server/text/tokenizer.ts';
+import { eventually } from '../../support/eventually.ts';
 import { PARROT, sseObjects } from '../../support/parrot-server.ts';
 import { type Scripted, type ScriptedEngine, scriptedEngine } from '../../support/scripted-engine.ts';
 
@@ -24,6 +25,7 @@ interface Setup {
   script: (request: GenerateRequest, attempt: number) => Scripted[];
   waitForSlot?: AdapterLookup['waitForSlot'];
   notReady?: () => NotReady;
+  encoder?: Pick<Encoder, 'forRequest'>;
 }
 
 const apps: { close(): Promise<void> }[] = [];
@@ -31,7 +33,12 @@ afterEach(async () => {
   for (const app of apps.splice(0)) await app.close();
 });
 
-async function serve({ script, waitForSlot = async () => undefined, notReady = () => null }: Setup) {
+async function serve({
+  script,
+  waitForSlot = async () => undefined,
+  notReady = () => null,
+  encoder = new Encoder(tokenizer, PARROT),
+}: Setup) {
   let scripted: ScriptedEngine | undefined;
   const engine = new NativeEngine((onEvents) => {
     scripted = scriptedEngine(onEvents, script);
@@ -49,7 +56,7 @@ async function serve({ script, waitForSlot = async () => undefined, notReady = (
       models: () => [],
     },
     tokenizer,
-    encoder: new Encoder(tokenizer, PARROT),
+    encoder,
     template,
     metrics: createMetrics({
       baseModel: 'parrot',
@@ -64,9 +71,10 @@ async function serve({ script, waitForSlot = async () => undefined, notReady = (
   });
   apps.push(app);
   const url = await app.listen({ host: '127.0.0.1', port: 0 });
-  const post = (body: object) =>
-    fetch(`${url}/v1/completions`, {
+  const post = (body: object, { path = '/v1/completions', signal = null as AbortSignal | null } = {}) =>
+    fetch(`${url}${path}`, {
       method: 'POST',
+      signal,
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ model: 'sql', prompt: [7], ...body }),
     });
@@ -207,5 +215,34 @@ describe('an answer without infinities', () => {
       token_logprobs: [-9999],
       top_logprobs: [{ h: -9999, '<|pad|>': -0.1 }],
     });
+  });
+});
+
+describe('a client that leaves while its prompt is tokenized', () => {
+  it.each([
+    ['/v1/completions', { prompt: 'Hi' }],
+    ['/v1/chat/completions', { messages: [{ role: 'user', content: 'Hi' }] }],
+  ])('is not generated for (%s)', async (path, body) => {
+    const started = Promise.withResolvers<void>();
+    const encoded = Promise.withResolvers<number[]>();
+    const forRequest: Encoder['forRequest'] = () => ({
+      encode: () => {
+        started.resolve();
+        return encoded.promise;
+      },
+    });
+    const { url, post, submitted } = await serve({ script: () => [], encoder: { forRequest } });
+    const client = new AbortController();
+    const reply = post(body, { path, signal: client.signal });
+    await started.promise;
+    client.abort();
+    await expect(reply).rejects.toThrow();
+    const metrics = async () => await (await fetch(`${url}/metrics`)).text();
+    await eventually('the server knows', { timeoutMs: 10_000, everyMs: 5 }, async () =>
+      (await metrics()).includes('code="499"') ? true : undefined,
+    );
+    encoded.resolve([7]);
+    await metrics();
+    expect(submitted).toEqual([]);
   });
 });

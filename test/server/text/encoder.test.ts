@@ -1,6 +1,8 @@
 import { resolve } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { Encoder } from '../../../server/text/encoder.ts';
+import type { EncodeJob } from '../../../server/text/encoder-job.ts';
 import { Tokenizer } from '../../../server/text/tokenizer.ts';
 
 const PARROT = resolve(import.meta.dirname, '../../fixtures/parrot');
@@ -9,13 +11,15 @@ const LONG = 'List the level of all planets from Tokyo. <|eot_id|>'.repeat(2000)
 const job = (text: string, guarded = false) => ({ text, addSpecial: true, guarded });
 
 let encoder: Encoder;
+const encode = (wanted: EncodeJob, signal = new AbortController().signal) =>
+  encoder.forRequest(signal).encode(wanted);
 afterEach(() => encoder.close());
 
 describe('encoder', () => {
   it('gives the same ids in its thread as on the event loop, in order', async () => {
     encoder = new Encoder(tokenizer, PARROT);
     const texts = [LONG, 'short', LONG.slice(7), tokenizer.defuse(LONG)];
-    const ids = await Promise.all(texts.map((text, index) => encoder.encode(job(text, index === 3))));
+    const ids = await Promise.all(texts.map((text, index) => encode(job(text, index === 3))));
     expect(ids.slice(0, 3)).toEqual(
       texts.slice(0, 3).map((text) => tokenizer.encode(text, { addSpecial: true })),
     );
@@ -29,31 +33,104 @@ describe('encoder', () => {
     const counting = setInterval(() => {
       turns += 1;
     }, 1);
-    await encoder.encode(job(LONG));
+    await encode(job(LONG));
     clearInterval(counting);
     expect(turns).toBeGreaterThan(10);
   });
 
   it('gives up what takes too long, and takes the next', async () => {
     encoder = new Encoder(tokenizer, PARROT, 500);
-    const endless = encoder.encode(job('€'.repeat(2_000_000)));
+    const endless = encode(job('€'.repeat(2_000_000)));
     const text = LONG.slice(0, 17_000);
-    const next = encoder.encode(job(text));
+    const next = encode(job(text));
     await expect(endless).rejects.toMatchObject({ code: 'too_slow' });
     expect(await next).toEqual(tokenizer.encode(text, { addSpecial: true }));
   });
 
   it('says that its model cannot be read', async () => {
     encoder = new Encoder(tokenizer, '/does/not/exist');
-    await expect(encoder.encode(job(LONG))).rejects.toThrow('Expected tokenizer.json in /does/not/exist');
+    await expect(encode(job(LONG))).rejects.toThrow('Expected tokenizer.json in /does/not/exist');
   });
 
   it('takes so many and no more', async () => {
     encoder = new Encoder(tokenizer, PARROT);
-    const asked = Array.from({ length: 70 }, () => encoder.encode(job(LONG)).catch((error) => error.code));
+    const asked = Array.from({ length: 70 }, () => encode(job(LONG)).catch((error) => error.code));
     await encoder.close();
     const outcomes = await Promise.all(asked);
     expect(outcomes.filter((code) => code === 'too_many_jobs')).toHaveLength(6);
     expect(outcomes.filter((code) => code === 'closed')).toHaveLength(64);
+  });
+});
+
+describe('a request that has left', () => {
+  it('leaves the queue', async () => {
+    encoder = new Encoder(tokenizer, PARROT);
+    const client = new AbortController();
+    const left = Array.from({ length: 64 }, () => encode(job(LONG), client.signal).catch((error) => error));
+    client.abort('left');
+    expect(new Set(await Promise.all(left))).toEqual(new Set(['left']));
+    const text = LONG.slice(0, 17_000);
+    expect(await encode(job(text))).toEqual(tokenizer.encode(text, { addSpecial: true }));
+  });
+
+  // A second is what a running job of nobody's is given to its end.
+  it('does not hold the next one up for as long as its text takes', async () => {
+    encoder = new Encoder(tokenizer, PARROT, 600_000);
+    const client = new AbortController();
+    await encode(job(LONG.slice(0, 17_000)));
+    const endless = encode(job('€'.repeat(8_000_000)), client.signal);
+    client.abort('left');
+    await expect(endless).rejects.toBe('left');
+    await encode(job(LONG.slice(0, 17_000)));
+  });
+
+  it('is not encoded for at all', async () => {
+    encoder = new Encoder(tokenizer, PARROT);
+    await expect(encode(job('short'), AbortSignal.abort('left'))).rejects.toBe('left');
+  });
+});
+
+describe('the event loop', () => {
+  const counted = (onEncode: (characters: number) => void) =>
+    ({
+      encode: (text: string) => {
+        onEncode(text.length);
+        return [7];
+      },
+    }) as unknown as Tokenizer;
+  const TEXT = LONG.slice(0, 16_000);
+
+  it('encodes so much of one request and no more', async () => {
+    let characters = 0;
+    encoder = new Encoder(
+      counted((more) => {
+        characters += more;
+      }),
+      PARROT,
+    );
+    const request = encoder.forRequest(new AbortController().signal);
+    const ids = [await request.encode(job(TEXT)), await request.encode(job(TEXT))];
+    expect(ids).toEqual([[7], tokenizer.encode(TEXT, { addSpecial: true })]);
+    expect(characters).toBe(TEXT.length);
+  });
+
+  it('encodes so much in one turn and no more, of all requests', async () => {
+    const turns: number[] = [0];
+    encoder = new Encoder(
+      counted((characters) => {
+        turns[0] = (turns[0] as number) + characters;
+      }),
+      PARROT,
+    );
+    let counting = true;
+    const count = async () => {
+      for (; counting; turns.unshift(0)) await nextTurn();
+    };
+    const counter = count();
+    await Promise.all(Array.from({ length: 20 }, () => encode(job(TEXT))));
+    counting = false;
+    await counter;
+    expect(Math.max(...turns)).toBe(TEXT.length);
+    expect(turns.reduce((sum, characters) => sum + characters)).toBe(20 * TEXT.length);
   });
 });
