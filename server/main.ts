@@ -1,3 +1,4 @@
+import { constants } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Server, startServer } from './app.ts';
 import { HELP, parseConfig } from './config.ts';
@@ -11,6 +12,10 @@ const EXIT_FAILED = 1;
 const EXIT_MISUSED = 2;
 /** For probes and metrics to see that the engine failed, before the container is started anew. */
 const FAILED_MS = 5000;
+/** What a shell calls the end by a signal, plus the signal's number. */
+const SIGNALLED = 128;
+/** npm sends on what the terminal has sent to us already. */
+const SAME_SIGNAL_MS = 500;
 
 async function main(): Promise<void> {
   const config = parseConfig(process.argv.slice(2), process.env);
@@ -27,10 +32,14 @@ async function main(): Promise<void> {
   process.on('uncaughtException', (error) => die(error, 'uncaught exception'));
 
   let server: Server | null = null;
-  let stopping = false;
-  const stop = (signal: string) => {
-    if (stopping) return;
-    stopping = true;
+  let stoppingMs: number | null = null;
+  const stop = (signal: NodeJS.Signals) => {
+    if (stoppingMs !== null) {
+      if (performance.now() - stoppingMs > SAME_SIGNAL_MS)
+        process.exit(SIGNALLED + constants.signals[signal]);
+      return;
+    }
+    stoppingMs = performance.now();
     log.info({ signal, deadlineMs: config.shutdownTimeoutMs }, 'shutting down');
     // While the model loads nobody is served. As the first process of a container it must end all the same.
     if (server === null) process.exit(0);

@@ -120,6 +120,30 @@ describe.each(['SIGTERM', 'SIGINT'] as const)('%s', (signal) => {
   });
 });
 
+describe('a second signal', () => {
+  it('ends what still runs at once', async () => {
+    const server = serve('--backend', 'reference');
+    const { serving } = await listening(server);
+    const [response] = await Promise.all(Array.from({ length: 8 }, () => complete(serving, 2000)));
+    server.child.kill('SIGTERM');
+    const impatient = setInterval(() => server.child.kill('SIGTERM'), 50);
+    expect(await server.exit).toBe(128 + 15);
+    clearInterval(impatient);
+    await expect(response?.text()).rejects.toThrow();
+  });
+
+  it('that npm sends on behind that of the terminal is the same', async () => {
+    const server = serve();
+    const { serving } = await listening(server);
+    const response = await complete(serving, 1500);
+    server.child.kill('SIGINT');
+    while (!server.stderr().includes('shutting down')) await delay(1);
+    server.child.kill('SIGINT');
+    expect(await response.text()).toContain('"finish_reason":"length"');
+    expect(await server.exit).toBe(0);
+  });
+});
+
 describe('a signal while the model loads', () => {
   it('ends the process with 0, and leaves no token behind', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'lorikeet-test-'));
