@@ -10,6 +10,7 @@ import { adminToken } from './admin-token.ts';
 import type { ServerConfig } from './config.ts';
 import { ConfigError } from './contract/flags.ts';
 import { NativeEngine } from './engine/native.ts';
+import { requireMemory, thisMachine } from './machine.ts';
 import { type LoadedModel, loadModel, withTokenizerEnd } from './model/load.ts';
 import { allowOrigins } from './openai/cors.ts';
 import type { NotReady, ServedModel } from './openai/serving.ts';
@@ -101,6 +102,7 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
 function openEngine(config: ServerConfig, loaded: LoadedModel, log: Logger): NativeEngine {
   const { backend, dtype, slots, maxRank, kvBytes, maxBatch, maxBatchTokens, maxWaiting, threads } = config;
   const bounds = { slots, maxRank, kvBytes, maxBatch, maxBatchTokens, maxWaiting, threads };
+  if (NativeEngine.usesHostMemory(backend)) requireMemory('--kv-bytes', kvBytes, thisMachine());
   try {
     const progress = log.isLevelEnabled('info');
     return NativeEngine.open({ model: loaded.descriptor, backend, dtype, progress, ...bounds });

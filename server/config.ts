@@ -1,7 +1,10 @@
-import { availableParallelism } from 'node:os';
 import { AdapterName } from './contract/adapter-api.ts';
 import { ConfigError, FlagReader, type Flags, helpText } from './contract/flags.ts';
 import { LOG_LEVELS, type LogLevel } from './contract/log.ts';
+import { type Machine, requireMemory, thisMachine } from './machine.ts';
+
+/** Of the engine. */
+const THREADS_MAX = 256;
 
 export interface ServerConfig {
   model: string;
@@ -69,7 +72,7 @@ export const FLAGS = {
     help: 'tokens of one engine step; longer prompts go in chunks',
   },
   'max-waiting': { value: 'N', default: '256', help: 'sequences that may wait; one more is answered 503' },
-  threads: { value: 'N', default: '0', help: 'threads that compute; 0 = one per processor' },
+  threads: { value: 'N', default: '0', help: 'threads that compute, at most 256; 0 = one per processor' },
   backend: {
     value: 'NAME',
     default: 'auto',
@@ -108,7 +111,11 @@ export const HELP = helpText('node server/main.ts --model DIR [flags]', FLAGS, [
 ]);
 
 /** Null: help is wanted. */
-export function parseConfig(args: string[], environment: NodeJS.ProcessEnv): ServerConfig | null {
+export function parseConfig(
+  args: string[],
+  environment: NodeJS.ProcessEnv,
+  machine: Machine = thisMachine(),
+): ServerConfig | null {
   const read = new FlagReader(FLAGS, args, environment);
   if (read.wantsHelp) return null;
   const config: ServerConfig = {
@@ -129,7 +136,7 @@ export function parseConfig(args: string[], environment: NodeJS.ProcessEnv): Ser
     maxBatch: read.integer('max-batch', 1, 4096),
     maxBatchTokens: read.integer('max-batch-tokens', 1, 1 << 20),
     maxWaiting: read.integer('max-waiting', 1, 1 << 20),
-    threads: read.integer('threads', 0, 1024) || availableParallelism(),
+    threads: read.integer('threads', 0, THREADS_MAX) || Math.min(machine.processors, THREADS_MAX),
     backend: read.text('backend'),
     dtype: read.oneOf('dtype'),
     maxModelLen: read.integer('max-model-len', 0, 2 ** 31 - 1),
@@ -139,6 +146,7 @@ export function parseConfig(args: string[], environment: NodeJS.ProcessEnv): Ser
     logLevel: read.oneOf('log-level'),
   };
   requireConsistent(config);
+  requireMemory('--host-bytes', config.hostBytes, machine);
   return config;
 }
 

@@ -1,4 +1,4 @@
-import { createEngine } from '../../native/index.ts';
+import { backends, createEngine } from '../../native/index.ts';
 import type { Engine, EngineEvent, EngineOptions } from '../../native/types.ts';
 import { EventQueue } from './event-queue.ts';
 import { engineCode, engineRefusal } from './native-errors.ts';
@@ -25,6 +25,12 @@ export class NativeEngine implements AdapterEngine {
   private nextId = 1;
   private failure: string | null = null;
   private lastSnapshot: ReturnType<Engine['snapshot']> | null = null;
+
+  /** Whether the KV cache and the slots are in the machine's memory, and not in a device's. */
+  static usesHostMemory(backend: string): boolean {
+    const taken = backend === 'auto' ? backends().find(({ available }) => available)?.name : backend;
+    return taken !== 'cuda';
+  }
 
   static open(options: EngineOptions): NativeEngine {
     return new NativeEngine((onEvents) => createEngine(options, onEvents));

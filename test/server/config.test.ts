@@ -69,6 +69,25 @@ describe('flags', () => {
     expect(parse(['--allowed-origins', text])?.allowedOrigins).toEqual(origins);
   });
 
+  it.each([
+    ['0', 512, 256],
+    ['0', 4, 4],
+    ['7', 4, 7],
+  ])('--threads %s of %d processors are %d', (threads, processors, wanted) => {
+    const machine = { processors, memoryBytes: 2 ** 40 };
+    expect(parseConfig([...MODEL, '--threads', threads], {}, machine)?.threads).toBe(wanted);
+  });
+
+  it('--host-bytes is no more than there is', () => {
+    const machine = { processors: 1, memoryBytes: 2 ** 30 };
+    expect(parseConfig([...MODEL, '--host-bytes', '1Gi'], {}, machine)?.hostBytes).toBe(2 ** 30);
+    expect(() => parseConfig([...MODEL, '--host-bytes', '2Gi'], {}, machine)).toThrow(
+      new ConfigError(
+        'Expected at most the 1073741824 bytes of memory that there are for --host-bytes but received 2147483648',
+      ),
+    );
+  });
+
   it('repeat --adapter only', () => {
     expect(parse(['--adapter', 'a=x', '--adapter', 'b=y=z'])?.adapters).toEqual([
       { name: 'a', dir: 'x' },
@@ -87,6 +106,7 @@ describe('flags', () => {
     [['stray'], /stray/],
     [['--port', '65536'], /from 0 to 65535 for --port but received 65536/],
     [['--port', '80x'], /80x/],
+    [['--threads', '257'], /from 0 to 256 for --threads/],
     [['--max-rank', '0'], /from 1 to 512/],
     [['--kv-bytes', '12MB'], /12MB/],
     [['--kv-bytes', '0'], /--kv-bytes/],

@@ -203,6 +203,12 @@ describe('the command line', () => {
       /\/does\/not\/exist cannot be read: ENOENT/,
     ],
     [['--model', PARROT, '--admin-token-file', join(PARROT, 'config.json')], 2, /bearer tokens/],
+    [
+      ['--model', PARROT, '--backend', 'cpu', '--kv-bytes', '100Ti'],
+      2,
+      /at most the \d+ bytes of memory that there are for --kv-bytes but received 109951162777600/,
+    ],
+    [['--model', PARROT, '--max-model-len', '2049'], 1, /at most the 2048 of max_position_embeddings/],
     [['--model', '/does/not/exist'], 1, /\/does\/not\/exist/],
     [['--model', PARROT, '--adapter', 'x=/does/not/exist'], 1, /\/does\/not\/exist/],
   ])('%j ends with its reason', async (args, code, says) => {
