@@ -6,8 +6,8 @@ import type { Logger } from 'pino';
 import { putDirectory } from './adapters/load-directory.ts';
 import { Registry } from './adapters/registry.ts';
 import { buildAdminApp } from './admin/admin-app.ts';
-import { adminToken } from './admin-token.ts';
-import type { ServerConfig } from './config.ts';
+import { type AdminToken, adminToken } from './admin-token.ts';
+import { isLoopback, type ServerConfig } from './config.ts';
 import { ConfigError } from './contract/flags.ts';
 import { NativeEngine } from './engine/native.ts';
 import { requireMemory, thisMachine } from './machine.ts';
@@ -33,7 +33,7 @@ export interface Server {
 
 /** Opens the model, loads the adapters of the command line, and listens. */
 export async function startServer(config: ServerConfig, log: Logger): Promise<Server> {
-  const token = await adminToken(config.adminTokenFile);
+  const token = await trustedToken(config, log);
   const read = await loadModel(config.model, {
     generationConfig: config.generationConfig,
     ...(config.maxModelLen === 0 ? {} : { contextTokens: config.maxModelLen }),
@@ -76,7 +76,7 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
     log,
   });
   allowOrigins(serving, config.allowedOrigins);
-  const admin = buildAdminApp({ registry, token: token.value, log });
+  const admin = buildAdminApp({ registry, token: () => token.current(), log });
   const listening = {
     serving: await listen(serving, config.host, config.port),
     admin: await listen(admin, config.adminHost, config.adminPort),
@@ -97,6 +97,15 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
       await admin.close();
     },
   };
+}
+
+/** As ssh does with keys: where strangers reach the admin API, a token that they may come to know is not used. */
+async function trustedToken({ adminTokenFile, adminHost }: ServerConfig, log: Logger): Promise<AdminToken> {
+  const token = await adminToken(adminTokenFile);
+  const [doubt] = token.doubts;
+  if (doubt !== undefined && !isLoopback(adminHost)) throw new ConfigError(`--admin-token-file ${doubt}`);
+  for (const text of token.doubts) log.warn({ adminTokenFile: token.path }, text);
+  return token;
 }
 
 function openEngine(config: ServerConfig, loaded: LoadedModel, log: Logger): NativeEngine {

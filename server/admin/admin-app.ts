@@ -24,8 +24,8 @@ const PUBLIC_ROUTES = new Set(['/healthz']);
 
 export interface AdminAppOptions {
   registry: Registry;
-  /** Every call but those of public routes carries it as bearer token. */
-  token: string;
+  /** Every call but those of public routes carries what it gives then as bearer token. */
+  token: () => string | Promise<string>;
   log: Logger;
 }
 
@@ -70,12 +70,11 @@ export function buildAdminApp({ registry, token, log }: AdminAppOptions): Fastif
 }
 
 /** Runs before anything of the body is read, for unknown routes too. */
-function bearerHook(token: string) {
-  const expected = sha256(token);
+function bearerHook(token: AdminAppOptions['token']) {
   return async (request: FastifyRequest) => {
     if (PUBLIC_ROUTES.has(request.routeOptions.url ?? '')) return;
     const [, given = ''] = /^Bearer ([\x21-\x7e]+)$/i.exec(request.headers.authorization ?? '') ?? [];
-    if (timingSafeEqual(sha256(given), expected)) return;
+    if (timingSafeEqual(sha256(given), sha256(await token()))) return;
     throw new LorikeetError('unauthenticated', 'Expected the admin token as bearer token', {
       field: 'authorization',
     });

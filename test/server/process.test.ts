@@ -1,9 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const PARROT = join(ROOT, 'test/fixtures/parrot');
@@ -101,6 +101,36 @@ describe('the server process', () => {
     expect((await fetch(`${admin}/lora/v1/seeded`, { method: 'POST', headers })).status).toBe(204);
     expect((await fetch(`${serving}/ready`)).status).toBe(200);
     rmSync(folder, { recursive: true });
+  });
+});
+
+describe('a token file that others may read', () => {
+  let folder: string;
+  let file: string;
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'lorikeet-test-'));
+    file = join(folder, 'token');
+    writeFileSync(file, 'a-token-for-tests-only\n');
+    chmodSync(file, 0o644);
+  });
+  afterEach(() => rmSync(folder, { recursive: true }));
+
+  it('is refused where strangers reach the admin API', async () => {
+    const failed = serve('--admin-host', '0.0.0.0', '--admin-token-file', file);
+    expect(await failed.exit).toBe(2);
+    expect(failed.stderr()).toMatch(/--admin-token-file \S+ has mode 0644: .* chmod 0440 it/);
+  });
+
+  it('is warned about on this machine alone, and read again when it changes', async () => {
+    const server = serve('--admin-token-file', file);
+    const { admin } = await listening(server);
+    expect(server.stderr()).toContain('has mode 0644');
+    const ask = async (token: string) =>
+      (await fetch(`${admin}/lora/v1/state`, { headers: { authorization: `Bearer ${token}` } })).status;
+    expect(await ask('a-token-for-tests-only')).toBe(200);
+    writeFileSync(file, 'another-token-for-tests\n');
+    expect(await ask('a-token-for-tests-only')).toBe(401);
+    expect(await ask('another-token-for-tests')).toBe(200);
   });
 });
 

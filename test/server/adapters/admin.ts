@@ -34,7 +34,7 @@ export interface AdminBench extends Bench {
 
 async function adminBench(options: Parameters<typeof bench>[0] = {}): Promise<AdminBench> {
   const made = bench(options);
-  const app = buildAdminApp({ registry: made.registry, token: TOKEN, log: pino({ level: 'silent' }) });
+  const app = buildAdminApp({ registry: made.registry, token: () => TOKEN, log: pino({ level: 'silent' }) });
   await app.listen({ host: '127.0.0.1', port: 0 });
   const { port } = app.server.address() as AddressInfo;
   const url = `http://127.0.0.1:${port}`;

@@ -63,7 +63,7 @@ export class ScriptedPod {
       waiting: { max: 8, turnMax: 2 },
       log,
     });
-    this.#app = buildAdminApp({ registry: this.registry, token: POD_TOKEN, log });
+    this.#app = buildAdminApp({ registry: this.registry, token: () => POD_TOKEN, log });
     this.#script(this.#app);
     await this.#app.listen({ host: this.host, port: this.port });
     this.port = (this.#app.server.address() as AddressInfo).port;
