@@ -46,7 +46,11 @@ export const FLAGS = {
   'spool-bytes': { value: 'BYTES', default: '2Gi', help: 'how much of them' },
   'leader-namespace': { value: 'NAME', default: 'default', help: 'namespace of the lease' },
   'leader-name': { value: 'NAME', default: 'lorikeet-operator', help: 'name of the lease' },
-  identity: { value: 'NAME', default: null, help: 'different for each process; absent: the host name' },
+  identity: {
+    value: 'NAME',
+    default: null,
+    help: 'of one process at a time: it takes the lease of an earlier one at once; absent: the host name',
+  },
   'advertise-host': {
     value: 'ADDRESS',
     default: null,

@@ -24,7 +24,7 @@ export interface Machine {
 
 /**
  * Fills the caches, and acts once this process leads. What is returned stops in the other order: first acting, then
- * what is pending is written, then the lease goes back, the caches last.
+ * what is pending is written, then the lease goes back and the caches end.
  */
 export function run(machine: Machine, die: (error: unknown, message: string) => void): () => Promise<void> {
   const { queues, watches, fleet, elector, log, adapterDeps, poolDeps, flush } = machine;
@@ -32,7 +32,11 @@ export function run(machine: Machine, die: (error: unknown, message: string) => 
   const acting = new AbortController();
   const electing = new AbortController();
   const cached = watches.run(caching.signal);
-  const elected = elector.run(electing.signal);
+  // Not before: a leader with empty caches would tell trainers that there is no such adapter.
+  const elected = watches.whenSynced().then(
+    () => elector.run(electing.signal),
+    () => undefined,
+  );
   let handling: Promise<unknown> = Promise.resolve();
   act().catch((error) => {
     if (!acting.signal.aborted) die(error, 'the operator cannot go on');
@@ -59,8 +63,7 @@ export function run(machine: Machine, die: (error: unknown, message: string) => 
     await handling;
     await flush();
     electing.abort(reason);
-    await elected;
     caching.abort(reason);
-    await Promise.all([cached, fleet.close()]);
+    await Promise.all([elected, cached, fleet.close()]);
   }
 }

@@ -13,6 +13,8 @@ import { report } from './report.ts';
 
 const PHASES: readonly Phase[] = [resolve, place, fetch, stage, activate];
 const FAILURE_RETRY_MS = 5_000;
+/** A leader that pauses may go on in the same term. */
+const PAUSED_RETRY_MS = 1_000;
 /** Staging that takes longer is worth a word in status before it ends. */
 const PROGRESS_MS = 1_000;
 
@@ -20,7 +22,8 @@ const PROGRESS_MS = 1_000;
 export async function reconcile(deps: AdapterDeps, key: string, signal: AbortSignal): Promise<Outcome> {
   const adapter = deps.adapters.get(key);
   if (adapter === undefined) deps.records.forget(key, deps.spool);
-  if (adapter === undefined || deps.leader.leading === null) return { kind: 'done' };
+  if (adapter === undefined) return { kind: 'done' };
+  if (deps.leader.leading === null) return { kind: 'again', afterMs: PAUSED_RETRY_MS };
   if (adapter.metadata.deletionTimestamp !== undefined) return await finalize(deps, adapter, signal);
   if (!adapter.metadata.finalizers?.includes(ADAPTER_FINALIZER)) {
     await deps.objects.addFinalizer(adapter);

@@ -4,8 +4,8 @@ import type { AdapterDeps } from './deps.ts';
 import { newerInPods, type Reported, recordFromPod } from './desired.ts';
 import type { Draft } from './draft.ts';
 
-/** How long a pod may take to say what it holds before what it holds is decided without it. */
-const REPORT_MS = 10_000;
+/** How long a pod may take to say what it holds before what it holds is decided without it; what it says later is heeded. */
+const REPORT_MS = 5_000;
 
 /**
  * Finds out what a pushed adapter should have after the operator started anew. False: not before the pods, whose word

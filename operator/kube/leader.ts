@@ -18,11 +18,11 @@ export interface ElectorOptions {
   rest: Rest;
   namespace: string;
   name: string;
-  /** Should be different for every process. */
+  /** Different for every process that may run: whoever comes with the holder's own takes the lease at once. */
   identity: string;
   /** Written onto the lease while this process leads, for the others to read: where the leader listens. */
   annotations: Record<string, string>;
-  /** Called once, when leadership was held and is lost. The process must exit: what it knows may be old. */
+  /** Called once, when another one has the lease that was ours. The process must exit: what it knows may be old. */
   onLost: () => void;
   log: Log;
   clock?: Clock;
@@ -45,17 +45,23 @@ interface Observed {
   changedAtMs: number;
 }
 
-/** A dead leader is succeeded after LEASE_MS; a live one gives up after RENEW_DEADLINE_MS, which is sooner. */
-const LEASE_MS = 15_000;
-const RENEW_DEADLINE_MS = 10_000;
-const RETRY_MS = 2_000;
-const REQUEST_MS = 4_000;
+/** A dead leader is succeeded after LEASE_MS; a live one pauses after RENEW_DEADLINE_MS, which is sooner. */
+const LEASE_MS = 6_000;
+const RENEW_DEADLINE_MS = 4_500;
+const RETRY_MS = 1_000;
+const PAUSED_RETRY_MS = 500;
+const REQUEST_MS = 2_000;
 const RELEASE_MS = 2_000;
 const TERM_EPOCH_MS = Date.UTC(2026, 0, 1);
 
 /**
  * One leader among the processes that name the same lease. `leading` is null from the moment the renewal deadline has
  * passed, even where the event loop was blocked and no timer has fired yet: look at it before each outward act.
+ *
+ *   follows ──lease free──▶ leads ──deadline passed──▶ pauses ──the lease is still ours, and renewed──▶ leads
+ *                             └───another one's name or term on it, or no lease──┴──▶ lost, for good
+ *
+ * A lease that still has our name and our term had no other leader in between, however long nobody could be asked.
  */
 export class Elector {
   readonly #options: ElectorOptions;
@@ -110,11 +116,19 @@ export class Elector {
         }
         if (!signal.aborted) this.#options.log.warn({ err: error }, 'the lease could not be read or written');
       }
-      const spread = this.#leadership === null ? 1 + 0.2 * this.#random() : 1;
-      await pause(this.#clock, RETRY_MS * spread, signal);
+      await pause(this.#clock, this.#pauseMs(), signal);
     }
     if (this.#leadership !== null) await this.#release(this.#leadership);
     this.#firstTerm.reject(signal.reason);
+  }
+
+  /** A lease that runs out is reached for at that moment. */
+  #pauseMs(): number {
+    if (this.#leadership !== null) return this.#deadlinePassed() ? PAUSED_RETRY_MS : RETRY_MS;
+    const spreadMs = RETRY_MS * (1 + 0.2 * this.#random());
+    if (this.#observed === null) return spreadMs;
+    const leftMs = this.#observed.changedAtMs + LEASE_MS - this.#clock.monotonicMs();
+    return leftMs > 0 ? Math.min(leftMs, spreadMs) : spreadMs;
   }
 
   async #tryToAcquire(signal: AbortSignal): Promise<void> {
@@ -145,7 +159,8 @@ export class Elector {
   }
 
   async #renew({ term }: Leadership, signal: AbortSignal): Promise<void> {
-    if (this.#deadlinePassed()) throw new Lost('the lease was not renewed in time');
+    const hadPaused = this.#deadlinePassed();
+    // Written over the version that we wrote last: that succeeds only where nobody else has written since.
     const { metadata, spec } = (this.#observed as Observed).lease;
     try {
       await this.#write(metadata, { term, acquireTime: spec?.acquireTime ?? null }, signal);
@@ -154,7 +169,14 @@ export class Elector {
       if (isApiError(error, 409)) await this.#confirmStillOurs(term, signal);
       else this.#options.log.warn({ err: error }, 'the lease could not be renewed');
     }
-    if (this.#deadlinePassed()) throw new Lost('the lease was not renewed in time');
+    this.#tellPause(hadPaused);
+  }
+
+  #tellPause(hadPaused: boolean): void {
+    const isPaused = this.#deadlinePassed();
+    if (isPaused === hadPaused) return;
+    if (isPaused) this.#options.log.warn({}, 'leading pauses: the lease was not renewed in time');
+    else this.#options.log.info({}, 'leading again: nobody else had the lease');
   }
 
   /** Somebody wrote the lease: an annotation, which the next renewal takes along, or their own name. */
@@ -192,7 +214,7 @@ export class Elector {
         },
       },
       signal,
-      timeoutMs: this.#leadership === null ? REQUEST_MS : Math.min(REQUEST_MS, this.#msToDeadline()),
+      timeoutMs: REQUEST_MS,
       urgent: true,
     });
     this.#renewedAtMs = sentAtMs;
@@ -206,7 +228,7 @@ export class Elector {
         method: 'GET',
         path: pathOf(LEASES, { namespace, name }),
         signal,
-        timeoutMs: this.#leadership === null ? REQUEST_MS : Math.min(REQUEST_MS, this.#msToDeadline()),
+        timeoutMs: REQUEST_MS,
         urgent: true,
       });
     } catch (error) {
@@ -223,7 +245,9 @@ export class Elector {
   }
 
   #isFree({ lease, changedAtMs }: Observed): boolean {
-    if (!lease.spec?.holderIdentity) return true;
+    const holder = lease.spec?.holderIdentity;
+    // A process of our own name came before us and is gone.
+    if (!holder || (holder === this.#options.identity && this.#leadership === null)) return true;
     return this.#clock.monotonicMs() - changedAtMs >= LEASE_MS;
   }
 

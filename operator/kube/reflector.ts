@@ -47,7 +47,7 @@ interface WatchEvent<T> {
 /** The watch has told something that cannot be trusted or cannot go on from where it was: only a list helps. */
 class StaleWatch extends Error {}
 
-const RETRY = { baseMs: 1_000, maxMs: 30_000 };
+const RETRY = { baseMs: 1_000, maxMs: 5_000 };
 const RELIST_MS = 300_000;
 const INACTIVITY_MS = 45_000;
 const WATCH_SECONDS = { min: 240, span: 240 };

@@ -12,12 +12,14 @@ import { type HeldPod, seedPods } from './seed.ts';
 import { cleanPods, type Unowned } from './unowned.ts';
 
 const CLEAN_RETRY_MS = 10_000;
+/** A leader that pauses may go on in the same term. */
+const PAUSED_RETRY_MS = 1_000;
 
 /** What a pool's pods are, together; and what they hold that no object asks for. */
 export async function reconcilePool(deps: PoolDeps, key: string, signal: AbortSignal): Promise<Outcome> {
   const pool = deps.pools.get(key);
   if (pool === undefined || pool.metadata.deletionTimestamp !== undefined) return { kind: 'done' };
-  if (deps.leader.leading === null) return { kind: 'done' };
+  if (deps.leader.leading === null) return { kind: 'again', afterMs: PAUSED_RETRY_MS };
   const pods = deps.fleet.podsOf(key);
   const placement = placementOf(pool, pods);
   const adapters = deps.adapters.list().filter((adapter) => poolKeyOf(adapter) === key);

@@ -79,12 +79,13 @@ export class RevisionPublisher {
       const noop = draft.record.desired?.digest === digest;
       const isRetry = noop && !movesStep(draft.record, publication);
       if (!isRetry) await this.#adopt(lock, draft, publication, reject);
+      // Whatever becomes of this push now, reconciling brings to pods what is desired.
+      this.#deps.requeue(draft.key);
       draft.record.keepConfig(publication.config);
       // Pods that have the content from an earlier push are to report that it was accepted again.
       const has = (pod: Pod) => isRetry && observe(pod, draft.servedName, digest) === 'current';
       const pods = publication.staged.flatMap(({ ok, pod }) => (ok && !has(pod) ? [pod] : []));
       const { outcome, reported } = await this.#activate(lock, draft, { pods, wait: publication.wait });
-      this.#deps.requeue(draft.key);
       if (outcome !== null && outcome.timing === null) throw activationFailed(outcome.results);
       resolve(resultOf(draft, publication, { noop, swap: outcome }));
       await reported;

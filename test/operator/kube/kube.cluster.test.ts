@@ -122,7 +122,7 @@ describe('on a real API server', () => {
     const path = pathOf(LEASES, { namespace: 'default', name: 'lorikeet-operator' });
     expect(await rest.request({ method: 'GET', path })).toMatchObject({
       metadata: { annotations: { 'lorikeet.dev/push-url': 'http://a:8080' } },
-      spec: { holderIdentity: 'a', leaseDurationSeconds: 15, leaseTransitions: term },
+      spec: { holderIdentity: 'a', leaseDurationSeconds: 6, leaseTransitions: term },
     });
     stop.abort();
     await ended;
