@@ -1,11 +1,12 @@
 import type { AddressInfo } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import { Agent } from 'undici';
+import { LorikeetError } from '../server/contract/errors.ts';
 import { RevisionPublisher } from './adapter/publish/publisher.ts';
 import { PUSH_ADDRESS } from './api/names.ts';
 import { assemble } from './assemble.ts';
 import type { OperatorConfig } from './config.ts';
-import { systemClock } from './kube/clock.ts';
+import { pause, systemClock } from './kube/clock.ts';
 import { Elector } from './kube/leader.ts';
 import type { Log } from './kube/log.ts';
 import { Rest } from './kube/rest.ts';
@@ -13,6 +14,7 @@ import { secretsOf } from './kube/secrets.ts';
 import { readAdminToken } from './pods/admin-token.ts';
 import { Fleet } from './pods/fleet.ts';
 import { TokenAuth } from './push/auth.ts';
+import { Running } from './push/running.ts';
 import { buildPushApp } from './push/server.ts';
 import { run } from './run.ts';
 import { Spool } from './spool/spool.ts';
@@ -22,6 +24,9 @@ import { OperatorMetrics } from './telemetry/metrics.ts';
 import { openQueues, Watches } from './watches.ts';
 
 const POD_CONNECTIONS_MAX = 8;
+/** What pushes under way get to end when the process stops, and what their answers get then. */
+const DRAIN_MS = 25_000;
+const CLOSE_MS = 5_000;
 
 export interface Operator {
   listening: { push: string; metrics: string };
@@ -61,7 +66,14 @@ export async function startOperator(
   const health = buildHealthApp({ registry: metrics.registry, notReady });
   const auth = new TokenAuth({ rest, audience: config.pushAudience, log });
   const publisher = new RevisionPublisher(parts.adapterDeps);
-  const push = buildPushApp({ publisher, auth, spool, leader: elector, clock: systemClock, log, metrics });
+  const running = new Running();
+  const draining = new AbortController();
+  const push = buildPushApp({
+    ...{ publisher, auth, spool, log, metrics, running },
+    leader: elector,
+    clock: systemClock,
+    stopping: draining.signal,
+  });
   const listening = {
     push: await listen(push, config.pushHost, config.pushPort),
     metrics: await listen(health, config.metricsHost, config.metricsPort),
@@ -72,11 +84,21 @@ export async function startOperator(
 
   const stop = run({ ...parts, log, queues, watches, fleet, elector }, die);
   const close = async () => {
-    await push.close();
+    // New ones are taken meanwhile: the other operators still send them here.
+    await within(DRAIN_MS, running.settled());
+    draining.abort(new LorikeetError('not_leader', 'This operator stops; try again.'));
+    await within(CLOSE_MS, push.close());
+    push.server.closeAllConnections();
     await stop();
     await Promise.all([health.close(), dispatcher.destroy(), rest.close()]);
   };
   return { listening, close };
+}
+
+async function within(ms: number, work: Promise<unknown>): Promise<void> {
+  const late = new AbortController();
+  await Promise.race([work, pause(systemClock, ms, late.signal)]);
+  late.abort();
 }
 
 async function listen(app: FastifyInstance, host: string, port: number): Promise<string> {

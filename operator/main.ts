@@ -5,7 +5,8 @@ import { HELP, parseConfig } from './config.ts';
 
 const EXIT_FAILED = 1;
 const EXIT_MISUSED = 2;
-const STOP_MS = 15_000;
+/** Less than the chart's terminationGracePeriodSeconds, and time for each step of `close`. */
+const STOP_MS = 40_000;
 
 async function main(): Promise<void> {
   const config = parseConfig(process.argv.slice(2), process.env);

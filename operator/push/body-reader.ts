@@ -16,6 +16,8 @@ export interface BodyLimits extends Pace {
   maxBytes: number;
   /** Without a byte for this long the client is given up. */
   idleMs: number;
+  /** Ends the reading, with its reason. */
+  stopping: AbortSignal;
 }
 
 /**
@@ -48,6 +50,10 @@ export class BodyReader {
     const { promise: timeout, reject } = Promise.withResolvers<never>();
     const leftMs = Math.max(1, Math.min(this.#limits.idleMs, this.#waitMsMax - this.#waitedMs));
     const cancel = this.#clock.after(leftMs, () => reject(tooSlow(this.receivedBytes)));
+    const { stopping } = this.#limits;
+    const stop = () => reject(stopping.reason);
+    stopping.addEventListener('abort', stop, { once: true });
+    if (stopping.aborted) stop();
     const arriving = this.#chunks.next().catch((error) => {
       throw new ClientGone(error);
     });
@@ -59,6 +65,7 @@ export class BodyReader {
       return result.value;
     } finally {
       cancel();
+      stopping.removeEventListener('abort', stop);
       this.#waitedMs += this.#clock.monotonicMs() - startedAt;
     }
   }

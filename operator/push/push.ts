@@ -16,9 +16,10 @@ export interface PushDeps {
   spool: Spool;
   turns: Turns;
   budget: Budget;
+  stopping: AbortSignal;
   clock: Clock;
   log: Log;
-  body: Omit<BodyLimits, 'maxBytes'>;
+  body: Omit<BodyLimits, 'maxBytes' | 'stopping'>;
   branch: BranchLimits;
 }
 
@@ -40,7 +41,7 @@ export async function push(
   target: PushTarget,
   deps: PushDeps,
 ): Promise<PushReply> {
-  const { publisher, spool, budget, turns, clock, log, branch: limits } = deps;
+  const { publisher, spool, budget, turns, stopping, clock, log, branch: limits } = deps;
   const { namespace, name, authMs } = target;
   const startedAt = clock.monotonicMs() - authMs;
   const asked = readAsked(request.raw, request.query);
@@ -49,12 +50,16 @@ export async function push(
   requireBodySize(asked.declaredBytes ?? 0, maxBytes);
   const giveBack = budget.take(asked.declaredBytes ?? maxBytes);
   try {
-    const endTurn = await turns.take(`${namespace}/${name}`, asked.step, gone);
+    const endTurn = await turns.take(`${namespace}/${name}`, asked.step, AbortSignal.any([gone, stopping]));
     try {
       // Once more: while this push waited for its turn, pods came and went and the one before it set a config.
       const context = publisher.context(namespace, name);
       const fence = publisher.fenceFor(namespace, name);
-      const reader = new BodyReader(request.raw, { ...deps.body, maxBytes: context.maxBytes }, clock);
+      const reader = new BodyReader(
+        request.raw,
+        { ...deps.body, maxBytes: context.maxBytes, stopping },
+        clock,
+      );
       if (request.headers.expect !== undefined) reply.raw.writeContinue();
       const received = await receive(reader, { asked, context, fence, spool, limits, clock, log });
       const publishedAt = clock.monotonicMs();

@@ -16,6 +16,7 @@ import type { Publisher } from './publisher.ts';
 import { type PushReply, push } from './push.ts';
 import { refusalOf, send } from './refusal.ts';
 import { listRevisions } from './revisions.ts';
+import { Running } from './running.ts';
 import { Budget, Turns } from './turns.ts';
 
 export interface PushMetrics {
@@ -25,7 +26,7 @@ export interface PushMetrics {
 }
 
 export interface PushLimits {
-  body: Omit<BodyLimits, 'maxBytes'>;
+  body: Omit<BodyLimits, 'maxBytes' | 'stopping'>;
   branch: BranchLimits;
   budget: { pushesMax: number; bytesMax: number };
   connectionsMax: number;
@@ -42,6 +43,9 @@ export interface PushAppOptions {
   clock: Clock;
   log: Log;
   metrics: PushMetrics;
+  running?: Running;
+  /** Cuts pushes off whose bodies are not whole yet, with its reason. */
+  stopping?: AbortSignal;
   limits?: Partial<PushLimits>;
 }
 
@@ -83,7 +87,9 @@ export function buildPushApp(options: PushAppOptions): FastifyInstance {
   const turns = new Turns();
   const budget = new Budget(limits.budget, (pushes, bytes) => options.metrics.inFlight(pushes, bytes));
   const { publisher, spool, leader, clock, log } = options;
-  const deps = { publisher, spool, clock, log, turns, budget, body: limits.body, branch: limits.branch };
+  const { running = new Running(), stopping = new AbortController().signal } = options;
+  const bounds = { turns, budget, stopping, body: limits.body, branch: limits.branch };
+  const deps = { publisher, spool, clock, log, ...bounds };
 
   app.addHook('onRequest', async (request, reply) => {
     if (request.headers[FORWARDED] !== undefined) sayAlive(reply, limits.forward.aliveMs);
@@ -97,12 +103,12 @@ export function buildPushApp(options: PushAppOptions): FastifyInstance {
 
   app.put<{ Params: Params }>(REVISIONS, { config: { verb: 'update' } }, async (request, reply) => {
     if (leader.leading === null) {
-      await forward(request, reply, { leader, silenceMs: limits.forward.silenceMs });
+      await running.track(forward(request, reply, { leader, silenceMs: limits.forward.silenceMs }));
       return reply;
     }
     const { namespace, name } = request.params;
     const target = { namespace, name, pushedBy: request.caller?.username ?? '', authMs: request.authMs };
-    const result = await push(request, reply, target, deps);
+    const result = await running.track(push(request, reply, target, deps));
     report(result, target, options);
     return result;
   });

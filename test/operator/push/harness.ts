@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { systemClock } from '../../../operator/kube/clock.ts';
 import { TokenAuth } from '../../../operator/push/auth.ts';
+import { Running } from '../../../operator/push/running.ts';
 import { buildPushApp, type PushAppOptions, type PushLimits } from '../../../operator/push/server.ts';
 import { Spool } from '../../../operator/spool/spool.ts';
 import { eventually } from '../../support/eventually.ts';
@@ -23,6 +24,8 @@ export interface Rig {
   logs: { level: string; fields: object; message: string }[];
   counted: string[];
   inFlight: [number, number];
+  running: Running;
+  stopping: AbortController;
   close(): Promise<void>;
 }
 
@@ -51,6 +54,8 @@ export async function startRig(limits: Partial<PushLimits> = {}): Promise<Rig> {
     logs,
     counted: [],
     inFlight: [0, 0],
+    running: new Running(),
+    stopping: new AbortController(),
   };
   const app = buildPushApp({
     publisher: rig.publisher,
@@ -65,6 +70,8 @@ export async function startRig(limits: Partial<PushLimits> = {}): Promise<Rig> {
         rig.inFlight = [pushes, bytes];
       },
     },
+    running: rig.running,
+    stopping: rig.stopping.signal,
     limits: { ...FAST, ...limits },
   });
   await app.listen({ host: '127.0.0.1', port: 0 });

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { RevisionState } from '../../../server/contract/adapter-api.ts';
+import { LorikeetError } from '../../../server/contract/errors.ts';
 import { digestOf, goodAdapter, sha256, withMetadata } from '../../support/adapter-files.ts';
 import type { FakePod } from '../../support/pod/fake-pod.ts';
 import { adapterState, held, podState } from '../../support/pod/state.ts';
@@ -300,6 +301,36 @@ describe('two pushes of one adapter', () => {
     resolve();
     expect((await first).status).toBe(200);
     await small.close();
+  });
+});
+
+describe('an operator that stops', () => {
+  it('lets a push under way end', async () => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    rig.publisher.gate = promise;
+    const pushed = put(rig, goodAdapter(1));
+    await until(() => rig.publisher.pods.every(({ staged }) => staged.length === 1));
+    const settled = rig.running.settled();
+    rig.stopping.abort(new LorikeetError('not_leader', 'stopping'));
+    resolve();
+    await settled;
+    expect((await pushed).status).toBe(200);
+  });
+
+  it('answers one whose body still comes, and one that waits, to come back', async () => {
+    const { tensors, config } = goodAdapter(1);
+    const slow = new RawClient(rig.port);
+    slow.head({ 'content-length': tensors.length, 'x-lora-config': configHeader(config) });
+    slow.send(tensors.subarray(0, 1_000));
+    await until(() => rig.inFlight[0] === 1);
+    const waiting = put(rig, goodAdapter(2));
+    await until(() => rig.inFlight[0] === 2);
+    rig.stopping.abort(new LorikeetError('not_leader', 'stopping'));
+    const reply = await slow.reply();
+    expect([reply?.status, reply?.headers['retry-after']]).toEqual([503, '1']);
+    expect((await waiting).status).toBe(503);
+    await rig.running.settled();
+    slow.close();
   });
 });
 
