@@ -16,6 +16,7 @@ import { secretsOf } from './kube/secrets.ts';
 import { StatusWriter } from './kube/status-writer.ts';
 import type { Fleet } from './pods/fleet.ts';
 import type { PoolDeps } from './pool/deps.ts';
+import { Errands } from './source/errands.ts';
 import { openSources } from './source/index.ts';
 import type { Spool } from './spool/spool.ts';
 import type { OperatorMetrics } from './telemetry/metrics.ts';
@@ -58,6 +59,7 @@ export function assemble(parts: Parts): {
     adapters: watches.adapters,
     pools: watches.pools,
     fleet,
+    errands: new Errands({ clock: systemClock, onAnswer: (key) => queues.adapters.add(key) }),
     sources: openSources({ readSecret: secretsOf(rest), clock: systemClock }),
     spool,
     leader: elector,

@@ -1,10 +1,10 @@
 import { type LoraAdapter, shortDigest } from '../api/lora-adapter.ts';
 import type { Pod } from '../pods/pod.ts';
-import { sourceOf } from '../source/index.ts';
 import { SourceError, type SourceReason } from '../source/types.ts';
 import type { SpooledRevision } from '../spool/spool.ts';
 import type { AdapterDeps } from './deps.ts';
 import type { Draft } from './draft.ts';
+import { sendErrand } from './errand.ts';
 import { RevisionLost } from './failures.ts';
 import { observe } from './plan.ts';
 
@@ -18,15 +18,16 @@ interface Wanted {
   signal: AbortSignal;
 }
 
-/** A revision's bytes: from the spool, else from its source, else from a pod that holds it. */
-export async function bytesOf(wanted: Wanted): Promise<SpooledRevision> {
+/** A revision's bytes: from the spool, else from a pod that holds it, else from its source. Null: they are on their way. */
+export async function bytesOf(wanted: Wanted): Promise<SpooledRevision | null> {
   const { draft, deps, digest } = wanted;
-  const spooled = deps.spool.open(digest) ?? (await fromSource(wanted));
+  const spooled = deps.spool.open(digest);
   if (spooled !== null) return spooled;
   for (const pod of holders(draft, digest)) {
     const copied = await fromPod(wanted, pod);
     if (copied !== null) return copied;
   }
+  if (await isInSource(wanted)) return deps.spool.open(digest);
   draft.record.lose(digest);
   throw new RevisionLost(lostMessage(draft.adapter, digest));
 }
@@ -44,22 +45,24 @@ function holders(draft: Draft, digest: string): Pod[] {
   });
 }
 
-/** Null where the source is not the place to ask, or no longer has this content. Its outage is not the end either. */
-async function fromSource({ draft, deps, digest, signal }: Wanted): Promise<SpooledRevision | null> {
-  const source = sourceOf(draft.adapter, deps.sources);
+/** False where the source is not the place to ask, or no longer has this content. */
+async function isInSource({ draft, deps, digest, signal }: Wanted): Promise<boolean> {
   const target = draft.record.target;
-  if (source === null || target?.digest !== digest || target.sourceVersion === undefined) return null;
+  const isPushed = draft.adapter.spec.source.push !== undefined;
+  if (isPushed || target?.digest !== digest || target.sourceVersion === undefined) return false;
   try {
     const { sourceVersion } = target;
     const order = { sourceVersion, limits: draft.placement, spool: deps.spool };
-    const fetched = await source.fetch(draft.adapter, order, signal);
-    return fetched.digest === digest ? deps.spool.open(digest) : null;
+    const question = `${digest} ${sourceVersion}`;
+    const asked = { kind: 'bytes', phase: 'fetch', question, signal } as const;
+    const fetched = await sendErrand(draft, deps, asked, (source, life) =>
+      source.fetch(draft.adapter, order, life),
+    );
+    return fetched === null || fetched.digest === digest;
   } catch (error) {
     signal.throwIfAborted();
-    const isGone = error instanceof SourceError && GONE.has(error.reason);
-    if (!isGone && holders(draft, digest).length === 0) throw error;
-    deps.log.warn({ adapter: draft.key, err: error }, 'source failed; asking a pod for the bytes');
-    return null;
+    if (error instanceof SourceError && GONE.has(error.reason)) return false;
+    throw error;
   }
 }
 

@@ -9,6 +9,7 @@ import type { Log } from '../kube/log.ts';
 import type { KubeObject } from '../kube/resource.ts';
 import type { StatusWriter } from '../kube/status-writer.ts';
 import type { Fleet } from '../pods/fleet.ts';
+import type { Errands } from '../source/errands.ts';
 import type { Sources } from '../source/index.ts';
 import type { Spool } from '../spool/spool.ts';
 import type { Objects } from './objects.ts';
@@ -37,6 +38,8 @@ export interface AdapterDeps {
   pools: Cache<ServerPool>;
   fleet: Pick<Fleet, 'podsOf' | 'formerOf' | 'followedMs' | 'whenState'>;
   sources: Sources;
+  /** Sources are asked through it alone: they may be slow. */
+  errands: Pick<Errands, 'ask' | 'drop'>;
   spool: Spool;
   leader: Pick<Elector, 'leading'>;
   records: Records;

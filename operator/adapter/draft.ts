@@ -20,6 +20,8 @@ export interface Draft {
   readonly record: AdapterRecord;
   /** When to look again at the latest; null: when something changes. */
   againMs: number | null;
+  /** How long ago its source was asked what it has not answered yet; null: nothing is open. */
+  askedMs: number | null;
 }
 
 export type Judged = Exclude<AdapterConditionType, 'Ready'>;
@@ -58,6 +60,7 @@ export function openDraft(deps: AdapterDeps, adapter: LoraAdapter): Draft {
     placement: pool === null ? nowhere : placementOf(pool, pods),
     record: deps.records.of(keyOf(adapter), adapter.metadata.uid ?? ''),
     againMs: null,
+    askedMs: null,
   };
 }
 

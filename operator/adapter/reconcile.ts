@@ -2,6 +2,7 @@ import { ADAPTER_FINALIZER } from '../api/lora-adapter.ts';
 import type { Outcome } from '../kube/queue.ts';
 import type { AdapterDeps } from './deps.ts';
 import { type Draft, lookAgain, openDraft, type Phase, type PhaseOutcome, type Verdicts } from './draft.ts';
+import { isJustAsked } from './errand.ts';
 import { failureOf, verdictOf } from './failures.ts';
 import { finalize } from './finalize.ts';
 import { activate } from './phases/activate.ts';
@@ -21,6 +22,7 @@ const PROGRESS_MS = 1_000;
 /** Looks at one adapter as it is now and brings the world nearer to its spec. Level-based: call it any time. */
 export async function reconcile(deps: AdapterDeps, key: string, signal: AbortSignal): Promise<Outcome> {
   const adapter = deps.adapters.get(key);
+  if (adapter?.metadata.deletionTimestamp !== undefined || adapter === undefined) deps.errands.drop(key);
   if (adapter === undefined) deps.records.forget(key, deps.spool);
   if (adapter === undefined) return { kind: 'done' };
   if (deps.leader.leading === null) return { kind: 'again', afterMs: PAUSED_RETRY_MS };
@@ -39,7 +41,7 @@ export async function reconcile(deps: AdapterDeps, key: string, signal: AbortSig
     if (verdict !== null) verdicts[phase.condition] = verdict;
     if (!next) break;
   }
-  if (!draft.record.recovered) return outcomeOf(draft);
+  if (!draft.record.recovered || isJustAsked(draft)) return outcomeOf(draft);
   await report(draft, deps, verdicts);
   if (draft.placement.desired.some(({ state }) => state?.seeded === false)) deps.requeuePool(draft.poolKey);
   return outcomeOf(draft);

@@ -3,6 +3,7 @@ import type { LoraAdapterStatus } from '../api/lora-adapter.ts';
 import { conclude, isServedBy } from './conclude.ts';
 import type { AdapterDeps } from './deps.ts';
 import { type Draft, lookAgain, rowsOf, type Verdicts } from './draft.ts';
+import { isBeingAnswered } from './errand.ts';
 
 /** Writes down what is, and tells people. */
 export async function report(draft: Draft, deps: AdapterDeps, verdicts: Verdicts): Promise<void> {
@@ -11,7 +12,8 @@ export async function report(draft: Draft, deps: AdapterDeps, verdicts: Verdicts
     const isPlaced = verdicts.Placed?.status === 'True';
     const rows = isPlaced ? rowsOf(draft, deps) : [];
     if (isServedBy(rows, draft)) record.confirm(lock);
-    record.decide(isPlaced);
+    // What a slow source may give some day is not to be had now.
+    if (!isBeingAnswered(draft)) record.decide(isPlaced && draft.askedMs === null);
     const { clock, pushUrl } = deps;
     const status = conclude(draft, { verdicts, rows, pushUrl, now: clock.date() });
     announce(draft, deps, status);

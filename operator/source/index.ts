@@ -1,5 +1,6 @@
 import type { Clock } from '../kube/clock.ts';
 import type { ReadSecret } from '../kube/secrets.ts';
+import type { Lane } from './errands.ts';
 import { ObjectStoreSource } from './object-store.ts';
 import type { OpenStore } from './port.ts';
 import type { RangeLimits } from './ranges.ts';
@@ -18,6 +19,7 @@ const RANGES: RangeLimits = {
   rangeBytes: 8 * 1024 * 1024,
   concurrency: 4,
   stallMs: 30_000,
+  paceBytes: 1024 * 1024,
   resumes: 3,
   resumeDelayMs: 250,
 };
@@ -32,6 +34,14 @@ export function openSources(options: SourceOptions): Sources {
   const s3 = { readSecret, ambientCredentials, connectTimeoutMs: CONNECT_TIMEOUT_MS };
   const stores = new Map<string, OpenStore>([['s3', (adapter, signal) => openS3(adapter, s3, signal)]]);
   return { objectStore: new ObjectStoreSource({ stores, limits: { ...RANGES, ...options.ranges }, clock }) };
+}
+
+/** Whom a slow store would hold up. */
+export function laneOf({ metadata, spec }: SourcedAdapter): Lane {
+  const { uri = '', endpoint } = spec.source.objectStore ?? {};
+  const [, , bucket = ''] = uri.split('/', 3);
+  const host = endpoint && URL.canParse(endpoint) ? new URL(endpoint).host : bucket;
+  return { tenant: metadata.namespace ?? '', host };
 }
 
 /** Null for an adapter that is pushed. */

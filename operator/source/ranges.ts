@@ -7,8 +7,9 @@ export interface RangeLimits {
   rangeBytes: number;
   /** Ranges in flight: memory is `rangeBytes * concurrency`. */
   concurrency: number;
-  /** Without a byte for this long a range is given up. */
+  /** Without `paceBytes`, or the rest of the range, for this long it is given up. */
   stallMs: number;
+  paceBytes: number;
   /** How often one range is taken up again where it broke off. */
   resumes: number;
   /** Before the first resume; doubles. */
@@ -81,18 +82,23 @@ async function readRange(
 }
 
 async function* withoutStall(
-  { open, limits: { stallMs }, clock }: RangeReading,
+  { open, limits: { stallMs, paceBytes }, clock }: RangeReading,
   span: Span,
   parent: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
-  const life = deadline(clock, stallMs, parent, () => broken(`sent nothing for ${stallMs} ms`));
+  const life = deadline(clock, stallMs, parent, () => broken(`sent too little in ${stallMs} ms`));
   const { signal } = life;
   let body: Readable | null = null;
+  let paced = 0;
   try {
     body = addAbortSignal(signal, await open(span, signal));
-    for await (const chunk of body) {
-      life.extend();
-      yield chunk as Buffer;
+    for await (const chunk of body as AsyncIterable<Buffer>) {
+      paced += chunk.length;
+      if (paced >= paceBytes) {
+        paced = 0;
+        life.extend();
+      }
+      yield chunk;
     }
   } catch (error) {
     if (signal.aborted) throw signal.reason;

@@ -25,9 +25,13 @@ export const fetch: Phase = {
       const { sourceVersion } = resolved;
       const question = { phase: 'fetch', sourceVersion, signal } as const;
       const order = { sourceVersion, limits: placement, spool: deps.spool };
-      const fetched = await askSource(draft, deps, question, (source) =>
-        source.fetch(adapter, order, signal),
+      const fetched = await askSource(draft, deps, question, (source, life) =>
+        source.fetch(adapter, order, life),
       );
+      if (fetched === null) {
+        const message = `${sourceVersion} is being fetched.`;
+        return { verdict: { status: 'Unknown', reason: 'Pending', message }, next: record.target !== null };
+      }
       await settle(draft, deps, fetched);
     }
     return verified(record);

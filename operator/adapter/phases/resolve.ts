@@ -1,11 +1,11 @@
 import type { Verdict } from '../../api/conditions.ts';
 import type { LoraAdapter } from '../../api/lora-adapter.ts';
 import { backoffMs } from '../../kube/clock.ts';
-import { sourceOf } from '../../source/index.ts';
 import type { Source } from '../../source/types.ts';
 import type { AdapterDeps } from '../deps.ts';
 import { intentOf, isSettledByStatus } from '../desired.ts';
 import { type Draft, lookAgain, type Phase, type PhaseOutcome, STOP } from '../draft.ts';
+import { sendErrand } from '../errand.ts';
 import { failureOf } from '../failures.ts';
 import { heedPods, recoverRecord } from '../recover.ts';
 import { limitsOf, standingFailure } from '../standing.ts';
@@ -58,7 +58,9 @@ async function resolveSource(draft: Draft, deps: AdapterDeps, signal: AbortSigna
   const known = found?.intent === intent ? found : null;
   const question = { phase: 'resolve', sourceVersion: null, signal } as const;
   const resolved =
-    known ?? (await askSource(draft, deps, question, (source) => source.resolve(adapter, signal)));
+    known ?? (await askSource(draft, deps, question, (source, life) => source.resolve(adapter, life)));
+  if (resolved === null)
+    return { status: 'Unknown', reason: 'Pending', message: 'The source is being asked.' };
   const isStillBad = failure?.sourceVersion === resolved.sourceVersion && failureOf(failure.error).terminal;
   if (isStillBad)
     noteSourceFailure(draft, deps, { sourceVersion: resolved.sourceVersion, error: failure.error });
@@ -68,28 +70,26 @@ async function resolveSource(draft: Draft, deps: AdapterDeps, signal: AbortSigna
 
 interface Question {
   phase: 'resolve' | 'fetch';
+  /** That the answer is about; null: that is what is asked. */
   sourceVersion: string | null;
   signal: AbortSignal;
 }
 
-/** How a source fails is remembered: it is asked again after a while. */
+/** Null: the source has not answered yet. How it fails is remembered: it is asked again after a while. */
 export async function askSource<T>(
   draft: Draft,
   deps: AdapterDeps,
   { phase, sourceVersion, signal }: Question,
-  ask: (source: Source) => Promise<T>,
-): Promise<T> {
-  const startMs = deps.clock.monotonicMs();
+  ask: (source: Source, life: AbortSignal) => Promise<T>,
+): Promise<T | null> {
+  const { adapter, placement } = draft;
+  const question = JSON.stringify([phase, intentOf(adapter), sourceVersion, limitsOf(placement)]);
   try {
-    const source = sourceOf(draft.adapter, deps.sources);
-    if (source === null) throw new TypeError('A pushed adapter has no source to ask');
-    return await ask(source);
+    return await sendErrand(draft, deps, { kind: 'content', phase, question, signal }, ask);
   } catch (error) {
     signal.throwIfAborted();
     noteSourceFailure(draft, deps, { sourceVersion, error });
     throw error;
-  } finally {
-    deps.metrics.phase(phase, deps.clock.monotonicMs() - startMs);
   }
 }
 

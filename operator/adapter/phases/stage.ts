@@ -27,6 +27,7 @@ export const stage: Phase = {
     if (pods.length === 0) return NEXT;
     const startMs = deps.clock.monotonicMs();
     const bytes = await bytesOf({ draft, deps, digest: target.digest, signal });
+    if (bytes === null) return NEXT;
     draft.record.regain();
     const call = (pod: Pod, life: AbortSignal) => stagePod(draft, deps, pod, { target, bytes, signal, life });
     const staged = await callAll(pods, call, { clock: deps.clock, signal });

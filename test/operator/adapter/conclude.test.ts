@@ -26,7 +26,7 @@ function concluded(pods: Pod[], change: Partial<Conclusion> = {}, adapter: LoraA
   record.recover(told, null, { pin() {}, unpin() {} });
   const placement = { desired: pods, mismatched: [], fit: null, maxBytes: 1 };
   const named = { key: 'lora/sql', servedName: 'sql', poolKey: POOL_KEY, pool: serverPool(1) };
-  const draft: Draft = { adapter, ...named, placement, record, againMs: null };
+  const draft: Draft = { adapter, ...named, placement, record, againMs: null, askedMs: null };
   const input = { servedName: 'sql', digest: NEW, pods, attemptOf: () => null };
   const rows = plan({ ...input, refusedSomewhere: false, nowMs: 0 });
   const status = conclude(draft, { verdicts: GOOD, rows, pushUrl: null, now, ...change });

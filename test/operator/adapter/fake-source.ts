@@ -9,8 +9,11 @@ export class FakeSource implements Source {
   nextError: Error | null = null;
   /** Fails every fetch, as content that is wrong does. */
   fetchError: Error | null = null;
+  /** Gives a byte now and then: no call ends before its signal aborts. */
+  isSlow = false;
   resolves = 0;
   fetches = 0;
+  #busy = 0;
 
   put(seed: number): string {
     this.files = goodAdapter(seed);
@@ -18,14 +21,31 @@ export class FakeSource implements Source {
     return digestOf(this.files);
   }
 
-  async resolve(): Promise<SourceState> {
+  /** When whatever was asked has been answered, and who asked has been told. */
+  async whenIdle(): Promise<void> {
+    do await new Promise((resolve) => setImmediate(resolve));
+    while (this.#busy > 0);
+  }
+
+  async resolve(_adapter: unknown, signal: AbortSignal): Promise<SourceState> {
     this.resolves += 1;
+    if (this.isSlow) await ended(signal);
     this.#fail();
     return { sourceVersion: this.version };
   }
 
-  async fetch(_adapter: unknown, { sourceVersion, spool }: FetchOrder): Promise<Fetched> {
+  async fetch(_adapter: unknown, order: FetchOrder, signal: AbortSignal): Promise<Fetched> {
     this.fetches += 1;
+    if (this.isSlow) await ended(signal);
+    this.#busy += 1;
+    try {
+      return await this.#fetch(order);
+    } finally {
+      this.#busy -= 1;
+    }
+  }
+
+  async #fetch({ sourceVersion, spool }: FetchOrder): Promise<Fetched> {
     this.#fail();
     if (this.fetchError) throw this.fetchError;
     if (sourceVersion !== this.version) throw new Retryable('SourceChanged', 'another version is there');
@@ -43,4 +63,10 @@ export class FakeSource implements Source {
     this.nextError = null;
     if (error) throw error;
   }
+}
+
+function ended(signal: AbortSignal): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  });
 }

@@ -16,6 +16,7 @@ import type { Outcome } from '../../../operator/kube/queue.ts';
 import { keyOf } from '../../../operator/kube/resource.ts';
 import { Fleet } from '../../../operator/pods/fleet.ts';
 import type { PoolDeps } from '../../../operator/pool/deps.ts';
+import { Errands } from '../../../operator/source/errands.ts';
 import { Spool } from '../../../operator/spool/spool.ts';
 import { Serial } from '../../../server/transfer/serial.ts';
 import { POD_TOKEN, ScriptedPod, type ScriptedPodOptions } from '../../support/pod/scripted-pod.ts';
@@ -58,13 +59,22 @@ export async function startHarness(pods: Omit<ScriptedPodOptions, 'host' | 'port
   });
   const dir = mkdtempSync(join(tmpdir(), 'lorikeet-test-'));
   const source = new FakeSource();
-  const world = { statusWrites: 0, term: 7 as number | null, events: [] as string[] };
+  const answered = new Set<string>();
+  const world = { statusWrites: 0, term: 7 as number | null, events: [] as string[], answered };
   const deps = makeDeps({ adapters, pools, fleet, source, dir, world });
   fleet.sync();
   await fleet.whenHeard(2_000);
 
   const signal = new AbortController().signal;
-  const once = (name: string): Promise<Outcome> => reconcile(deps, `lora/${name}`, signal);
+  /** One look, and another one each time that the source has answered. */
+  const once = async (name: string): Promise<Outcome> => {
+    const key = `lora/${name}`;
+    for (;;) {
+      const outcome = await reconcile(deps, key, signal);
+      await source.whenIdle();
+      if (!world.answered.delete(key)) return outcome;
+    }
+  };
   return {
     deps,
     fleet,
@@ -116,6 +126,8 @@ interface World {
   statusWrites: number;
   term: number | null;
   events: string[];
+  /** Adapters whose source has answered. */
+  answered: Set<string>;
 }
 
 interface Made {
@@ -133,6 +145,7 @@ function makeDeps({ adapters, pools, fleet, source, dir, world }: Made): Adapter
     pools: Object.assign(pools, { list: () => [...pools.values()] }),
     fleet,
     sources: { objectStore: source },
+    errands: new Errands({ clock: systemClock, onAnswer: (key) => void world.answered.add(key) }),
     spool: new Spool({ dir: mkdtempSync(join(dir, 'spool-')), maxBytes: 64 << 20 }),
     leader: {
       get leading() {

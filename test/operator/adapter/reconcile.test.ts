@@ -1,9 +1,11 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../../operator/kube/clock.ts';
+import { Errands } from '../../../operator/source/errands.ts';
 import { Retryable } from '../../../operator/source/types.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
 import { digestOf, goodAdapter } from '../../support/adapter-files.ts';
 import { refusal } from '../../support/pod/fault.ts';
+import { FakeClock } from '../kube/fake-clock.ts';
 import { type Harness, startHarness } from './harness.ts';
 import { loraAdapter, POOL_KEY, serverPool } from './objects.ts';
 
@@ -131,6 +133,52 @@ describe('an adapter from a source', () => {
 
     expect(served('sql')).toEqual([first, null]);
     expect(harness.conditionOf('sql', 'Ready')?.reason).toBe('Suspended');
+  });
+});
+
+describe('a source that is slow', () => {
+  let clock: FakeClock;
+  async function startSlow(): Promise<void> {
+    harness = await startHarness();
+    clock = new FakeClock();
+    harness.deps.errands = new Errands({ clock, onAnswer: () => {} });
+    harness.source.isSlow = true;
+  }
+
+  it('is not waited for by who looks at the adapter; status says so once it is worth a word', async () => {
+    await startSlow();
+    harness.apply(loraAdapter('sql'));
+    await harness.once('sql');
+    expect(harness.statusOf('sql')).toEqual({});
+    await clock.advance(1_000);
+    await harness.once('sql');
+    expect(harness.source.resolves).toBe(1);
+    expect(harness.conditionOf('sql', 'Ready')).toMatchObject({
+      status: 'Unknown',
+      reason: 'Pending',
+      message: 'The source is being asked.',
+    });
+  });
+
+  it('does not hold up the deletion of its adapter', async () => {
+    await startSlow();
+    harness.apply(loraAdapter('sql'));
+    await harness.once('sql');
+    harness.apply(loraAdapter('sql', { metadata: { deletionTimestamp: new Date().toISOString() } }));
+    await harness.once('sql');
+    expect(harness.adapters.has('lora/sql')).toBe(false);
+  });
+
+  it('does not keep what is served from a pod that starts anew', async () => {
+    harness = await startHarness();
+    harness.apply(loraAdapter('sql'));
+    await harness.settle('sql');
+    const digest = digestOf(harness.source.files);
+    harness.source.isSlow = true;
+    harness.emptySpool();
+    harness.apply(loraAdapter('sql', { metadata: { annotations: { 'lorikeet.dev/refresh': 'now' } } }));
+    await harness.servers[1]?.restart();
+    await harness.settle('sql', () => served('sql')[1] === digest);
   });
 });
 

@@ -1,11 +1,13 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { reconcilePool } from '../../../operator/pool/reconcile.ts';
+import { Errands } from '../../../operator/source/errands.ts';
 import { Terminal } from '../../../operator/source/types.ts';
 import { digestOf, goodAdapter } from '../../support/adapter-files.ts';
 import { refusal } from '../../support/pod/fault.ts';
 import type { ScriptedPod } from '../../support/pod/scripted-pod.ts';
 import { type Harness, startHarness } from '../adapter/harness.ts';
 import { loraAdapter, POOL_KEY, pushedAdapter, serverPool } from '../adapter/objects.ts';
+import { FakeClock } from '../kube/fake-clock.ts';
 
 let harness: Harness;
 
@@ -217,6 +219,24 @@ describe('a pod is told that it is seeded', () => {
     harness.adapters.delete('lora/sql');
     await look();
     expect(seeded()).toEqual([true, true, true]);
+  });
+
+  it('though a source is slow, once that has had its time', async () => {
+    harness = await startHarness();
+    const clock = new FakeClock();
+    harness.deps.errands = new Errands({ clock, onAnswer: () => {} });
+    harness.source.isSlow = true;
+    harness.apply(loraAdapter('sql'));
+    for (const [ms, expected] of [
+      [9_999, false],
+      [1, true],
+    ] as const) {
+      await harness.once('sql');
+      await clock.advance(ms);
+      await harness.once('sql');
+      await look();
+      expect(seeded()).toEqual([expected, expected]);
+    }
   });
 
   it('not by a process that does not lead', async () => {

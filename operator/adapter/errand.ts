@@ -1,0 +1,50 @@
+import { laneOf, sourceOf } from '../source/index.ts';
+import type { Source } from '../source/types.ts';
+import type { AdapterDeps } from './deps.ts';
+import { type Draft, lookAgain } from './draft.ts';
+
+/** A source that answers sooner is not worth a word in status. */
+const QUIET_MS = 1_000;
+/** New pods wait for what a source is about to give, not for what it may give some day. */
+const SLOW_MS = 10_000;
+
+interface Asked {
+  /** `content`: what the adapter should be; `bytes`: once more what it is. */
+  kind: 'content' | 'bytes';
+  phase: 'resolve' | 'fetch';
+  question: string;
+  signal: AbortSignal;
+}
+
+/** Asks the adapter's source, without waiting for it. Null: no answer yet; the adapter is looked at again when there is. */
+export async function sendErrand<T>(
+  draft: Draft,
+  deps: AdapterDeps,
+  { kind, phase, question, signal }: Asked,
+  ask: (source: Source, life: AbortSignal) => Promise<T>,
+): Promise<T | null> {
+  const { key, adapter } = draft;
+  const run = async (life: AbortSignal): Promise<T> => {
+    const startMs = deps.clock.monotonicMs();
+    try {
+      const source = sourceOf(adapter, deps.sources);
+      if (source === null) throw new TypeError('A pushed adapter has no source to ask');
+      return await ask(source, life);
+    } finally {
+      deps.metrics.phase(phase, deps.clock.monotonicMs() - startMs);
+    }
+  };
+  const { ageMs, result } = deps.errands.ask({ key, kind, question, lane: laneOf(adapter), signal, run });
+  if (result !== null) return await result;
+  draft.askedMs = Math.min(draft.askedMs ?? ageMs, ageMs);
+  for (const ms of [QUIET_MS, SLOW_MS]) if (ageMs < ms) lookAgain(draft, ms - ageMs);
+  return null;
+}
+
+export function isJustAsked({ askedMs }: Draft): boolean {
+  return askedMs !== null && askedMs < QUIET_MS;
+}
+
+export function isBeingAnswered({ askedMs }: Draft): boolean {
+  return askedMs !== null && askedMs < SLOW_MS;
+}
