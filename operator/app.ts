@@ -12,6 +12,7 @@ import type { Log } from './kube/log.ts';
 import { Rest } from './kube/rest.ts';
 import { secretsOf } from './kube/secrets.ts';
 import { readAdminToken } from './pods/admin-token.ts';
+import { POD_CONNECTIONS_MAX } from './pods/client.ts';
 import { Fleet } from './pods/fleet.ts';
 import { TokenAuth } from './push/auth.ts';
 import { Running } from './push/running.ts';
@@ -23,7 +24,6 @@ import { buildHealthApp } from './telemetry/health.ts';
 import { OperatorMetrics } from './telemetry/metrics.ts';
 import { openQueues, Watches } from './watches.ts';
 
-const POD_CONNECTIONS_MAX = 8;
 /** What pushes under way get to end when the process stops, and what their answers get then. */
 const DRAIN_MS = 25_000;
 const CLOSE_MS = 5_000;

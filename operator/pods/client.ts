@@ -28,7 +28,10 @@ import { eventData } from './events.ts';
 import { Limiter } from './limiter.ts';
 import type { TokenSource } from './token.ts';
 
-const CALLS_MAX = 4;
+/** Of each kind at the same time, so that a slow trainer or a long copy holds up no short call, nor each other. */
+const PLACES = { short: 4, upload: 16, copy: 4 };
+/** Of one pod: all calls at the same time, and the watch. */
+export const POD_CONNECTIONS_MAX = PLACES.short + PLACES.upload + PLACES.copy + 1;
 
 export interface PodTimeouts {
   /** state, activate, remove, seeded: the whole call. */
@@ -83,7 +86,11 @@ export class PodClient {
   readonly breaker: Breaker;
   readonly #options: PodClientOptions;
   readonly #timeouts: PodTimeouts;
-  readonly #limiter = new Limiter(CALLS_MAX);
+  readonly #places = {
+    short: new Limiter(PLACES.short),
+    upload: new Limiter(PLACES.upload),
+    copy: new Limiter(PLACES.copy),
+  };
 
   constructor(options: PodClientOptions) {
     this.adminUrl = options.adminUrl;
@@ -125,12 +132,14 @@ export class PodClient {
     body: Bytes,
     options: StageOptions & { size: number },
   ): Promise<StageReply> {
-    return this.#send('PUT', revisionPath(name, digest), body, options);
+    const path = revisionPath(name, digest);
+    return this.#send({ method: 'PUT', path, places: this.#places.copy }, body, options);
   }
 
   /** For tensors whose digest is not known before their last byte. */
   upload(name: string, body: Bytes, options: StageOptions & { size: number | null }): Promise<StageReply> {
-    return this.#send('POST', `${adapterPath(name)}/revisions`, body, options);
+    const path = `${adapterPath(name)}/revisions`;
+    return this.#send({ method: 'POST', path, places: this.#places.upload }, body, options);
   }
 
   /** The body must be read to its end or returned early: it holds one of the pod's few calls. */
@@ -139,8 +148,8 @@ export class PodClient {
     digest: string,
     signal: AbortSignal,
   ): Promise<{ config: unknown; size: number; body: AsyncIterable<Uint8Array> }> {
-    const life = this.#deadline(signal, this.#timeouts.transferMs);
-    const response = await this.#guarded(signal, life, () =>
+    const turn = { places: this.#places.copy, signal, limitMs: this.#timeouts.transferMs };
+    const response = await this.#guarded(turn, (life) =>
       this.#authorized({
         method: 'GET',
         path: revisionPath(name, digest),
@@ -177,14 +186,12 @@ export class PodClient {
   }
 
   async #send(
-    method: 'PUT' | 'POST',
-    path: string,
+    { method, path, places }: { method: 'PUT' | 'POST'; path: string; places: Limiter },
     body: Bytes,
     options: StageOptions & { size: number | null },
   ): Promise<StageReply> {
     const { config, step, fence, size, signal, allow = [] } = options;
     const stalled = new AbortController();
-    const life = AbortSignal.any([this.#deadline(signal, this.#timeouts.transferMs), stalled.signal]);
     const headers = {
       ...writeContent(MEDIA_TYPE, size),
       ...(config === null ? {} : writeConfig(config)),
@@ -193,7 +200,9 @@ export class PodClient {
       ...writeAllow(allow),
     };
     const onStall = () => stalled.abort(new PodUnreachable(`took no byte for ${this.#timeouts.stallMs} ms`));
-    const text = await this.#guarded(signal, life, async () => {
+    const turn = { places, signal, limitMs: this.#timeouts.transferMs };
+    const text = await this.#guarded(turn, async (deadline) => {
+      const life = AbortSignal.any([deadline, stalled.signal]);
       const stream = stallGuarded(body, this.#timeouts.stallMs, onStall);
       const silenceMs = this.#timeouts.silenceMs;
       try {
@@ -219,28 +228,45 @@ export class PodClient {
 
   #shortText(send: Omit<Send, 'silenceMs'>): Promise<string> {
     const silenceMs = this.#timeouts.shortMs;
-    const signal = this.#deadline(send.signal, silenceMs);
-    return this.#guarded(send.signal, signal, async () => {
+    const turn = { places: this.#places.short, signal: send.signal, limitMs: silenceMs };
+    return this.#guarded(turn, async (signal) => {
       const response = await this.#authorized({ ...send, signal, silenceMs });
       return await readText(response.body, signal);
     });
   }
 
-  /** Waits for its turn at this pod and counts the outcome: a refusal is an answer, silence is not, a caller that left is neither. */
-  async #guarded<T>(caller: AbortSignal, signal: AbortSignal, call: () => Promise<T>): Promise<T> {
+  /**
+   * Waits for its turn at this pod, for which the pod is not to blame, then counts the outcome: a refusal is an answer,
+   * silence is not, a caller that left is neither. The call has the whole of its time, however long it waited.
+   */
+  async #guarded<T>(
+    { places, signal, limitMs }: { places: Limiter; signal: AbortSignal; limitMs: number },
+    call: (life: AbortSignal) => Promise<T>,
+  ): Promise<T> {
     try {
-      return await this.#limiter.run(signal, async () => {
-        const waitMs = this.breaker.waitMs;
-        if (waitMs > 0) throw new BreakerOpen(waitMs);
-        const result = await call();
-        this.breaker.succeeded();
-        return result;
-      });
+      const waiting = AbortSignal.any([signal, this.#options.life]);
+      return await places.run(waiting, () => this.#counted(signal, limitMs, call));
     } catch (error) {
-      if (error instanceof LorikeetError) this.breaker.succeeded();
-      else if (!(error instanceof BreakerOpen) && !caller.aborted) this.breaker.failed();
       if (error instanceof LorikeetError || error instanceof PodUnreachable) throw error;
       throw new PodUnreachable(rootMessage(error), error);
+    }
+  }
+
+  async #counted<T>(
+    caller: AbortSignal,
+    limitMs: number,
+    call: (life: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const waitMs = this.breaker.waitMs;
+    if (waitMs > 0) throw new BreakerOpen(waitMs);
+    try {
+      const result = await call(this.#deadline(caller, limitMs));
+      this.breaker.succeeded();
+      return result;
+    } catch (error) {
+      if (error instanceof LorikeetError) this.breaker.succeeded();
+      else if (!caller.aborted) this.breaker.failed();
+      throw error;
     }
   }
 

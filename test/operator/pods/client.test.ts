@@ -140,6 +140,73 @@ describe('a pod', () => {
   });
 });
 
+describe('calls of one pod', () => {
+  /** The first bytes, and the rest once `rest` resolves. */
+  async function* inTwo(rest: Promise<unknown>) {
+    yield files.tensors.subarray(0, 1_000);
+    await rest;
+    yield files.tensors.subarray(1_000);
+  }
+  const options = { size: files.tensors.length, config, step: null, fence };
+
+  it.each([
+    [
+      'uploads',
+      'upload',
+      (body: AsyncIterable<Uint8Array>) => client.upload('sql', body, { ...options, signal }),
+    ],
+    [
+      'copies',
+      'stage',
+      (body: AsyncIterable<Uint8Array>) => client.stage('sql', digest, body, { ...options, signal }),
+    ],
+  ] as const)('that are short do not wait for slow %s', async (_name, operation, send) => {
+    const rest = Promise.withResolvers<void>();
+    const slow = Array.from({ length: 4 }, () => send(inTwo(rest.promise)));
+    await expect.poll(() => pod.count(operation)).toBe(4);
+    expect((await client.state(signal)).adapters).toEqual([]);
+    rest.resolve();
+    await Promise.all(slow);
+  });
+
+  it('that are uploads do not wait for four slow trainers', async () => {
+    const rest = Promise.withResolvers<void>();
+    const slow = Array.from({ length: 4 }, (_, index) =>
+      client.upload(`slow-${index}`, inTwo(rest.promise), { ...options, signal }),
+    );
+    await expect.poll(() => pod.count('upload')).toBe(4);
+    expect(await client.upload('sql', files.tensors, { ...options, signal })).toMatchObject({
+      revision: digest,
+    });
+    rest.resolve();
+    await Promise.all(slow);
+  });
+
+  // Over a second, for the waiting and the call together must take longer than one call may.
+  it('have all of their time, however long they waited for a place', async () => {
+    const transferMs = 700;
+    const patient = new PodClient({
+      adminUrl: client.adminUrl,
+      dispatcher,
+      token: new TokenSource(async () => POD_TOKEN, systemClock),
+      life: life.signal,
+      timeouts: { ...TIMEOUTS, transferMs },
+    });
+    const later = () => new Promise((resolve) => setTimeout(resolve, 0.6 * transferMs));
+    const never = new Promise(() => {});
+    const leaving = new AbortController();
+    const holders = Array.from({ length: 4 }, () =>
+      patient.stage('sql', digest, inTwo(never), { ...options, signal: leaving.signal }),
+    );
+    const gone = Promise.allSettled(holders);
+    const waiting = patient.stage('sql', digest, inTwo(later().then(later)), { ...options, signal });
+    await later();
+    leaving.abort(new Error('the caller left'));
+    expect(await waiting).toMatchObject({ revision: digest });
+    await gone;
+  });
+});
+
 describe('the admin token', () => {
   it('is read once, and again after a refusal', async () => {
     tokens = ['an-old-token', POD_TOKEN];
