@@ -59,6 +59,8 @@ export const REASONS = {
   NoPodsMatch: 'No pod of the namespace matches spec.selector.',
   PodsNotReady: 'Some pods of the pool do not answer yet; status.podErrors names them.',
   BaseModelMismatch: 'Some pods have another base model than the pool names and are left alone.',
+  PodsOwnedElsewhere:
+    'Some pods that match spec.selector belong to an older ServerPool that selects them too.',
   PodsHeldBack: 'Some pods cannot hold an adapter that other pods of the pool serve, and get no requests.',
   TokenNotFound: 'The Secret of the admin token, or its key, does not exist.',
   // CapacityPressure

@@ -45,12 +45,20 @@ export interface FormerPod {
   poolKeyNow: string | null;
 }
 
-/** One link to each pod of each pool; whoever needs a pool's pods asks here. */
+/** A pod that a pool selects but does not have: an older one selects it too. */
+export interface ClaimedPod {
+  name: string;
+  /** `namespace/name` of the pool that has it. */
+  owner: string;
+}
+
+/** One link to each pod, from the pool that has it; whoever needs a pool's pods asks here. */
 export class Fleet {
   readonly #options: FleetOptions;
   readonly #links: Links = new Map();
   /** Links that stay open because something may have to be taken out of the pod: it still holds what its pool put there. */
   readonly #former: Links = new Map();
+  readonly #claimed = new Map<string, ClaimedPod[]>();
   readonly #tokens = new Map<string, { ref: string; source: TokenSource }>();
   readonly #listeners = new Set<(change: FleetChange) => void>();
 
@@ -65,6 +73,11 @@ export class Fleet {
   /** The pool's pods, by name. */
   podsOf(poolKey: string): Pod[] {
     return this.#podLinks(poolKey).sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** Pods that match the pool's selector and belong to an older pool, by name. */
+  claimedOf(poolKey: string): readonly ClaimedPod[] {
+    return this.#claimed.get(poolKey) ?? [];
   }
 
   /** Pods that left the pool and run on, by name, until they hold nothing more. */
@@ -107,9 +120,16 @@ export class Fleet {
     for (const poolKey of [...this.#links.keys()]) {
       if (!wanted.has(poolKey)) this.#syncPool(poolKey, { members: new Map(), running });
     }
+    const owners = ownersOf(pods, pools);
     for (const [poolKey, pool] of wanted) {
-      const members = pods.filter((pod) => isMember(pod, pool)).map((pod) => [keyOf(pod), pod] as const);
-      this.#syncPool(poolKey, { members: new Map(members), running }, pool);
+      const members = pods.filter((pod) => owners.get(keyOf(pod)) === poolKey);
+      const byKey = new Map(members.map((pod) => [keyOf(pod), pod]));
+      this.#syncPool(poolKey, { members: byKey, running }, pool);
+      this.#noteClaimed(
+        poolKey,
+        pods.filter((pod) => isMember(pod, pool) && !byKey.has(keyOf(pod))),
+        owners,
+      );
     }
     this.#dropFormer(running);
   }
@@ -165,7 +185,18 @@ export class Fleet {
     if (links.size > 0) this.#links.set(poolKey, links);
     else this.#links.delete(poolKey);
     if (!pool) this.#tokens.delete(poolKey);
+    if (!pool) this.#claimed.delete(poolKey);
     if (changed) this.#emit({ poolKey, adapters: 'all' });
+  }
+
+  #noteClaimed(poolKey: string, pods: readonly KubePod[], owners: ReadonlyMap<string, string>): void {
+    const claimed = pods
+      .map((pod) => ({ name: pod.metadata.name, owner: owners.get(keyOf(pod)) ?? '' }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
+    const before = this.claimedOf(poolKey);
+    if (claimed.length > 0) this.#claimed.set(poolKey, claimed);
+    else this.#claimed.delete(poolKey);
+    if (JSON.stringify(claimed) !== JSON.stringify(before)) this.#emit({ poolKey, adapters: 'all' });
   }
 
   #keepFormer(poolKey: string, podKey: string, link: Link): void {
@@ -237,6 +268,22 @@ function isUsable(pod: KubePod): boolean {
 function isMember(pod: KubePod, pool: ServerPool): boolean {
   if (pod.metadata.namespace !== pool.metadata.namespace) return false;
   return matchesSelector(pool.spec.selector, pod.metadata.labels);
+}
+
+/** By pod key: the oldest pool that selects the pod, so that two never give it different orders. */
+function ownersOf(pods: readonly KubePod[], pools: readonly ServerPool[]): Map<string, string> {
+  const byAge = pools.toSorted(byCreation);
+  const owned = pods.flatMap((pod) => {
+    const owner = byAge.find((pool) => isMember(pod, pool));
+    return owner === undefined ? [] : [[keyOf(pod), keyOf(owner)] as const];
+  });
+  return new Map(owned);
+}
+
+function byCreation(a: ServerPool, b: ServerPool): number {
+  const [timeA = 0, timeB = 0] = [a, b].map(({ metadata }) => Date.parse(metadata.creationTimestamp ?? ''));
+  if (timeA !== timeB) return timeA - timeB;
+  return (a.metadata.uid ?? '') < (b.metadata.uid ?? '') ? -1 : 1;
 }
 
 function identityOf(pod: KubePod, pool: ServerPool): string {

@@ -12,7 +12,7 @@ import type { Missing, Pod } from '../pods/pod.ts';
 export interface PoolDeps {
   pools: { get(key: string): ServerPool | undefined };
   adapters: { list(): LoraAdapter[] };
-  fleet: Pick<Fleet, 'podsOf' | 'followedMs' | 'whenState'>;
+  fleet: Pick<Fleet, 'podsOf' | 'claimedOf' | 'followedMs' | 'whenState'>;
   leader: Pick<Elector, 'leading'>;
   /** What a new pod, one of `pods`, still has to wait for. */
   missingFor: (pod: Pod, pods: readonly Pod[], adapters: readonly LoraAdapter[]) => Missing[];

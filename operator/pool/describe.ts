@@ -2,6 +2,7 @@ import { truncateMessage, type Verdict } from '../api/conditions.ts';
 import { POD_ERRORS_MAX, type PodError } from '../api/lora-adapter.ts';
 import type { ServerPool } from '../api/server-pool.ts';
 import type { Placement } from '../placement/placement.ts';
+import type { ClaimedPod } from '../pods/fleet.ts';
 import type { Pod } from '../pods/pod.ts';
 import { podNames, podsText } from '../pods/words.ts';
 import type { HeldPod } from './seed.ts';
@@ -9,11 +10,18 @@ import type { HeldPod } from './seed.ts';
 /** What is known of a pool's pods. */
 export interface PoolPods {
   pods: readonly Pod[];
+  claimed: readonly ClaimedPod[];
   placement: Placement;
   held: readonly HeldPod[];
 }
 
-export function poolVerdict(pool: ServerPool, { pods, placement, held }: PoolPods): Verdict {
+export function poolVerdict(pool: ServerPool, { pods, claimed, placement, held }: PoolPods): Verdict {
+  const [taken] = claimed;
+  if (taken) {
+    const names = podNames(claimed.map(({ name }) => name));
+    const message = `${names}: of ServerPool ${taken.owner}, which is older; no two may select one pod`;
+    return { status: 'False', reason: 'PodsOwnedElsewhere', message };
+  }
   if (pods.length === 0) return { status: 'False', reason: 'NoPodsMatch' };
   const { mismatched, desired } = placement;
   if (mismatched.length > 0) {

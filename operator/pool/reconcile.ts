@@ -4,11 +4,10 @@ import { podsSummary } from '../api/lora-adapter.ts';
 import { poolKeyOf } from '../api/names.ts';
 import type { ServerPool, ServerPoolStatus } from '../api/server-pool.ts';
 import type { Outcome } from '../kube/queue.ts';
-import { type Placement, placementOf } from '../placement/placement.ts';
-import type { Pod } from '../pods/pod.ts';
+import { placementOf } from '../placement/placement.ts';
 import type { PoolDeps } from './deps.ts';
-import { capacityVerdict, poolPodErrors, poolVerdict, usageOf } from './describe.ts';
-import { type HeldPod, seedPods } from './seed.ts';
+import { capacityVerdict, type PoolPods, poolPodErrors, poolVerdict, usageOf } from './describe.ts';
+import { seedPods } from './seed.ts';
 import { cleanPods, type Unowned } from './unowned.ts';
 
 const CLEAN_RETRY_MS = 10_000;
@@ -26,7 +25,11 @@ export async function reconcilePool(deps: PoolDeps, key: string, signal: AbortSi
   const { left, failed } = await cleanPods(deps, { pool, pods: placement.desired, adapters }, signal);
   const seeding = await seedPods(deps, placement.desired, adapters, signal);
   const { held } = seeding;
-  const status = describePool(pool, { pods, placement, adapters, left, held }, deps);
+  const status = describePool(
+    pool,
+    { pods, claimed: deps.fleet.claimedOf(key), placement, adapters, left, held },
+    deps,
+  );
   announcePool(deps, pool, status);
   deps.status.write(pool, status);
   const againMs = Math.min(
@@ -36,20 +39,18 @@ export async function reconcilePool(deps: PoolDeps, key: string, signal: AbortSi
   return Number.isFinite(againMs) ? { kind: 'again', afterMs: againMs } : { kind: 'done' };
 }
 
-interface Facts {
-  pods: Pod[];
-  placement: Placement;
+interface Facts extends PoolPods {
   adapters: LoraAdapter[];
   /** Unowned and not removed. */
   left: Unowned[];
-  held: HeldPod[];
 }
 
 function describePool(
   pool: ServerPool,
-  { pods, placement, adapters, left, held }: Facts,
+  { adapters, left, ...known }: Facts,
   deps: PoolDeps,
 ): ServerPoolStatus {
+  const { pods, placement } = known;
   const readyPods = placement.desired.filter((pod) => pod.reachable && pod.state !== null).length;
   const generation = pool.metadata.generation ?? 0;
   const now = deps.clock.date();
@@ -60,7 +61,7 @@ function describePool(
     now,
   });
   let conditions: NonNullable<ServerPoolStatus['conditions']> = [...(pool.status?.conditions ?? [])];
-  conditions = setCondition(conditions, update('Ready', poolVerdict(pool, { pods, placement, held })));
+  conditions = setCondition(conditions, update('Ready', poolVerdict(pool, known)));
   conditions = setCondition(conditions, update('CapacityPressure', capacityVerdict(placement.desired)));
   return {
     observedGeneration: generation,
@@ -70,7 +71,7 @@ function describePool(
     podsSummary: podsSummary({ desired: pods.length, ready: readyPods }),
     ...usageOf(placement.desired),
     adapters: adapters.length,
-    podErrors: poolPodErrors(pool, { pods, placement, held }),
+    podErrors: poolPodErrors(pool, known),
     unmanaged: left.map(({ pod, name }) => ({ pod: pod.name, name })),
   };
 }

@@ -85,7 +85,7 @@ export async function startHarness(pods: Omit<ScriptedPodOptions, 'host' | 'port
     kubePods,
     servers,
     once,
-    poolDeps: makePoolDeps(deps, world),
+    poolDeps: makePoolDeps(deps, fleet, world),
     apply(adapter: LoraAdapter): void {
       const known = adapters.get(keyOf(adapter));
       adapters.set(keyOf(adapter), known?.status ? { ...adapter, status: known.status } : adapter);
@@ -178,11 +178,11 @@ function makeDeps({ adapters, pools, fleet, source, dir, world }: Made): Adapter
   };
 }
 
-function makePoolDeps(deps: AdapterDeps, world: World): PoolDeps {
+function makePoolDeps(deps: AdapterDeps, fleet: Fleet, world: World): PoolDeps {
   return {
     pools: deps.pools,
     adapters: deps.adapters,
-    fleet: deps.fleet,
+    fleet,
     leader: deps.leader,
     missingFor: (pod, pods, adapters) => missingFor(pod, { pods, adapters, records: deps.records }),
     isBuried: (poolKey, name) => deps.tombstones.has(poolKey, name),

@@ -89,6 +89,24 @@ describe('the pods of a pool', () => {
     fleet.sync();
   });
 
+  it('belong to the oldest of several that select them, and to the next when that is gone', async () => {
+    const at = (name: string, creationTimestamp: string) => {
+      const pool = serverPool(server.port);
+      return { ...pool, metadata: { ...pool.metadata, name, uid: `uid-${name}`, creationTimestamp } };
+    };
+    pools = [at('young', '2026-02-01T00:00:00Z'), at('parrot', '2026-01-01T00:00:00Z')];
+    fleet.sync();
+    expect(names()).toEqual(['pod-0']);
+    expect(fleet.podsOf('lora/young')).toEqual([]);
+    expect(fleet.claimedOf('lora/young')).toEqual([{ name: 'pod-0', owner: POOL_KEY }]);
+    expect(changes).toContainEqual({ poolKey: 'lora/young', adapters: 'all' });
+
+    pools = pools.slice(0, 1);
+    fleet.sync();
+    expect(fleet.podsOf('lora/young').map(({ name }) => name)).toEqual(['pod-0']);
+    expect(fleet.claimedOf('lora/young')).toEqual([]);
+  });
+
   it('are others when another pod has the name, or the address', async () => {
     fleet.sync();
     const before = only();

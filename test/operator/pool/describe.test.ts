@@ -64,7 +64,9 @@ describe('a pool is ready', () => {
     ],
     ['without a token', [new FakePod({ name: 'b', ...silent }), locked], 'False', 'TokenNotFound'],
   ])('%s → %s %s', (_name, pods, status, reason) => {
-    expect(poolVerdict(pool, { pods, placement: placementOf(pool, pods), held: [] })).toMatchObject({
+    expect(
+      poolVerdict(pool, { pods, placement: placementOf(pool, pods), claimed: [], held: [] }),
+    ).toMatchObject({
       status,
       reason,
     });

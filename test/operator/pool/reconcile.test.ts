@@ -98,6 +98,34 @@ describe('the status of a pool', () => {
     ]);
   });
 
+  it('says that an older pool has its pods, and leaves them alone', async () => {
+    harness = await startHarness();
+    const { port = 0 } = harness.servers[0] ?? {};
+    const older = serverPool(port);
+    const at = (name: string, creationTimestamp: string) => ({
+      ...older,
+      metadata: { ...older.metadata, name, uid: `uid-${name}`, creationTimestamp },
+    });
+    harness.pools.set(POOL_KEY, at('parrot', '2026-01-01T00:00:00Z'));
+    harness.pools.set('lora/rival', at('rival', '2026-02-01T00:00:00Z'));
+    harness.fleet.sync();
+    harness.apply(loraAdapter('sql'));
+    await harness.settle('sql');
+
+    await reconcilePool(harness.poolDeps, 'lora/rival', signal);
+    await look();
+
+    expect(harness.servers.map((server) => server.currentOf('sql'))).not.toContain(null);
+    expect(ready()).toMatchObject({ status: 'True', reason: 'PodsReady' });
+    const rival = harness.pools.get('lora/rival')?.status;
+    expect(rival?.pods).toBe(0);
+    expect(rival?.conditions?.find(({ type }) => type === 'Ready')).toMatchObject({
+      status: 'False',
+      reason: 'PodsOwnedElsewhere',
+      message: 'pod-0, pod-1: of ServerPool lora/parrot, which is older; no two may select one pod',
+    });
+  });
+
   it('tells people once', async () => {
     harness = await startHarness();
     await look();
@@ -207,6 +235,7 @@ describe('a pod is told that it is seeded', () => {
     await harness.settle('sql');
     harness.poolDeps.fleet = {
       podsOf: (key) => harness.fleet.podsOf(key),
+      claimedOf: (key) => harness.fleet.claimedOf(key),
       followedMs: () => 3_600_000,
       whenState: (...call) => harness.fleet.whenState(...call),
     };
