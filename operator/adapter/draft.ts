@@ -68,14 +68,15 @@ export function lookAgain(draft: Draft, afterMs: number): void {
   draft.againMs = Math.min(draft.againMs ?? Number.POSITIVE_INFINITY, Math.max(1, afterMs));
 }
 
-/** The plan as things stand at this moment. */
+/** The plan as things stand at this moment: a pod that has left since the look began is not in it. */
 export function rowsOf(draft: Draft, deps: AdapterDeps): Row[] {
-  const { record, placement, servedName } = draft;
+  const { record, placement, servedName, poolKey } = draft;
+  const present = new Set(deps.fleet.podsOf(poolKey));
   const digest = record.target?.digest ?? null;
   return plan({
     servedName,
     digest,
-    pods: placement.desired,
+    pods: placement.desired.filter((pod) => present.has(pod)),
     attemptOf: (pod) => record.attemptOf(pod.uid),
     refusedSomewhere:
       digest !== null && record.refusalOf(digest) !== null && record.current?.digest !== digest,

@@ -182,6 +182,37 @@ describe('a source that is slow', () => {
   });
 });
 
+describe('a pod that leaves', () => {
+  const leave = () => {
+    const [pod] = harness.kubePods.splice(1, 1);
+    const metadata = { deletionTimestamp: new Date().toISOString() };
+    if (pod) harness.kubePods.push({ ...pod, metadata: { ...pod.metadata, ...metadata } });
+    harness.fleet.sync();
+  };
+
+  it('is not counted while it terminates', async () => {
+    harness = await startHarness();
+    harness.apply(loraAdapter('sql'));
+    await harness.settle('sql');
+    leave();
+    await harness.settle('sql');
+    expect(harness.statusOf('sql').pods?.summary).toBe('1/1');
+    expect(harness.conditionOf('sql', 'Ready')?.message).toContain('on 1 pod.');
+  });
+
+  it('is not counted by a look that began before either', async () => {
+    harness = await startHarness();
+    harness.apply(loraAdapter('sql'));
+    harness.deps.events = {
+      event: (_object, _type, reason) => {
+        if (reason === 'Activated') leave();
+      },
+    };
+    await harness.once('sql');
+    expect(harness.statusOf('sql').pods?.summary).toBe('1/1');
+  });
+});
+
 describe('a served name', () => {
   it('belongs to the older object until that is gone', async () => {
     harness = await startHarness();
