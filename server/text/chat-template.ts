@@ -53,7 +53,7 @@ export class ChatTemplate {
       return this.choose(tools !== null).render({
         ...options.variables,
         ...this.specialTokens,
-        messages,
+        messages: messages.map(asTemplatesKnow),
         tools,
         documents: null,
         add_generation_prompt: options.addGenerationPrompt,
@@ -72,6 +72,17 @@ export class ChatTemplate {
     const names = [...this.templates.keys()].toSorted().join(', ');
     throw new ChatTemplateError(`the model has several, none of them called default: ${names}`);
   }
+}
+
+/** Names that models and clients give the thoughts before an answer. */
+const REASONING = ['reasoning_content', 'thinking', 'reasoning'];
+
+/** As transformers 5 hands it over: without nulls, and thoughts under each name that a template may read. */
+function asTemplatesKnow(message: ChatMessage): Record<string, unknown> {
+  const given = Object.fromEntries(Object.entries(message).filter(([, value]) => (value ?? null) !== null));
+  const name = REASONING.find((candidate) => given[candidate] !== undefined);
+  if (name === undefined) return given;
+  return { thinking: given[name], ...given, reasoning_content: given[name] };
 }
 
 function parse(text: string, name: string, file: string): Template | ChatTemplateError {
