@@ -74,22 +74,28 @@ std::optional<SlotPool::Reservation> SlotPool::reserve(const std::string& revisi
     free(*victim);
   }
 
-  reservation.slot = *free_slot();
-  Slot& slot = at(reservation.slot);
-  slot.state = State::kStaging;
-  slot.revision = revision;
-  slot.last_used = ++uses_;
-  slot.pages.assign(needed.size(), {});
+  // All memory first: what follows cannot fail halfway.
+  Slot taken;
+  taken.revision = revision;
+  taken.pages.resize(needed.size());
+  std::array<int64_t, kGroups> left{};
+  for (size_t g = 0; g < kGroups; ++g) left[g] = std::ssize(free_pages_[g]);
   for (size_t i = 0; i < needed.size(); ++i) {
-    std::vector<int32_t>& free_pages = free_pages_[i % kGroups];
-    slot.pages[i].assign(free_pages.end() - needed[i], free_pages.end());
-    free_pages.resize(free_pages.size() - static_cast<size_t>(needed[i]));
-    slot.page_count += needed[i];
+    const auto end = free_pages_[i % kGroups].begin() + left[i % kGroups];
+    taken.pages[i].assign(end - needed[i], end);
+    left[i % kGroups] -= needed[i];
+    taken.page_count += needed[i];
   }
-  pages_used_ += slot.page_count;
-  by_revision_[revision] = reservation.slot;
-  reservation.page_count = slot.page_count;
-  reservation.pages = slot.pages;
+  reservation.pages = taken.pages;
+  reservation.page_count = taken.page_count;
+  reservation.slot = *free_slot();
+  by_revision_.emplace(revision, reservation.slot);
+
+  taken.state = State::kStaging;
+  taken.last_used = ++uses_;
+  pages_used_ += taken.page_count;
+  at(reservation.slot) = std::move(taken);
+  for (size_t g = 0; g < kGroups; ++g) free_pages_[g].resize(static_cast<size_t>(left[g]));
   return reservation;
 }
 

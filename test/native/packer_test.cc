@@ -13,6 +13,21 @@
 
 namespace {
 
+// Allocations of this thread until one fails; none does while it is negative.
+thread_local int allocations_left = -1;
+
+}  // namespace
+
+[[gnu::noinline]] void* operator new(size_t bytes) {
+  if (allocations_left >= 0 && allocations_left-- == 0) throw std::bad_alloc();
+  if (void* memory = std::malloc(bytes)) return memory;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+
+namespace {
+
 using namespace lorikeet;
 
 class IdleExecutor : public Executor {
@@ -111,11 +126,31 @@ void memory_may_end_while_a_slot_is_taken() {
   require(std::holds_alternative<StageReport>(engine.stage("b")), "the engine goes on");
 }
 
+void a_slot_is_taken_wholly_or_not_at_all() {
+  SlotPool pool({2, 1, {2, 2, 2, 2, 2, 2}}, [](int) {});
+  const std::vector<StageModule> modules = {{0, Module::kQ, 2, 1.0f, 0, 0}, {0, Module::kO, 20, 1.0f, 0, 0}};
+  const std::string revision(71, 'a');  // as long as a digest, so that it needs memory
+  int failures = 0;
+  for (bool is_taken = false; !is_taken; allocations_left = -1) {
+    allocations_left = failures;
+    try {
+      pool.reserve(revision, modules);
+      is_taken = true;
+    } catch (const std::bad_alloc&) {
+      allocations_left = -1;
+      ++failures;
+      require(pool.pages_used() == 0 && pool.snapshot().empty() && !pool.find(revision), "nothing is taken");
+    }
+  }
+  require(failures > 3 && pool.pages_used() == 3, "in the end all is taken");
+}
+
 }  // namespace
 
 int main() {
   memory_may_end_while_pages_are_written();
   memory_may_end_while_a_slot_is_taken();
-  std::printf("2 passed\n");
+  a_slot_is_taken_wholly_or_not_at_all();
+  std::printf("3 passed\n");
   return 0;
 }
