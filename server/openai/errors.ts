@@ -19,6 +19,8 @@ export const API_ERRORS = {
   route_not_found: { status: 404, type: 'NotFoundError' },
   body_too_large: { status: 413, type: 'PayloadTooLargeError' },
   unsupported_media_type: { status: 415, type: 'UnsupportedMediaTypeError' },
+  /** Not of 500: nothing is wrong with the pod, which a router would take out, and no retry helps. */
+  non_finite: { status: 422, type: 'UnprocessableEntityError' },
   internal: { status: 500, type: 'InternalServerError' },
   engine_failed: { status: 500, type: 'InternalServerError' },
   no_slot: { status: 503, type: 'ServiceUnavailableError', retryAfterSeconds: 1 },
@@ -62,8 +64,12 @@ export function modelNotFound(model: string): ApiError {
   return new ApiError('model_not_found', `The model ${JSON.stringify(model)} does not exist.`, 'model');
 }
 
-/** What a `failed` event of the engine means to the client. */
-export function engineFailure(code: FailureCode, model: string): ApiError {
+/** What a `failed` event of the engine means to the client; `lora` is whose weights the request ran with. */
+export function engineFailure(
+  code: FailureCode,
+  model: string,
+  lora: { name: string; revision: string } | null = null,
+): ApiError {
   switch (code) {
     case 'adapter_not_found':
       return modelNotFound(model);
@@ -73,9 +79,20 @@ export function engineFailure(code: FailureCode, model: string): ApiError {
       return new ApiError('queue_full', 'Too many requests wait already.');
     case 'closing':
       return new ApiError('shutting_down', 'The server is shutting down.');
+    case 'non_finite':
+      return lora === null ? engineFailed() : overflow(lora);
     default:
-      return new ApiError('engine_failed', 'The engine failed.');
+      return engineFailed();
   }
+}
+
+function engineFailed(): ApiError {
+  return new ApiError('engine_failed', 'The engine failed.');
+}
+
+function overflow({ name, revision }: { name: string; revision: string }): ApiError {
+  const adapter = `Revision ${revision} of the adapter ${JSON.stringify(name)}`;
+  return new ApiError('non_finite', `${adapter} overflows: it made logits that are not finite.`, 'model');
 }
 
 /** Any error as a refusal; what is not ours to show becomes a plain 500. */

@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { FastifyReply } from 'fastify';
 import { writeStep } from '../contract/headers.ts';
-import type { TokenLogprobs } from '../engine/port.ts';
+import type { FailureCode, TokenLogprobs } from '../engine/port.ts';
+import { type ApiError, engineFailure } from './errors.ts';
 import { type Lease, type LoraInfo, takeIn } from './lease.ts';
 import { merge } from './merge.ts';
 import type { Plan } from './plan.ts';
@@ -59,6 +60,15 @@ export async function answer(
   return reply.send(eventStream(run.chunks(), () => reply.raw.destroy()));
 }
 
+/** An adapter whose weights overflow fails its own requests alone, which is for its owner to mend. */
+function refusal({ log }: Serving, model: string, lora: LoraInfo, code: FailureCode): ApiError {
+  const refused = engineFailure(code, model, lora);
+  if (code === 'non_finite' && lora !== null) {
+    log.warn({ adapter: lora.name, revision: lora.revision }, refused.message);
+  }
+  return refused;
+}
+
 class Run {
   private readonly exchange: Exchange;
   private readonly lora: LoraInfo;
@@ -81,9 +91,10 @@ class Run {
     this.onFirstToken = () => serving.metrics.firstToken(elapsedMs() / 1000);
     this.id = `${exchange.idPrefix}-${randomUUID()}`;
     this.sources = exchange.choices.map(({ plan, writer }, index) =>
-      readChoice((leases[index] as Lease).events, plan.reading, serving.tokenizer, (logprobs) =>
-        writer.onPrompt(logprobs),
-      ),
+      readChoice((leases[index] as Lease).events, plan.reading, serving.tokenizer, {
+        onPrompt: (logprobs) => writer.onPrompt(logprobs),
+        refusal: (code) => refusal(serving, exchange.model, lora, code),
+      }),
     );
   }
 

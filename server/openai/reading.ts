@@ -1,7 +1,7 @@
-import type { RequestEvent, TokenLogprobs } from '../engine/port.ts';
+import type { FailureCode, RequestEvent, TokenLogprobs } from '../engine/port.ts';
 import { StopStrings } from '../text/stop-strings.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
-import { ApiError, ClientGone, engineFailure } from './errors.ts';
+import { ApiError, ClientGone } from './errors.ts';
 
 /** How the tokens of one choice become text. */
 export interface Reading {
@@ -30,19 +30,25 @@ export interface Piece {
   finish: Finish | null;
 }
 
-/** Calls `onPrompt` with the prompt's log-probabilities first, where they were asked for. */
+export interface Hearing {
+  /** The prompt's log-probabilities come first, where they were asked for. */
+  onPrompt(logprobs: TokenLogprobs[]): void;
+  /** What to throw where the engine failed the choice. */
+  refusal(code: FailureCode): ApiError;
+}
+
 export async function* readChoice(
   events: AsyncIterable<RequestEvent>,
   reading: Reading,
   tokenizer: Tokenizer,
-  onPrompt: (logprobs: TokenLogprobs[]) => void,
+  hearing: Hearing,
 ): AsyncGenerator<Piece> {
   const text = new ChoiceText(reading, tokenizer);
   let tokens: GeneratedToken[] = [];
   for await (const event of events) {
     switch (event.type) {
       case 'prompt':
-        onPrompt(event.logprobs);
+        hearing.onPrompt(event.logprobs);
         break;
       case 'token': {
         tokens.push({ id: event.token, logprobs: event.logprobs });
@@ -59,7 +65,7 @@ export async function* readChoice(
         yield { tokens, ...text.end({ reason: event.reason, stopReason: named(event.stopToken, reading) }) };
         return;
       case 'failed':
-        throw engineFailure(event.code, 'this request');
+        throw hearing.refusal(event.code);
     }
   }
   throw new ApiError('internal', 'The engine ended without a word.');

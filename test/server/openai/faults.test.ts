@@ -1,3 +1,4 @@
+import type { Logger } from 'pino';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { FailureCode, GenerateRequest } from '../../../native/types.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
@@ -26,6 +27,7 @@ interface Setup {
   waitForSlot?: AdapterLookup['waitForSlot'];
   notReady?: () => NotReady;
   encoder?: Pick<Encoder, 'forRequest'>;
+  log?: Logger;
 }
 
 const apps: { close(): Promise<void> }[] = [];
@@ -38,6 +40,7 @@ async function serve({
   waitForSlot = async () => undefined,
   notReady = () => null,
   encoder = new Encoder(tokenizer, PARROT),
+  log = createLog('silent'),
 }: Setup) {
   let scripted: ScriptedEngine | undefined;
   const engine = new NativeEngine((onEvents) => {
@@ -67,7 +70,7 @@ async function serve({
       residency: () => ({ slots: 1, resident: [], host: [] }),
     }),
     notReady,
-    log: createLog('silent'),
+    log,
   });
   apps.push(app);
   const url = await app.listen({ host: '127.0.0.1', port: 0 });
@@ -158,6 +161,35 @@ describe('an engine that refuses', () => {
     expect((await fetch(`${url}/health`)).status).toBe(200);
     await post({});
     expect((await fetch(`${url}/health`)).status).toBe(503);
+  });
+});
+
+describe('weights that overflow', () => {
+  const message = `Revision ${REVISION} of the adapter "sql" overflows: it made logits that are not finite.`;
+  const error = { message, type: 'UnprocessableEntityError', param: 'model', code: 422 };
+  const script = () => [accepted, token, failed('non_finite')];
+
+  it.each([false, true])('of an adapter are said to be its fault (stream: %s)', async (stream) => {
+    const { post } = await serve({ script });
+    const reply = await post({ stream });
+    const said = await reply.text();
+    expect(reply.status).toBe(stream ? 200 : 422);
+    expect(stream ? sseObjects(said).at(-1) : JSON.parse(said)).toEqual({ error });
+  });
+
+  it('of an adapter are a warning without a stack', async () => {
+    const lines: object[] = [];
+    const log = createLog('warn', { write: (line) => void lines.push(JSON.parse(line)) });
+    const { post } = await serve({ script, log });
+    await post({});
+    expect(lines).toEqual([
+      { level: 'warn', time: expect.any(String), adapter: 'sql', revision: REVISION, msg: message },
+    ]);
+  });
+
+  it("of the base are the server's fault", async () => {
+    const { post } = await serve({ script: () => [{ ...accepted, revision: null }, failed('non_finite')] });
+    expect((await post({ model: 'parrot' })).status).toBe(500);
   });
 });
 
