@@ -12,6 +12,7 @@ import { ConfigError } from './contract/flags.ts';
 import { NativeEngine } from './engine/native.ts';
 import { requireMemory, thisMachine } from './machine.ts';
 import { type LoadedModel, loadModel, withTokenizerEnd } from './model/load.ts';
+import { ByteBudget, budgetOfHeap } from './openai/byte-budget.ts';
 import { allowOrigins } from './openai/cors.ts';
 import type { NotReady, ServedModel } from './openai/serving.ts';
 import { buildServingApp } from './openai/serving-app.ts';
@@ -72,6 +73,7 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
     encoder,
     template,
     metrics,
+    budget: new ByteBudget(budgetOfHeap()),
     notReady,
     log,
   });

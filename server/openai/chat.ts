@@ -2,14 +2,16 @@ import type { FastifyReply } from 'fastify';
 import type { TokenLogprobs } from '../engine/port.ts';
 import { CHAT_BOUNDS } from './body-bounds.ts';
 import { requireBounded } from './bounds.ts';
+import type { Account } from './byte-budget.ts';
 import { clientGone } from './client.ts';
 import { withModelDefaults } from './defaults.ts';
 import { encodeChat } from './encode.ts';
 import { badRequest } from './errors.ts';
-import { answer, type ChoiceWriter } from './exchange.ts';
+import { answer, type ChoiceWriter, type Gathered } from './exchange.ts';
+import { JsonList } from './json-text.ts';
 import { chatLogprobs, type Naming, promptLogprobs } from './logprobs.ts';
 import { planChoice } from './plan.ts';
-import type { Piece } from './reading.ts';
+import type { Finish, GeneratedToken, Piece } from './reading.ts';
 import { ChatBody, parseBody, requireStreamable, templateVariables } from './schemas.ts';
 import type { Serving } from './serving.ts';
 import { requireSupported } from './unsupported.ts';
@@ -36,7 +38,7 @@ export async function chat(serving: Serving, requestBody: unknown, reply: Fastif
   };
   const choices = Array.from({ length: body.n }, (_, index) => ({
     plan: planChoice(body, wanted, serving.model, index),
-    writer: new ChatWriter(serving, body, { prompt, index }),
+    writer: new ChatWriter(serving, body, { prompt, index, account: reply.request.account }),
   }));
   return await answer(
     serving,
@@ -52,9 +54,11 @@ export async function chat(serving: Serving, requestBody: unknown, reply: Fastif
         : null,
       promptTokens: prompt.length,
       choices,
-      extra: () => ({
+      extra: async () => ({
         ...(body.return_token_ids ? { prompt_token_ids: prompt } : {}),
-        ...(body.prompt_logprobs === null ? {} : { prompt_logprobs: choices[0]?.writer.promptLogprobs() }),
+        ...(body.prompt_logprobs === null
+          ? {}
+          : { prompt_logprobs: await choices[0]?.writer.promptLogprobs() }),
       }),
     },
     { reply, gone },
@@ -66,9 +70,18 @@ class ChatWriter implements ChoiceWriter {
   private readonly prompt: number[];
   private readonly index: number;
   private readonly naming: Naming;
+  private readonly account: Account;
+  /** Of an answer at once: its log-probabilities. */
+  private readonly content: JsonList;
   private fromPrompt: TokenLogprobs[] = [];
 
-  constructor(serving: Serving, body: ChatBody, { prompt, index }: { prompt: number[]; index: number }) {
+  constructor(
+    serving: Serving,
+    body: ChatBody,
+    { prompt, index, account }: { prompt: number[]; index: number; account: Account },
+  ) {
+    this.account = account;
+    this.content = new JsonList(account);
     this.body = body;
     this.prompt = prompt;
     this.index = index;
@@ -79,8 +92,10 @@ class ChatWriter implements ChoiceWriter {
     this.fromPrompt = logprobs;
   }
 
-  promptLogprobs() {
-    return promptLogprobs(this.prompt, this.fromPrompt, this.naming);
+  async promptLogprobs(): Promise<JsonList> {
+    const list = new JsonList(this.account);
+    await list.pushAll(promptLogprobs(this.prompt, this.fromPrompt, this.naming));
+    return list;
   }
 
   opening(): object {
@@ -97,20 +112,32 @@ class ChatWriter implements ChoiceWriter {
     return {
       index: this.index,
       delta: piece.text === '' ? {} : { content: piece.text },
-      ...this.rest(piece),
+      logprobs: this.body.logprobs ? chatLogprobs(piece.tokens, this.naming) : null,
+      ...this.rest(
+        piece.tokens.map(({ id }) => id),
+        piece.finish,
+      ),
     };
   }
 
-  whole(piece: Piece): object {
-    return { index: this.index, message: { role: 'assistant', content: piece.text }, ...this.rest(piece) };
+  add(tokens: GeneratedToken[]): void {
+    if (this.body.logprobs) this.content.push(chatLogprobs(tokens, this.naming).content);
   }
 
-  private rest(piece: Piece): object {
+  async whole({ text, ids, finish }: Gathered): Promise<object> {
     return {
-      logprobs: this.body.logprobs ? chatLogprobs(piece.tokens, this.naming) : null,
-      finish_reason: piece.finish?.reason ?? null,
-      stop_reason: piece.finish?.stopReason ?? null,
-      ...(this.body.return_token_ids ? { token_ids: piece.tokens.map(({ id }) => id) } : {}),
+      index: this.index,
+      message: { role: 'assistant', content: text },
+      logprobs: this.body.logprobs ? { content: this.content, refusal: null } : null,
+      ...this.rest(ids, finish),
+    };
+  }
+
+  private rest(ids: number[], finish: Finish | null): object {
+    return {
+      finish_reason: finish?.reason ?? null,
+      stop_reason: finish?.stopReason ?? null,
+      ...(this.body.return_token_ids ? { token_ids: ids } : {}),
     };
   }
 }

@@ -2,14 +2,21 @@ import type { FastifyReply } from 'fastify';
 import type { TokenLogprobs } from '../engine/port.ts';
 import { COMPLETION_BOUNDS } from './body-bounds.ts';
 import { requireBounded } from './bounds.ts';
+import type { Account } from './byte-budget.ts';
 import { clientGone } from './client.ts';
 import { withModelDefaults } from './defaults.ts';
 import { encodeText } from './encode.ts';
 import { badRequest } from './errors.ts';
-import { answer, type ChoiceWriter } from './exchange.ts';
-import { CompletionLogprobsWriter, type Naming, promptLogprobs } from './logprobs.ts';
+import { answer, type ChoiceWriter, type Gathered } from './exchange.ts';
+import { JsonList } from './json-text.ts';
+import {
+  type CompletionLogprobs,
+  CompletionLogprobsWriter,
+  type Naming,
+  promptLogprobs,
+} from './logprobs.ts';
 import { planChoice, requireToken } from './plan.ts';
-import type { Piece } from './reading.ts';
+import type { GeneratedToken, Piece } from './reading.ts';
 import { CHOICES_MAX, CompletionBody, parseBody, requireStreamable } from './schemas.ts';
 import type { Serving } from './serving.ts';
 import { requireSupported } from './unsupported.ts';
@@ -43,7 +50,11 @@ export async function completions(
   const choices = prompts.flatMap((prompt, promptIndex) =>
     Array.from({ length: body.n }, (_, choice) => ({
       plan: planChoice(body, wantedOf(body, prompt), serving.model, choice),
-      writer: new CompletionWriter(serving, body, { prompt, index: promptIndex * body.n + choice }),
+      writer: new CompletionWriter(serving, body, {
+        prompt,
+        index: promptIndex * body.n + choice,
+        account: reply.request.account,
+      }),
     })),
   );
   // After the plans, which refuse a prompt of millions of tokens for its length.
@@ -62,7 +73,7 @@ export async function completions(
         : null,
       promptTokens: prompts.reduce((sum, { ids }) => sum + ids.length, 0),
       choices,
-      extra: () => ({}),
+      extra: async () => ({}),
     },
     { reply, gone },
   );
@@ -105,16 +116,31 @@ class CompletionWriter implements ChoiceWriter {
   private readonly index: number;
   private readonly naming: Naming;
   private readonly logprobs: CompletionLogprobsWriter;
+  private readonly account: Account;
+  /** Of an answer at once: its log-probabilities. */
+  private readonly columns: Record<keyof CompletionLogprobs, JsonList>;
   private fromPrompt: TokenLogprobs[] = [];
   private echoed = false;
 
-  constructor(serving: Serving, body: CompletionBody, { prompt, index }: { prompt: Prompt; index: number }) {
+  constructor(
+    serving: Serving,
+    body: CompletionBody,
+    { prompt, index, account }: { prompt: Prompt; index: number; account: Account },
+  ) {
+    this.account = account;
     this.serving = serving;
     this.body = body;
     this.prompt = prompt;
     this.index = index;
     this.naming = { tokenizer: serving.tokenizer, asIds: body.return_tokens_as_token_ids };
     this.logprobs = new CompletionLogprobsWriter(this.naming);
+    this.columns = {
+      tokens: new JsonList(account),
+      token_ids: new JsonList(account),
+      token_logprobs: new JsonList(account),
+      top_logprobs: new JsonList(account),
+      text_offset: new JsonList(account),
+    };
   }
 
   onPrompt(logprobs: TokenLogprobs[]): void {
@@ -127,15 +153,11 @@ class CompletionWriter implements ChoiceWriter {
 
   delta(piece: Piece): object {
     const first = !this.echoed;
-    this.echoed = true;
     const { body, prompt } = this;
-    const echo = body.echo && first;
-    const echoedTokens = prompt.ids.map((id, place) => ({ id, logprobs: this.echoedLogprobs(place) }));
     return {
       index: this.index,
-      text: (echo ? this.promptText() : '') + piece.text,
-      logprobs:
-        body.logprobs === null ? null : this.logprobs.write([...(echo ? echoedTokens : []), ...piece.tokens]),
+      text: (body.echo && first ? this.promptText() : '') + piece.text,
+      logprobs: body.logprobs === null ? null : this.logprobs.write(this.withEcho(piece.tokens)),
       finish_reason: piece.finish?.reason ?? null,
       stop_reason: piece.finish?.stopReason ?? null,
       ...(body.return_token_ids ? { token_ids: piece.tokens.map(({ id }) => id) } : {}),
@@ -143,11 +165,40 @@ class CompletionWriter implements ChoiceWriter {
     };
   }
 
-  whole(piece: Piece): object {
-    const wanted = this.body.prompt_logprobs;
-    const prompt_logprobs =
-      wanted === null ? null : promptLogprobs(this.prompt.ids, this.cut(wanted), this.naming);
-    return { ...this.delta(piece), prompt_logprobs };
+  add(tokens: GeneratedToken[]): void {
+    if (this.body.logprobs === null) return;
+    const written = this.logprobs.write(this.withEcho(tokens));
+    for (const [name, column] of Object.entries(this.columns)) {
+      column.push(written[name as keyof CompletionLogprobs]);
+    }
+  }
+
+  async whole({ text, ids, finish }: Gathered): Promise<object> {
+    const { body, prompt } = this;
+    return {
+      index: this.index,
+      text: (body.echo ? this.promptText() : '') + text,
+      logprobs: body.logprobs === null ? null : this.columns,
+      finish_reason: finish?.reason ?? null,
+      stop_reason: finish?.stopReason ?? null,
+      ...(body.return_token_ids ? { token_ids: ids, prompt_token_ids: prompt.ids } : {}),
+      prompt_logprobs: body.prompt_logprobs === null ? null : await this.promptLogprobs(body.prompt_logprobs),
+    };
+  }
+
+  /** What `echo` asks for comes before the first tokens. */
+  private withEcho(tokens: GeneratedToken[]): GeneratedToken[] {
+    const first = !this.echoed;
+    this.echoed = true;
+    if (!first || !this.body.echo) return tokens;
+    const echoed = this.prompt.ids.map((id, place) => ({ id, logprobs: this.echoedLogprobs(place) }));
+    return [...echoed, ...tokens];
+  }
+
+  private async promptLogprobs(alternatives: number): Promise<JsonList> {
+    const list = new JsonList(this.account);
+    await list.pushAll(promptLogprobs(this.prompt.ids, this.cut(alternatives), this.naming));
+    return list;
   }
 
   private promptText(): string {

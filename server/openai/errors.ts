@@ -25,6 +25,7 @@ export const API_ERRORS = {
   engine_failed: { status: 500, type: 'InternalServerError' },
   no_slot: { status: 503, type: 'ServiceUnavailableError', retryAfterSeconds: 1 },
   queue_full: { status: 503, type: 'ServiceUnavailableError', retryAfterSeconds: 1 },
+  overloaded: { status: 503, type: 'ServiceUnavailableError', retryAfterSeconds: 1 },
   shutting_down: { status: 503, type: 'ServiceUnavailableError', retryAfterSeconds: 5 },
   not_ready: { status: 503, type: 'ServiceUnavailableError' },
 } satisfies Record<string, ApiErrorKind>;

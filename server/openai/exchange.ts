@@ -2,13 +2,19 @@ import { randomUUID } from 'node:crypto';
 import type { FastifyReply } from 'fastify';
 import { writeStep } from '../contract/headers.ts';
 import type { FailureCode, TokenLogprobs } from '../engine/port.ts';
+import type { Account } from './byte-budget.ts';
 import { type ApiError, engineFailure } from './errors.ts';
+import { sendJson } from './json-text.ts';
 import { type Lease, type LoraInfo, takeIn } from './lease.ts';
 import { merge } from './merge.ts';
 import type { Plan } from './plan.ts';
-import { type Piece, readChoice } from './reading.ts';
+import { type Finish, type GeneratedToken, type Piece, readChoice } from './reading.ts';
 import type { Serving } from './serving.ts';
 import { eventStream, SSE_HEADERS } from './sse.ts';
+
+/** What the engine's report of one token or alternative takes. */
+const LOGPROB_BYTES = 64;
+const TOKEN_ID_BYTES = 8;
 
 /** Writes one choice in the words of one endpoint. */
 export interface ChoiceWriter {
@@ -16,8 +22,17 @@ export interface ChoiceWriter {
   /** A streamed choice before there is any text, or null. */
   opening(): object | null;
   delta(piece: Piece): object;
-  /** The choice at once; `piece` is all of it. */
-  whole(piece: Piece): object;
+  /** More of a choice that is answered at once. */
+  add(tokens: GeneratedToken[]): void;
+  /** The choice at once, its tokens being added. */
+  whole(gathered: Gathered): Promise<object>;
+}
+
+/** A choice to its end, but for its log-probabilities. */
+export interface Gathered {
+  text: string;
+  ids: number[];
+  finish: Finish | null;
 }
 
 export interface Exchange {
@@ -28,7 +43,7 @@ export interface Exchange {
   promptTokens: number;
   choices: { plan: Plan; writer: ChoiceWriter }[];
   /** Fields of the response besides the usual ones, read when all choices are written. */
-  extra(): object;
+  extra(): Promise<object>;
 }
 
 /** Runs the choices of a request and answers it, streamed or at once. */
@@ -49,12 +64,13 @@ export async function answer(
     void reply.header('x-lora-revision', lora.revision);
     void reply.headers(writeStep(lora.step));
   }
-  const run = new Run(serving, exchange, taken, () => reply.elapsedTime);
+  const run = new Run(serving, exchange, taken, reply);
   if (exchange.stream === null) {
-    return await run.whole().catch((error) => {
+    const whole = await run.whole().catch((error) => {
       failed.abort(error);
       throw error;
     });
+    return sendJson(reply, whole);
   }
   void reply.headers(SSE_HEADERS);
   return reply.send(eventStream(run.chunks(), () => reply.raw.destroy()));
@@ -72,6 +88,7 @@ function refusal({ log }: Serving, model: string, lora: LoraInfo, code: FailureC
 class Run {
   private readonly exchange: Exchange;
   private readonly lora: LoraInfo;
+  private readonly account: Account;
   private readonly sources: AsyncGenerator<Piece>[];
   private readonly id: string;
   private readonly created = Math.floor(Date.now() / 1000);
@@ -83,16 +100,21 @@ class Run {
     serving: Serving,
     exchange: Exchange,
     taken: { lora: LoraInfo; leases: Lease[] },
-    elapsedMs: () => number,
+    reply: FastifyReply,
   ) {
     const { lora, leases } = taken;
     this.exchange = exchange;
     this.lora = lora;
-    this.onFirstToken = () => serving.metrics.firstToken(elapsedMs() / 1000);
+    this.account = reply.request.account;
+    this.onFirstToken = () => serving.metrics.firstToken(reply.elapsedTime / 1000);
     this.id = `${exchange.idPrefix}-${randomUUID()}`;
     this.sources = exchange.choices.map(({ plan, writer }, index) =>
       readChoice((leases[index] as Lease).events, plan.reading, serving.tokenizer, {
-        onPrompt: (logprobs) => writer.onPrompt(logprobs),
+        onPrompt: (logprobs) => {
+          const alternatives = logprobs[0]?.top.length ?? 0;
+          this.account.addAnswer(logprobs.length * (1 + alternatives) * LOGPROB_BYTES);
+          writer.onPrompt(logprobs);
+        },
         refusal: (code) => refusal(serving, exchange.model, lora, code),
       }),
     );
@@ -101,7 +123,7 @@ class Run {
   async whole(): Promise<object> {
     const choices = await Promise.all(
       this.exchange.choices.map(async ({ writer }, index) =>
-        writer.whole(await this.collect(this.sources[index] as AsyncGenerator<Piece>)),
+        writer.whole(await this.collect(this.sources[index] as AsyncGenerator<Piece>, writer)),
       ),
     );
     return {
@@ -109,7 +131,7 @@ class Run {
       choices,
       usage: this.usage(),
       lora: this.lora,
-      ...this.exchange.extra(),
+      ...(await this.exchange.extra()),
     };
   }
 
@@ -122,7 +144,7 @@ class Run {
       if (opening !== null) yield { ...head, choices: [opening], ...usage() };
     }
     for await (const { index, item } of merge(this.sources)) {
-      this.count(item);
+      this.count(item.tokens);
       const delta = (choices[index] as Exchange['choices'][number]).writer.delta(item);
       const lora = item.finish === null ? {} : { lora: this.lora };
       yield { ...head, choices: [delta], ...usage(), ...lora };
@@ -130,20 +152,22 @@ class Run {
     if (stream?.includeUsage) yield { ...head, choices: [], usage: this.usage(), lora: this.lora };
   }
 
-  private async collect(source: AsyncGenerator<Piece>): Promise<Piece> {
-    const all: Piece = { text: '', tokens: [], finish: null };
-    for await (const piece of source) {
-      this.count(piece);
-      all.text += piece.text;
-      all.tokens.push(...piece.tokens);
-      all.finish = piece.finish;
+  private async collect(source: AsyncGenerator<Piece>, writer: ChoiceWriter): Promise<Gathered> {
+    const gathered: Gathered = { text: '', ids: [], finish: null };
+    for await (const { text, tokens, finish } of source) {
+      this.count(tokens);
+      this.account.addAnswer(text.length + tokens.length * TOKEN_ID_BYTES);
+      writer.add(tokens);
+      gathered.text += text;
+      gathered.ids.push(...tokens.map(({ id }) => id));
+      gathered.finish = finish;
     }
-    return all;
+    return gathered;
   }
 
-  private count(piece: Piece): void {
-    if (this.completionTokens === 0 && piece.tokens.length > 0) this.onFirstToken();
-    this.completionTokens += piece.tokens.length;
+  private count(tokens: GeneratedToken[]): void {
+    if (this.completionTokens === 0 && tokens.length > 0) this.onFirstToken();
+    this.completionTokens += tokens.length;
   }
 
   private head(object: string) {

@@ -98,8 +98,9 @@ export class CompletionLogprobsWriter {
 type PromptLogprob = { logprob: number; rank: number | null; decoded_token: string };
 
 /** vLLM's `prompt_logprobs`: per prompt token a map from token id; null for the first. `rank` is null beyond the list. */
-export function promptLogprobs(prompt: number[], logprobs: TokenLogprobs[], naming: Naming) {
-  const rows = logprobs.map(({ logprob, top }, index) => {
+export function* promptLogprobs(prompt: number[], logprobs: TokenLogprobs[], naming: Naming) {
+  yield null;
+  for (const [index, { logprob, top }] of logprobs.entries()) {
     const row: Record<string, PromptLogprob> = {};
     const own = prompt[index + 1] as number;
     const decoded = (id: number) => nameOf(id, { ...naming, asIds: false });
@@ -107,7 +108,6 @@ export function promptLogprobs(prompt: number[], logprobs: TokenLogprobs[], nami
     top.forEach(([id, value], rank) => {
       row[id] = { logprob: clamp(value), rank: rank + 1, decoded_token: decoded(id) };
     });
-    return row;
-  });
-  return [null, ...rows];
+    yield row;
+  }
 }

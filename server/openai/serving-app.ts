@@ -1,4 +1,5 @@
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
+import type { Account } from './byte-budget.ts';
 import { chat } from './chat.ts';
 import { completions } from './completions.ts';
 import { ApiError, ClientGone, toApiError } from './errors.ts';
@@ -6,6 +7,14 @@ import { parseJsonBody } from './json-body.ts';
 import { describeModel, listModels } from './models.ts';
 import type { Serving } from './serving.ts';
 import { detokenize, tokenize } from './tokenize.ts';
+import { cutOffUnread } from './unread.ts';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Its part of the byte budget. */
+    account: Account;
+  }
+}
 
 /** Bytes of a request body: a prompt of the longest context as token ids, with room. */
 const BODY_BYTES_MAX = 8 << 20;
@@ -31,17 +40,25 @@ export function buildServingApp(serving: Serving): FastifyInstance {
   });
   app.server.maxConnections = CONNECTIONS_MAX;
   closeConnectionsWhenDone(app);
+  app.decorateRequest('account');
   app.removeContentTypeParser('application/json');
   app.addContentTypeParser(
     'application/json',
     { parseAs: 'buffer' },
-    async (_: FastifyRequest, body: Buffer) => parseJsonBody(body),
+    async (request: FastifyRequest, body: Buffer) => {
+      request.account.setBody(body.length);
+      return parseJsonBody(body);
+    },
   );
-  app.addHook('onRequest', refuseEncodings);
   // Fastify's onResponse does not come where the client left before its answer.
   app.addHook('onRequest', async (request, reply) => {
     reply.raw.once('close', () => observe(serving, request, reply));
+    cutOffUnread(reply);
+    request.account = serving.budget.open();
+    reply.raw.once('close', () => request.account.close());
+    request.account.setBody(announcedBytes(request));
   });
+  app.addHook('onRequest', refuseEncodings);
   app.setErrorHandler((error, request, reply) => refuse(serving, error, request, reply));
   app.setNotFoundHandler(({ method, url }, reply) =>
     answer(reply, new ApiError('route_not_found', `There is no ${method} ${url.split('?')[0]} here.`)),
@@ -73,6 +90,12 @@ function addRoutes(app: FastifyInstance, serving: Serving): void {
     void reply.type(serving.metrics.contentType);
     return await serving.metrics.text();
   });
+}
+
+/** A body that does not say how long it is may be as long as may be, until it is here. */
+function announcedBytes({ headers }: FastifyRequest): number {
+  if (headers['transfer-encoding'] !== undefined) return BODY_BYTES_MAX;
+  return Math.min(Number(headers['content-length'] ?? 0), BODY_BYTES_MAX);
 }
 
 /** A connection that is kept alive would hold a closing server up after its last response. */

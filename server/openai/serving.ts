@@ -5,6 +5,7 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import type { ChatTemplate } from '../text/chat-template.ts';
 import type { Encoder } from '../text/encoder.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
+import type { ByteBudget } from './byte-budget.ts';
 
 /** What the serving API asks of the registry of adapters. */
 export type AdapterLookup = Pick<Registry, 'resolve' | 'describe' | 'enter' | 'waitForSlot' | 'models'>;
@@ -33,6 +34,7 @@ export interface Serving {
   encoder: Pick<Encoder, 'forRequest'>;
   template: ChatTemplate | null;
   metrics: Metrics;
+  budget: ByteBudget;
   notReady(): NotReady;
   log: Logger;
 }

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { createLog } from '../../../server/contract/log.ts';
 import type { GenerateRequest } from '../../../server/engine/port.ts';
+import { ByteBudget } from '../../../server/openai/byte-budget.ts';
 import { withModelDefaults } from '../../../server/openai/defaults.ts';
 import type { Serving } from '../../../server/openai/serving.ts';
 import { buildServingApp } from '../../../server/openai/serving-app.ts';
@@ -69,6 +70,7 @@ async function answering(seen: GenerateRequest[]): Promise<Serving> {
     },
     tokenizer,
     encoder: new Encoder(tokenizer, PARROT),
+    budget: new ByteBudget(1 << 30),
     template: await ChatTemplate.load(PARROT),
     metrics: createMetrics({
       baseModel: 'base',

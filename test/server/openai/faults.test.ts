@@ -4,6 +4,7 @@ import type { FailureCode, GenerateRequest } from '../../../native/types.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
 import { createLog } from '../../../server/contract/log.ts';
 import { NativeEngine } from '../../../server/engine/native.ts';
+import { ByteBudget } from '../../../server/openai/byte-budget.ts';
 import type { AdapterLookup, NotReady } from '../../../server/openai/serving.ts';
 import { buildServingApp } from '../../../server/openai/serving-app.ts';
 import { createMetrics } from '../../../server/telemetry/metrics.ts';
@@ -28,6 +29,7 @@ interface Setup {
   notReady?: () => NotReady;
   encoder?: Pick<Encoder, 'forRequest'>;
   log?: Logger;
+  budget?: ByteBudget;
 }
 
 const apps: { close(): Promise<void> }[] = [];
@@ -41,6 +43,7 @@ async function serve({
   notReady = () => null,
   encoder = new Encoder(tokenizer, PARROT),
   log = createLog('silent'),
+  budget = new ByteBudget(1 << 30),
 }: Setup) {
   let scripted: ScriptedEngine | undefined;
   const engine = new NativeEngine((onEvents) => {
@@ -69,6 +72,7 @@ async function serve({
       snapshot: () => engine.snapshot(),
       residency: () => ({ slots: 1, resident: [], host: [] }),
     }),
+    budget,
     notReady,
     log,
   });
@@ -276,5 +280,66 @@ describe('a client that leaves while its prompt is tokenized', () => {
     encoded.resolve([7]);
     await metrics();
     expect(submitted).toEqual([]);
+  });
+});
+
+describe('the byte budget', () => {
+  const TOKENS: Scripted[] = Array.from({ length: 200 }, () => ({
+    type: 'token',
+    token: 77,
+    logprobs: { logprob: -1, top: Array.from({ length: 20 }, (_, id) => [id, -1] as [number, number]) },
+  }));
+  const script = (): Scripted[] => [
+    accepted,
+    ...TOKENS,
+    { type: 'finished', reason: 'length', stopToken: null, logprobs: null },
+  ];
+  const LONG = { stop_token_ids: [5], metadata: 'x'.repeat(100_000) };
+
+  it('refuses a body that it has no room for, and asks to come again', async () => {
+    const { post } = await serve({ script, budget: new ByteBudget(99_000) });
+    const reply = await post(LONG);
+    expect(reply.status).toBe(503);
+    expect(reply.headers.get('retry-after')).toBe('1');
+    expect(await reply.json()).toMatchObject({ error: { type: 'ServiceUnavailableError', code: 503 } });
+    expect((await post({})).status).toBe(200);
+  });
+
+  it.each([
+    ['/v1/completions', { logprobs: 20 }],
+    [
+      '/v1/chat/completions',
+      { messages: [{ role: 'user', content: 'Hi' }], logprobs: true, top_logprobs: 20 },
+    ],
+  ])('refuses an answer beyond its share, for good (%s)', async (path, body) => {
+    const { post } = await serve({ script, budget: new ByteBudget(200_000) });
+    const reply = await post({ ...body, n: 4 }, { path });
+    expect(reply.status).toBe(400);
+    expect(await reply.text()).toContain('more than 50000 bytes');
+  });
+
+  it('is given back when answers are read, refused or left', async () => {
+    const budget = new ByteBudget(1 << 30);
+    const { post } = await serve({ script, budget });
+    const client = new AbortController();
+    const left = post(LONG, { signal: client.signal }).catch(() => undefined);
+    await Promise.all(
+      [post({ ...LONG, logprobs: 20 }), post({ ...LONG, n: 0 })].map(async (reply) => (await reply).text()),
+    );
+    client.abort();
+    await left;
+    await eventually(
+      'nothing is held',
+      { timeoutMs: 10_000, everyMs: 5 },
+      () => budget.used === 0 || undefined,
+    );
+  });
+
+  it('lets a large answer through in pieces, and none of it is missing', async () => {
+    const { post } = await serve({ script });
+    const answer = await (await post({ n: 16, logprobs: 20 })).json();
+    const { choices } = answer as { choices: { text: string; logprobs: { tokens: string[] } }[] };
+    expect(choices.map(({ text }) => text)).toEqual(Array(16).fill('h'.repeat(200)));
+    expect(choices.map(({ logprobs }) => logprobs.tokens.length)).toEqual(Array(16).fill(200));
   });
 });
