@@ -78,7 +78,7 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
     log,
   });
   allowOrigins(serving, config.allowedOrigins);
-  const admin = buildAdminApp({ registry, token: () => token.current(), log });
+  const admin = buildAdminApp({ registry, token: () => token.current(), metrics, log });
   const listening = {
     serving: await listen(serving, config.host, config.port),
     admin: await listen(admin, config.adminHost, config.adminPort),
@@ -144,6 +144,7 @@ function openMetrics(baseModel: string, engine: NativeEngine, registry: Registry
     kvBlocks,
     pages,
     snapshot: () => engine.snapshot(),
+    hostTier: registry.tier,
     residency: () => registry.residency(),
   });
 }

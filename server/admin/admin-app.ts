@@ -26,11 +26,18 @@ export interface AdminAppOptions {
   registry: Registry;
   /** Every call but those of public routes carries what it gives then as bearer token. */
   token: () => string | Promise<string>;
+  metrics?: AdminMetrics;
   log: Logger;
 }
 
+/** Hears of each call, and of each that was refused. */
+export interface AdminMetrics {
+  adminCallDone(route: string, code: number, seconds: number): void;
+  refused(code: string): void;
+}
+
 /** The admin API as an app of its own port; nothing but /healthz answers without the token. */
-export function buildAdminApp({ registry, token, log }: AdminAppOptions): FastifyInstance {
+export function buildAdminApp({ registry, token, metrics, log }: AdminAppOptions): FastifyInstance {
   const app = fastify({
     logger: false,
     connectionTimeout: IDLE_MS_MAX,
@@ -53,7 +60,11 @@ export function buildAdminApp({ registry, token, log }: AdminAppOptions): Fastif
   // Handlers read the raw request themselves, within their own limits.
   app.addContentTypeParser('*', (_request, _body, done) => done(null));
   app.addHook('onRequest', bearerHook(token));
-  app.addHook('onResponse', async (request) => drain(request));
+  app.addHook('onResponse', async (request, reply) => {
+    drain(request);
+    const route = request.routeOptions.url ?? 'none';
+    metrics?.adminCallDone(route, reply.statusCode, reply.elapsedTime / 1000);
+  });
   app.setNotFoundHandler((request, reply) => {
     const { method } = request;
     const message = `No route ${method} ${quoted(request.url)}`;
@@ -61,6 +72,7 @@ export function buildAdminApp({ registry, token, log }: AdminAppOptions): Fastif
   });
   app.setErrorHandler((error: FastifyError | LorikeetError, _request, reply) => {
     const refusal = error instanceof LorikeetError ? error : fromFramework(error);
+    metrics?.refused(refusal.code);
     if (refusal.code === 'internal') log.error({ err: error }, 'an admin call failed');
     return refuse(reply, refusal);
   });

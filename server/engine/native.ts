@@ -4,10 +4,24 @@ import { EventQueue } from './event-queue.ts';
 import { engineCode, engineRefusal } from './native-errors.ts';
 import type { AdapterEngine, Content, GenerateRequest, RequestEvent, StageReport, Switched } from './port.ts';
 
-/** Hears how long stages and activations take. */
+/** Hears how long things take, and how they end. */
 export interface EngineTimings {
+  /** Of a revision that was in no slot. */
   staged(seconds: number): void;
+  evicted(revisions: number): void;
   swapped(seconds: number): void;
+  /** From one token of a sequence to its next. */
+  betweenTokens(seconds: number): void;
+  /** A reader that leaves has what it wanted: a stop string came. */
+  sequenceEnded(how: 'stop' | 'length' | 'abort'): void;
+  sequenceFailed(code: string): void;
+}
+
+/** A request that has not ended. */
+interface Live {
+  queue: EventQueue<RequestEvent>;
+  /** Of the last token; null before the first. */
+  tokenMs: number | null;
 }
 
 /**
@@ -17,7 +31,7 @@ export interface EngineTimings {
  */
 export class NativeEngine implements AdapterEngine {
   private readonly addon: Engine;
-  private readonly queues = new Map<number, EventQueue<RequestEvent>>();
+  private readonly requests = new Map<number, Live>();
   private readonly freedListeners: ((digest: string) => void)[] = [];
   private readonly endedListeners: (() => void)[] = [];
   private readonly failedListeners: ((reason: string) => void)[] = [];
@@ -43,26 +57,27 @@ export class NativeEngine implements AdapterEngine {
   async *generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<RequestEvent> {
     signal.throwIfAborted();
     const id = this.nextId++;
-    const queue = new EventQueue<RequestEvent>();
     const cancel = () => this.cancel(id);
     const refused = this.submit({ ...request, id });
     if (refused !== null) {
       yield refused;
       return;
     }
-    this.queues.set(id, queue);
+    const live: Live = { queue: new EventQueue(), tokenMs: null };
+    this.requests.set(id, live);
     signal.addEventListener('abort', cancel, { once: true });
     let ended = false;
     try {
       while (!ended) {
-        const event = await queue.next();
+        const event = await live.queue.next();
         ended = isLast(event);
         yield event;
       }
     } finally {
       signal.removeEventListener('abort', cancel);
-      this.queues.delete(id);
+      const runs = this.requests.delete(id);
       if (!ended) cancel();
+      if (runs) this.timings?.sequenceEnded(signal.aborted || live.tokenMs === null ? 'abort' : 'stop');
     }
   }
 
@@ -78,7 +93,9 @@ export class NativeEngine implements AdapterEngine {
     const startedMs = performance.now();
     try {
       const report = await this.addon.stage(digest, body, bound.modules);
-      this.timings?.staged(secondsSince(startedMs));
+      // A revision that is resident already is not packed.
+      if (report.packMs > 0) this.timings?.staged(secondsSince(startedMs));
+      this.timings?.evicted(report.evicted.length);
       return { ...report, resident: report.slot !== null };
     } catch (error) {
       throw engineRefusal(error, bound.modules);
@@ -120,7 +137,7 @@ export class NativeEngine implements AdapterEngine {
 
   /** Requests that have not ended. */
   get live(): number {
-    return this.queues.size;
+    return this.requests.size;
   }
 
   /** Calls the listener with the reason once the engine can serve nobody any more. */
@@ -157,6 +174,17 @@ export class NativeEngine implements AdapterEngine {
     }
   }
 
+  private time(event: RequestEvent, live: Live, nowMs: number): void {
+    if (this.timings === null) return;
+    if (event.type === 'token') {
+      if (live.tokenMs !== null) this.timings.betweenTokens((nowMs - live.tokenMs) / 1000);
+      live.tokenMs = nowMs;
+    }
+    if (event.type === 'failed') this.timings.sequenceFailed(event.code);
+    if (event.type === 'finished')
+      this.timings.sequenceEnded(event.reason === 'cancelled' ? 'abort' : event.reason);
+  }
+
   private fail(reason: string): void {
     if (this.failure !== null) return;
     this.failure = reason;
@@ -164,14 +192,18 @@ export class NativeEngine implements AdapterEngine {
   }
 
   private deliver(events: EngineEvent[]): void {
+    const nowMs = performance.now();
     for (const event of events) {
       if (event.type === 'freed') {
         for (const listener of this.freedListeners) listener(event.revision);
         continue;
       }
       if (event.type === 'failed' && event.code === 'engine_failed') this.fail(event.message);
-      this.queues.get(event.id)?.push(event);
-      if (isLast(event)) this.queues.delete(event.id);
+      const live = this.requests.get(event.id);
+      if (live === undefined) continue;
+      this.time(event, live, nowMs);
+      live.queue.push(event);
+      if (isLast(event)) this.requests.delete(event.id);
     }
     if (!events.some((event) => event.type !== 'freed' && isLast(event))) return;
     for (const listener of this.endedListeners) listener();

@@ -1,7 +1,7 @@
 /**
  * Names that other software reads: the Gateway API Inference Extension's model-server protocol (its endpoint picker
- * scrapes them) and vLLM's newer adapter metrics. They are not ours to rename; test/server/openai/metrics.test.ts
- * holds them.
+ * scrapes them), vLLM's newer adapter metrics, and what its dashboards ask for. They are not ours to rename;
+ * test/server/openai/metrics.test.ts holds them.
  */
 export const VLLM = {
   waiting: 'vllm:num_requests_waiting',
@@ -15,6 +15,13 @@ export const VLLM = {
   cpuLoadedAdapters: 'vllm:num_cpu_loaded_lora_adapters',
   adapterLoaded: 'vllm:lora_adapter_loaded',
   maxGpuAdapters: 'vllm:max_gpu_lora_adapters',
+  firstTokenSeconds: 'vllm:time_to_first_token_seconds',
+  interTokenSeconds: 'vllm:inter_token_latency_seconds',
+  requestSeconds: 'vllm:e2e_request_latency_seconds',
+  promptTokens: 'vllm:prompt_tokens_total',
+  generationTokens: 'vllm:generation_tokens_total',
+  requestSuccess: 'vllm:request_success_total',
+  preemptions: 'vllm:num_preemptions_total',
   adapterLoadSeconds: 'vllm:lora_adapter_load_seconds',
 } as const;
 
@@ -33,4 +40,11 @@ export const LORIKEET = {
   slotsUsed: 'lorikeet_slots_used',
   pages: 'lorikeet_pages',
   pagesUsed: 'lorikeet_pages_used',
+  hostBytes: 'lorikeet_host_bytes',
+  hostBytesUsed: 'lorikeet_host_bytes_used',
+  failures: 'lorikeet_failures_total',
+  evictions: 'lorikeet_evictions_total',
+  adminCalls: 'lorikeet_admin_calls_total',
+  adminCallSeconds: 'lorikeet_admin_call_seconds',
+  refusals: 'lorikeet_refusals_total',
 } as const;

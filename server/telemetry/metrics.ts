@@ -1,187 +1,158 @@
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client';
 import { LORIKEET, VLLM } from './metric-names.ts';
+import { addScraped, type EngineLabels, type MetricsSource } from './scraped.ts';
 
-/** What is read at each scrape. */
-export interface MetricsSource {
-  baseModel: string;
-  blockTokens: number;
-  kvBlocks: number;
-  pages: number;
-  snapshot(): {
-    running: number;
-    waiting: number;
-    kvBlocksUsed: number;
-    pagesUsed: number;
-    step: number;
-    promptTokens: number;
-    generatedTokens: number;
-    preemptions: number;
-    waitingAdapters: string[];
-  };
-  /** Adapter names whose current revision is in a slot, and those whose bytes are in the host tier. */
-  residency(): { slots: number; resident: string[]; host: string[] };
-}
+/** How a sequence ended, in vLLM's words; `error` is told by its code besides. */
+export type SequenceEnd = 'stop' | 'length' | 'abort';
 
 export interface Metrics {
   text(): Promise<string>;
   contentType: string;
   requestDone(endpoint: string, code: number, seconds: number): void;
   firstToken(seconds: number): void;
+  betweenTokens(seconds: number): void;
+  sequenceEnded(how: SequenceEnd): void;
+  /** `code` is the engine's. */
+  sequenceFailed(code: string): void;
   staged(seconds: number): void;
+  evicted(revisions: number): void;
   swapped(seconds: number): void;
+  adminCallDone(route: string, code: number, seconds: number): void;
+  /** An adapter or a call that the admin API did not take; `code` is the contract's. */
+  refused(code: string): void;
 }
 
 const FAST_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 const REQUEST_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
+/** Of these, vLLM's latency is that of whole answers. */
+const GENERATING = ['/v1/completions', '/v1/chat/completions'];
 
 export function createMetrics(source: MetricsSource, now: () => number = Date.now): Metrics {
   const register = new Registry();
   collectDefaultMetrics({ register });
-  const labels = { engine: '0', model_name: source.baseModel };
-  const gauge: AddGauge = (name, help, read) => {
-    new Gauge({
-      name,
-      help,
-      labelNames: ['engine', 'model_name'],
-      registers: [register],
-      collect() {
-        this.set(labels, read());
-      },
-    });
-  };
-  engineGauges(register, source, gauge);
-  adapterCounts(source, gauge);
-  adapterSeries(register, source, now);
-  engineCounters(register, source);
-
-  const histogram = (name: string, help: string, buckets: number[]) =>
-    new Histogram({ name, help, buckets, registers: [register] });
-  const requests = new Counter({
-    name: LORIKEET.requests,
-    help: 'Requests answered, by endpoint and HTTP status.',
-    labelNames: ['endpoint', 'code'],
-    registers: [register],
-  });
-  const requestSeconds = histogram(LORIKEET.requestSeconds, 'From request to last byte.', REQUEST_SECONDS);
-  const firstTokenSeconds = histogram(
-    LORIKEET.firstTokenSeconds,
-    'From request to first token.',
-    FAST_SECONDS,
-  );
-  const stageSeconds = histogram(
-    LORIKEET.stageSeconds,
-    'Staging a revision in the engine, once its bytes are here.',
-    FAST_SECONDS,
-  );
-  const loadSeconds = histogram(VLLM.adapterLoadSeconds, 'The same, under its vLLM name.', FAST_SECONDS);
-  const swapSeconds = histogram(LORIKEET.swapSeconds, 'Making a staged revision current.', FAST_SECONDS);
-  const swaps = new Counter({ name: LORIKEET.swaps, help: 'Activations.', registers: [register] });
-
+  const labels: EngineLabels = { engine: '0', model_name: source.baseModel };
+  addScraped(register, source, { labels, now });
   return {
     text: () => register.metrics(),
     contentType: register.contentType,
-    requestDone(endpoint, code, seconds) {
+    ...requestMetrics(register, labels),
+    ...sequenceMetrics(register, labels),
+    ...adapterMetrics(register),
+    ...adminMetrics(register),
+  };
+}
+
+function requestMetrics(register: Registry, labels: EngineLabels) {
+  const requests = counter(register, LORIKEET.requests, 'Requests answered, by endpoint and HTTP status.', [
+    'endpoint',
+    'code',
+  ]);
+  const seconds = histogram(register, LORIKEET.requestSeconds, 'From request to last byte.', REQUEST_SECONDS);
+  const whole = labelled(
+    register,
+    labels,
+    VLLM.requestSeconds,
+    'The same of whole answers.',
+    REQUEST_SECONDS,
+  );
+  const first = histogram(register, LORIKEET.firstTokenSeconds, 'From request to first token.', FAST_SECONDS);
+  const vllmFirst = labelled(register, labels, VLLM.firstTokenSeconds, 'The same, under its vLLM name.');
+  return {
+    requestDone(endpoint: string, code: number, took: number) {
       requests.inc({ endpoint, code });
-      requestSeconds.observe(seconds);
+      seconds.observe(took);
+      if (code === 200 && GENERATING.includes(endpoint)) whole.observe(took);
     },
-    firstToken: (seconds) => firstTokenSeconds.observe(seconds),
-    staged(seconds) {
-      stageSeconds.observe(seconds);
-      loadSeconds.observe(seconds);
-    },
-    swapped(seconds) {
-      swaps.inc();
-      swapSeconds.observe(seconds);
+    firstToken(took: number) {
+      first.observe(took);
+      vllmFirst.observe(took);
     },
   };
 }
 
-type AddGauge = (name: string, help: string, read: () => number) => void;
-
-function engineGauges(register: Registry, source: MetricsSource, gauge: AddGauge): void {
-  const kvUsage = () => source.snapshot().kvBlocksUsed / source.kvBlocks;
-  gauge(VLLM.waiting, 'Sequences that wait.', () => source.snapshot().waiting);
-  gauge(VLLM.running, 'Sequences that run.', () => source.snapshot().running);
-  gauge(VLLM.kvUsage, 'Share of KV blocks in use, 0 to 1.', kvUsage);
-  gauge(VLLM.gpuCacheUsage, 'The same, under its older name.', kvUsage);
-  gauge(LORIKEET.slots, 'Revisions that can be resident.', () => source.residency().slots);
-  gauge(
-    LORIKEET.slotsUsed,
-    'Adapters whose current revision is resident.',
-    () => source.residency().resident.length,
+function sequenceMetrics(register: Registry, labels: EngineLabels) {
+  const between = labelled(
+    register,
+    labels,
+    VLLM.interTokenSeconds,
+    'From one token of a sequence to the next.',
   );
-  gauge(LORIKEET.pages, 'Pages of the slot pool.', () => source.pages);
-  gauge(LORIKEET.pagesUsed, 'Pages in use.', () => source.snapshot().pagesUsed);
-  new Gauge({
-    name: VLLM.cacheConfig,
-    help: 'KV cache geometry, as labels.',
-    labelNames: ['block_size', 'num_gpu_blocks'],
-    registers: [register],
-  }).set({ block_size: source.blockTokens, num_gpu_blocks: source.kvBlocks }, 1);
+  const ended = counter(register, VLLM.requestSuccess, 'Sequences that ended, by how.', [
+    ...Object.keys(labels),
+    'finished_reason',
+  ]);
+  const ends = ['stop', 'length', 'abort'] as const;
+  for (const finished_reason of ends) ended.inc({ ...labels, finished_reason }, 0);
+  const failed = counter(register, LORIKEET.failures, "Sequences that failed, by the engine's code.", [
+    'code',
+  ]);
+  return {
+    betweenTokens: (took: number) => between.observe(took),
+    sequenceEnded: (finished_reason: SequenceEnd) => ended.inc({ ...labels, finished_reason }),
+    sequenceFailed: (code: string) => failed.inc({ code }),
+  };
 }
 
-function adapterCounts(source: MetricsSource, gauge: AddGauge): void {
-  gauge(VLLM.maxGpuAdapters, 'Revisions that can be resident.', () => source.residency().slots);
-  gauge(VLLM.gpuLoadedAdapters, 'Adapters in a slot.', () => source.residency().resident.length);
-  gauge(VLLM.cpuLoadedAdapters, 'Adapters in the host tier.', () => source.residency().host.length);
-}
-
-function adapterSeries(register: Registry, source: MetricsSource, now: () => number): void {
-  const labels = { engine: '0', model_name: source.baseModel };
-  // The picker takes the series with the largest value: there must be one only, and its value must grow.
-  new Gauge({
-    name: VLLM.loraRequests,
-    help: 'Resident adapters, and those queued and not resident; the value is the time in seconds.',
-    labelNames: ['max_lora', 'running_lora_adapters', 'waiting_lora_adapters'],
-    registers: [register],
-    collect() {
-      const { slots, resident } = source.residency();
-      const waiting = source.snapshot().waitingAdapters.filter((name) => !resident.includes(name));
-      this.reset();
-      this.set(
-        {
-          max_lora: slots,
-          running_lora_adapters: resident.toSorted().join(','),
-          waiting_lora_adapters: waiting.toSorted().join(','),
-        },
-        now() / 1000,
-      );
-    },
-  });
-  new Gauge({
-    name: VLLM.adapterLoaded,
-    help: 'One series per adapter and tier while it is there.',
-    labelNames: ['engine', 'model_name', 'adapter_name', 'level', 'pinned'],
-    registers: [register],
-    collect() {
-      const { resident, host } = source.residency();
-      this.reset();
-      for (const adapter_name of resident)
-        this.set({ ...labels, adapter_name, level: 'gpu', pinned: 'false' }, 1);
-      for (const adapter_name of host)
-        this.set({ ...labels, adapter_name, level: 'cpu', pinned: 'false' }, 1);
-    },
-  });
-}
-
-/** The engine counts these itself; they only grow, so a scrape shows its numbers as they are. */
-function engineCounters(register: Registry, source: MetricsSource): void {
-  const counter = (name: string, help: string, read: () => number) =>
-    new Counter({
-      name,
-      help,
-      registers: [register],
-      collect() {
-        this.reset();
-        this.inc(read());
-      },
-    });
-  counter(LORIKEET.promptTokens, 'Prompt tokens computed.', () => source.snapshot().promptTokens);
-  counter(LORIKEET.generatedTokens, 'Tokens generated.', () => source.snapshot().generatedTokens);
-  counter(
-    LORIKEET.preemptions,
-    'Sequences that gave up their KV blocks.',
-    () => source.snapshot().preemptions,
+function adapterMetrics(register: Registry) {
+  const stages = histogram(register, LORIKEET.stageSeconds, 'Bringing a revision into a slot.', FAST_SECONDS);
+  const loads = histogram(register, VLLM.adapterLoadSeconds, 'The same, under its vLLM name.', FAST_SECONDS);
+  const evictions = counter(register, LORIKEET.evictions, 'Revisions that gave up their slots for others.');
+  const swaps = counter(register, LORIKEET.swaps, 'Activations.');
+  const swapSeconds = histogram(
+    register,
+    LORIKEET.swapSeconds,
+    'Making a staged revision current.',
+    FAST_SECONDS,
   );
-  counter(LORIKEET.engineSteps, 'Engine steps.', () => source.snapshot().step);
+  return {
+    staged(took: number) {
+      stages.observe(took);
+      loads.observe(took);
+    },
+    evicted: (revisions: number) => evictions.inc(revisions),
+    swapped(took: number) {
+      swaps.inc();
+      swapSeconds.observe(took);
+    },
+  };
+}
+
+function adminMetrics(register: Registry) {
+  const calls = counter(register, LORIKEET.adminCalls, 'Admin calls answered, by route and HTTP status.', [
+    'route',
+    'code',
+  ]);
+  const seconds = histogram(
+    register,
+    LORIKEET.adminCallSeconds,
+    'From admin call to answer.',
+    REQUEST_SECONDS,
+  );
+  const refusals = counter(register, LORIKEET.refusals, 'Admin calls refused, by why.', ['code']);
+  return {
+    adminCallDone(route: string, code: number, took: number) {
+      calls.inc({ route, code });
+      seconds.observe(took);
+    },
+    refused: (code: string) => refusals.inc({ code }),
+  };
+}
+
+function counter(register: Registry, name: string, help: string, labelNames: string[] = []) {
+  return new Counter({ name, help, labelNames, registers: [register] });
+}
+
+function histogram(register: Registry, name: string, help: string, buckets: number[]) {
+  return new Histogram({ name, help, buckets, registers: [register] });
+}
+
+function labelled(
+  register: Registry,
+  labels: EngineLabels,
+  name: string,
+  help: string,
+  buckets = FAST_SECONDS,
+) {
+  const labelNames = Object.keys(labels);
+  return new Histogram({ name, help, buckets, labelNames, registers: [register] }).labels({ ...labels });
 }

@@ -47,7 +47,7 @@ export class FakeEngine implements Engine {
     const resident = this.#find(revision);
     if (resident !== undefined) {
       resident.state = 'ready';
-      return report(resident, []);
+      return { ...report(resident, []), packMs: 0 };
     }
     await this.gate;
     const error = this.nextStageError;

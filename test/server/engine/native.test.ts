@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { NativeEngine } from '../../../server/engine/native.ts';
+import { type EngineTimings, NativeEngine } from '../../../server/engine/native.ts';
 import type { FailureCode, GenerateRequest, RequestEvent } from '../../../server/engine/port.ts';
 import { GREEDY } from '../../native/support.ts';
 import { engineError, FakeEngine } from '../../support/fake-engine.ts';
@@ -28,6 +28,25 @@ async function typesOf(events: AsyncIterable<RequestEvent>): Promise<string[]> {
   for await (const event of events) types.push(event.type === 'token' ? String(event.token) : event.type);
   return types;
 }
+
+/** By the first token of the prompt; the last two wait for their reader to leave. */
+const [LEAVES, READS_NO_MORE] = ['4', '5'];
+const ENDS: Record<string, Scripted[]> = {
+  1: [finished],
+  2: [failed('non_finite')],
+  3: [{ type: 'finished', reason: 'cancelled', stopToken: null, logprobs: null }],
+  [LEAVES]: [],
+  [READS_NO_MORE]: [],
+};
+
+const DEAF: EngineTimings = {
+  staged() {},
+  evicted() {},
+  swapped() {},
+  betweenTokens() {},
+  sequenceEnded() {},
+  sequenceFailed() {},
+};
 
 const never = () => new AbortController().signal;
 
@@ -138,6 +157,49 @@ describe('the native engine', () => {
     expect(engine.failed).toBeNull();
     await typesOf(engine.generate(REQUEST, never()));
     expect(engine.failed).toBe('engine_failed');
+  });
+
+  it('tells how sequences end, once each', async () => {
+    const { engine, scripted } = open(({ prompt }) => [accepted, token(1), ...(ENDS[prompt[0] ?? 0] ?? [])]);
+    const told: string[] = [];
+    engine.onTimed({
+      ...DEAF,
+      sequenceEnded: (how) => told.push(how),
+      sequenceFailed: (code) => told.push(code),
+    });
+    for (const end of Object.keys(ENDS)) {
+      const controller = new AbortController();
+      for await (const { type } of engine.generate(
+        { ...REQUEST, prompt: [Number(end)] },
+        controller.signal,
+      )) {
+        if (type === 'token' && end === LEAVES) controller.abort();
+        if (type === 'token' && (end === LEAVES || end === READS_NO_MORE)) break;
+      }
+    }
+    scripted.emit([{ id: 4, type: 'finished', reason: 'cancelled', stopToken: null, logprobs: null }]);
+    expect(told).toEqual(['length', 'non_finite', 'abort', 'abort', 'stop']);
+  });
+
+  it('tells the time between the tokens of one sequence', async () => {
+    const { engine } = open(() => [accepted, token(1), token(2), token(3), finished]);
+    let between = 0;
+    engine.onTimed({ ...DEAF, betweenTokens: () => (between += 1) });
+    await Promise.all([
+      typesOf(engine.generate(REQUEST, never())),
+      typesOf(engine.generate(REQUEST, never())),
+    ]);
+    expect(between).toBe(4);
+  });
+
+  it('tells the time of a stage that packs, and who gave up a slot, but not that of a resident one', async () => {
+    const fake = new FakeEngine(1);
+    const engine = new NativeEngine(fake.start);
+    const told: unknown[] = [];
+    engine.onTimed({ ...DEAF, staged: () => told.push('staged'), evicted: (count) => told.push(count) });
+    const content = (digest: string) => ({ digest, body: Buffer.alloc(0), bound: { modules: [] } }) as never;
+    for (const digest of ['a', 'a', 'b']) await engine.stage(content(digest));
+    expect(told).toEqual(['staged', 0, 0, 'staged', 1]);
   });
 
   it('says without its words that an activation failed', async () => {

@@ -78,6 +78,7 @@ async function answering(seen: GenerateRequest[]): Promise<Serving> {
       kvBlocks: 128,
       pages: 1,
       snapshot: () => ({ step: 0, epoch: 0, pagesUsed: 0, slots: [] }) as never,
+      hostTier: { bytesMax: 0, usedBytes: 0 },
       residency: () => ({ slots: 1, resident: [], host: [] }),
     }),
     notReady: () => null,

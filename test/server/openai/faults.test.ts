@@ -70,6 +70,7 @@ async function serve({
       kvBlocks: 128,
       pages: 1,
       snapshot: () => engine.snapshot(),
+      hostTier: { bytesMax: 0, usedBytes: 0 },
       residency: () => ({ slots: 1, resident: [], host: [] }),
     }),
     budget,

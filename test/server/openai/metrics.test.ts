@@ -59,6 +59,30 @@ describe('/metrics', () => {
     expect(loaded.filter((line) => line.includes('level="cpu"'))).toHaveLength(1);
   });
 
+  // What vLLM's dashboards ask for.
+  const LABELS = 'engine="0",model_name="parrot"';
+  it.each([
+    [`vllm:time_to_first_token_seconds_count{${LABELS}}`, 1],
+    [`vllm:inter_token_latency_seconds_count{${LABELS}}`, 2],
+    [`vllm:e2e_request_latency_seconds_count{${LABELS}}`, 1],
+    [`vllm:generation_tokens_total{${LABELS}}`, 3],
+    [`vllm:num_preemptions_total{${LABELS}}`, 0],
+    [`vllm:request_success_total{${LABELS},finished_reason="length"}`, 1],
+    [`vllm:request_success_total{${LABELS},finished_reason="stop"}`, 0],
+    [`vllm:request_success_total{${LABELS},finished_reason="abort"}`, 0],
+  ])('has %s', async (name, value) => {
+    expect((await server.get('/metrics')).body.split('\n')).toContain(`${name} ${value}`);
+  });
+
+  it('has the prompt tokens under both names, and buckets', async () => {
+    const [ours] = await series('lorikeet_prompt_tokens_total');
+    expect((await series('vllm:prompt_tokens_total'))[0]).toBe(
+      `vllm:prompt_tokens_total{${LABELS}} ${ours?.split(' ')[1]}`,
+    );
+    const first = await series('vllm:time_to_first_token_seconds_bucket');
+    expect(first.at(-1)).toBe(`vllm:time_to_first_token_seconds_bucket{le="+Inf",${LABELS}} 1`);
+  });
+
   it('counts loads, swaps, tokens and requests by code', async () => {
     expect(
       Number((await series('vllm:lora_adapter_load_seconds_count'))[0]?.split(' ')[1]),
@@ -68,6 +92,28 @@ describe('/metrics', () => {
     const requests = await series('lorikeet_requests_total');
     expect(requests).toContain('lorikeet_requests_total{endpoint="/v1/chat/completions",code="200"} 1');
     expect(requests).toContain('lorikeet_requests_total{endpoint="/v1/chat/completions",code="404"} 1');
+  });
+
+  it('counts slots, not the names that share one', async () => {
+    expect(await series('lorikeet_slots_used')).toEqual([`lorikeet_slots_used{${LABELS}} 2`]);
+    await server.put('sql-too', 'sql');
+    await server.put('sql-again', 'sql');
+    expect(await series('lorikeet_slots_used')).toEqual([`lorikeet_slots_used{${LABELS}} 2`]);
+  });
+
+  it('counts admin calls, refusals, evictions and the bytes of the host tier', async () => {
+    const before = Number((await series('lorikeet_evictions_total'))[0]?.split(' ')[1]);
+    expect(before).toBeGreaterThanOrEqual(1);
+    await server.put('bad', 'sql', { 'x-lora-config': '!' });
+    expect(await series('lorikeet_refusals_total')).toEqual([
+      'lorikeet_refusals_total{code="malformed_config"} 1',
+    ]);
+    expect(await series('lorikeet_admin_calls_total')).toContain(
+      'lorikeet_admin_calls_total{route="/v1/adapters/:name",code="400"} 1',
+    );
+    expect(await series('lorikeet_host_bytes')).toEqual([`lorikeet_host_bytes{${LABELS}} ${2 ** 30}`]);
+    const [used] = await series('lorikeet_host_bytes_used');
+    expect(Number(used?.split(' ')[1])).toBeGreaterThan(1_000_000);
   });
 });
 
@@ -91,7 +137,9 @@ describe('the series of adapters', () => {
           generatedTokens: 0,
           preemptions: 0,
           waitingAdapters,
+          slots: [],
         }),
+        hostTier: { bytesMax: 0, usedBytes: 0 },
         residency: () => residency,
       },
       () => 1_700_000_000_500,
