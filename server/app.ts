@@ -10,6 +10,7 @@ import { type AdminToken, adminToken } from './admin-token.ts';
 import { isLoopback, type ServerConfig } from './config.ts';
 import { ConfigError } from './contract/flags.ts';
 import { NativeEngine } from './engine/native.ts';
+import { StepWatch } from './engine/step-watch.ts';
 import { requireMemory, thisMachine } from './machine.ts';
 import { type LoadedModel, loadModel, withTokenizerEnd } from './model/load.ts';
 import { ByteBudget, budgetOfHeap } from './openai/byte-budget.ts';
@@ -116,7 +117,8 @@ function openEngine(config: ServerConfig, loaded: LoadedModel, log: Logger): Nat
   if (NativeEngine.usesHostMemory(backend)) requireMemory('--kv-bytes', kvBytes, thisMachine());
   try {
     const progress = log.isLevelEnabled('info');
-    return NativeEngine.open({ model: loaded.descriptor, backend, dtype, progress, ...bounds });
+    const options = { model: loaded.descriptor, backend, dtype, progress, ...bounds };
+    return NativeEngine.open(options, new StepWatch(config.stepTimeoutMs));
   } catch (error) {
     const { code, field, message } = error as Error & { code?: string; field?: string };
     if (code === 'unsupported_backend' || field === 'dtype') throw new ConfigError(message);

@@ -34,6 +34,8 @@ export interface ServerConfig {
   /** auto, vllm, or a folder. */
   generationConfig: string;
   readyWhen: 'serving' | 'seeded';
+  /** 0: none. */
+  stepTimeoutMs: number;
   shutdownTimeoutMs: number;
   logLevel: LogLevel;
 }
@@ -98,6 +100,11 @@ export const FLAGS = {
     default: 'serving',
     help: 'seeded: ready only after the operator said so',
   },
+  'step-timeout': {
+    value: 'SECONDS',
+    default: '300',
+    help: 'an engine step that takes longer makes /health and /ready 503; 0 = never',
+  },
   'shutdown-timeout': {
     value: 'SECONDS',
     default: '25',
@@ -142,6 +149,7 @@ export function parseConfig(
     maxModelLen: read.integer('max-model-len', 0, 2 ** 31 - 1),
     generationConfig: read.text('generation-config'),
     readyWhen: read.oneOf('ready-when'),
+    stepTimeoutMs: read.integer('step-timeout', 0, 86_400) * 1000,
     shutdownTimeoutMs: read.integer('shutdown-timeout', 0, 3600) * 1000,
     logLevel: read.oneOf('log-level'),
   };

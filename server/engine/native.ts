@@ -3,6 +3,7 @@ import type { Engine, EngineEvent, EngineOptions } from '../../native/types.ts';
 import { EventQueue } from './event-queue.ts';
 import { engineCode, engineRefusal } from './native-errors.ts';
 import type { AdapterEngine, Content, GenerateRequest, RequestEvent, StageReport, Switched } from './port.ts';
+import { StepWatch } from './step-watch.ts';
 
 /** Hears how long things take, and how they end. */
 export interface EngineTimings {
@@ -31,6 +32,7 @@ interface Live {
  */
 export class NativeEngine implements AdapterEngine {
   private readonly addon: Engine;
+  private readonly watch: StepWatch;
   private readonly requests = new Map<number, Live>();
   private readonly freedListeners: ((digest: string) => void)[] = [];
   private readonly endedListeners: (() => void)[] = [];
@@ -46,11 +48,15 @@ export class NativeEngine implements AdapterEngine {
     return taken !== 'cuda';
   }
 
-  static open(options: EngineOptions): NativeEngine {
-    return new NativeEngine((onEvents) => createEngine(options, onEvents));
+  static open(options: EngineOptions, watch: StepWatch): NativeEngine {
+    return new NativeEngine((onEvents) => createEngine(options, onEvents), watch);
   }
 
-  constructor(start: (onEvents: (events: EngineEvent[]) => void) => Engine) {
+  constructor(
+    start: (onEvents: (events: EngineEvent[]) => void) => Engine,
+    watch: StepWatch = new StepWatch(0),
+  ) {
+    this.watch = watch;
     this.addon = start((events) => this.deliver(events));
   }
 
@@ -146,7 +152,9 @@ export class NativeEngine implements AdapterEngine {
   }
 
   get failed(): string | null {
-    return this.failure;
+    if (this.failure !== null) return this.failure;
+    const hangMs = this.watch.hangMs(this.snapshot());
+    return hangMs === null ? null : `One step takes ${Math.round(hangMs / 1000)} s already`;
   }
 
   async close(): Promise<void> {

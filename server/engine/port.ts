@@ -131,7 +131,7 @@ export interface AdapterEngine {
   /** Calls the listener after requests have ended: their leases are gone. */
   onEnded(listener: () => void): void;
   snapshot(): EngineSnapshot;
-  /** Why the engine can serve nobody any more, or null while it can. */
+  /** Why the engine can serve nobody any more, or does not get on with its step; null while it can. */
   readonly failed: string | null;
   /**
    * Submits on the first `next()`, which throws an error with the code `invalid_argument` where the request itself is

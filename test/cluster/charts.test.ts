@@ -204,6 +204,7 @@ describe('the server chart', () => {
         model: { ...values.model, subPath: 'v1' },
         engine: { ...engine, ...limits },
         allowedOrigins: '*',
+        probes: { stepSeconds: 9 },
         shutdown: { timeoutSeconds: 7 },
       },
     });
@@ -215,6 +216,7 @@ describe('the server chart', () => {
         adminTokenFile: '/etc/lorikeet/admin/token',
         readyWhen: 'seeded',
         logLevel: 'info',
+        stepTimeoutMs: 9_000,
         shutdownTimeoutMs: 7_000,
       },
       ...{ ...engine, maxAdapterBytes: 2 ** 20, hostBytes: 2 * 2 ** 20, kvBytes: 3 * 2 ** 20 },

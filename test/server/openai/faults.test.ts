@@ -4,6 +4,7 @@ import type { FailureCode, GenerateRequest } from '../../../native/types.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
 import { createLog } from '../../../server/contract/log.ts';
 import { NativeEngine } from '../../../server/engine/native.ts';
+import { StepWatch } from '../../../server/engine/step-watch.ts';
 import { ByteBudget } from '../../../server/openai/byte-budget.ts';
 import type { AdapterLookup, NotReady } from '../../../server/openai/serving.ts';
 import { buildServingApp } from '../../../server/openai/serving-app.ts';
@@ -30,6 +31,8 @@ interface Setup {
   encoder?: Pick<Encoder, 'forRequest'>;
   log?: Logger;
   budget?: ByteBudget;
+  watch?: StepWatch;
+  progress?: () => { step: number; running: number };
 }
 
 const apps: { close(): Promise<void> }[] = [];
@@ -44,12 +47,15 @@ async function serve({
   encoder = new Encoder(tokenizer, PARROT),
   log = createLog('silent'),
   budget = new ByteBudget(1 << 30),
+  watch = new StepWatch(0),
+  progress,
 }: Setup) {
   let scripted: ScriptedEngine | undefined;
   const engine = new NativeEngine((onEvents) => {
     scripted = scriptedEngine(onEvents, script);
-    return scripted.engine;
-  });
+    const { engine } = scripted;
+    return { ...engine, snapshot: () => ({ ...engine.snapshot(), ...progress?.() }) };
+  }, watch);
   const { submitted, cancelled } = scripted as unknown as ScriptedEngine;
   const app = buildServingApp({
     model: { name: 'parrot', createdAt: 0, maxTokens: 2048, vocabSize: 1024, eosTokenIds: [4] },
@@ -195,6 +201,21 @@ describe('weights that overflow', () => {
   it("of the base are the server's fault", async () => {
     const { post } = await serve({ script: () => [{ ...accepted, revision: null }, failed('non_finite')] });
     expect((await post({ model: 'parrot' })).status).toBe(500);
+  });
+});
+
+describe('an engine whose step stands still', () => {
+  it('is not healthy until it gets on', async () => {
+    let nowMs = 0;
+    let step = 1;
+    const watch = new StepWatch(1000, () => nowMs);
+    const { url } = await serve({ script: () => [], watch, progress: () => ({ step, running: 1 }) });
+    const health = async () => (await fetch(`${url}/health`)).status;
+    expect(await health()).toBe(200);
+    nowMs = 1001;
+    expect(await health()).toBe(503);
+    step = 2;
+    expect(await health()).toBe(200);
   });
 });
 
