@@ -14,8 +14,9 @@ export class ClientGone extends Error {
 /** The pace counts the waiting for the client in all; it grants more only where `expect` named many bytes. */
 export interface BodyLimits extends Pace {
   maxBytes: number;
-  /** Without a byte for this long the client is given up. */
-  idleMs: number;
+  /** With fewer bytes in this time the client is given up, whatever else it may take. */
+  windowMs: number;
+  windowBytesMin: number;
   /** Ends the reading, with its reason. */
   stopping: AbortSignal;
 }
@@ -31,6 +32,7 @@ export class BodyReader {
   readonly #clock: Clock;
   #waitMsMax: number;
   #waitedMs = 0;
+  #window = { bytes: 0, waitedMs: 0 };
 
   constructor(raw: IncomingMessage, limits: BodyLimits, clock: Clock) {
     this.#chunks = raw[Symbol.asyncIterator]();
@@ -48,7 +50,8 @@ export class BodyReader {
   async next(): Promise<Buffer | null> {
     const startedAt = this.#clock.monotonicMs();
     const { promise: timeout, reject } = Promise.withResolvers<never>();
-    const leftMs = Math.max(1, Math.min(this.#limits.idleMs, this.#waitMsMax - this.#waitedMs));
+    const windowLeftMs = this.#limits.windowMs - this.#window.waitedMs;
+    const leftMs = Math.max(1, Math.min(windowLeftMs, this.#waitMsMax - this.#waitedMs));
     const cancel = this.#clock.after(leftMs, () => reject(tooSlow(this.receivedBytes)));
     const { stopping } = this.#limits;
     const stop = () => reject(stopping.reason);
@@ -61,13 +64,20 @@ export class BodyReader {
       const result = await Promise.race([arriving, timeout]);
       if (result.done === true) return null;
       this.receivedBytes += result.value.length;
+      this.#window.bytes += result.value.length;
       requireBodySize(this.receivedBytes, this.#limits.maxBytes);
       return result.value;
     } finally {
       cancel();
       stopping.removeEventListener('abort', stop);
-      this.#waitedMs += this.#clock.monotonicMs() - startedAt;
+      this.#count(this.#clock.monotonicMs() - startedAt);
     }
+  }
+
+  #count(waitedMs: number): void {
+    this.#waitedMs += waitedMs;
+    this.#window.waitedMs += waitedMs;
+    if (this.#window.bytes >= this.#limits.windowBytesMin) this.#window = { bytes: 0, waitedMs: 0 };
   }
 }
 

@@ -48,7 +48,7 @@ export async function push(
   const gone = goneSignal(reply);
   const { maxBytes } = publisher.context(namespace, name);
   requireBodySize(asked.declaredBytes ?? 0, maxBytes);
-  const giveBack = budget.take(asked.declaredBytes ?? maxBytes);
+  const giveBack = budget.take(namespace, asked.declaredBytes ?? maxBytes);
   try {
     const endTurn = await turns.take(`${namespace}/${name}`, asked.step, AbortSignal.any([gone, stopping]));
     try {

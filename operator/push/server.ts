@@ -50,9 +50,9 @@ export interface PushAppOptions {
 }
 
 const LIMITS: PushLimits = {
-  body: { idleMs: 10_000, ...BODY_PACE },
+  body: { windowMs: 10_000, windowBytesMin: 64 * 1024, ...BODY_PACE },
   branch: { windowBytes: 4 * 2 ** 20, stallMs: 3_000, startMs: 10_000 },
-  budget: { pushesMax: 16, bytesMax: 8 * 2 ** 30 },
+  budget: { pushesMax: 32, bytesMax: 16 * 2 ** 30 },
   connectionsMax: 512,
   headersMs: 10_000,
   forward: { aliveMs: 1_000, silenceMs: 4_000 },

@@ -53,13 +53,21 @@ export class Turns {
   }
 }
 
-/** Bounds what all pushes together may hold. */
+interface Held {
+  pushes: number;
+  bytes: number;
+}
+
+/**
+ * Bounds what all pushes together may hold. A namespace may hold no more than is left: one alone gets half of the
+ * places, each of n gets one part of n + 1, and one part is always there for whoever holds nothing yet.
+ */
 export class Budget {
   readonly #pushesMax: number;
   readonly #bytesMax: number;
   readonly #onChange: (pushes: number, bytes: number) => void;
-  #pushes = 0;
-  #bytes = 0;
+  readonly #all: Held = { pushes: 0, bytes: 0 };
+  readonly #byNamespace = new Map<string, Held>();
 
   constructor(
     { pushesMax, bytesMax }: { pushesMax: number; bytesMax: number },
@@ -71,22 +79,30 @@ export class Budget {
   }
 
   /** Returns the function that gives back. One push alone may be larger than the whole budget. */
-  take(bytes: number): () => void {
-    const isFull = this.#pushes >= this.#pushesMax || this.#bytes + bytes > this.#bytesMax;
-    if (this.#pushes > 0 && isFull) {
+  take(namespace: string, bytes: number): () => void {
+    const held = this.#byNamespace.get(namespace) ?? { pushes: 0, bytes: 0 };
+    const left = { pushes: this.#pushesMax - this.#all.pushes, bytes: this.#bytesMax - this.#all.bytes };
+    const fits = left.pushes > held.pushes && left.bytes >= bytes && left.bytes - bytes >= held.bytes;
+    if (this.#all.pushes > 0 && !fits) {
       throw new LorikeetError('too_many_requests', 'The operator is busy with other pushes; try again.', {
         expected: { pushes: this.#pushesMax, bytes: this.#bytesMax },
-        actual: { pushes: this.#pushes, bytes: this.#bytes },
+        actual: { ...this.#all, namespace: held },
       });
     }
-    this.#add(1, bytes);
-    return () => this.#add(-1, -bytes);
+    this.#byNamespace.set(namespace, held);
+    this.#add(held, 1, bytes);
+    return () => {
+      this.#add(held, -1, -bytes);
+      if (held.pushes === 0) this.#byNamespace.delete(namespace);
+    };
   }
 
-  #add(pushes: number, bytes: number): void {
-    this.#pushes += pushes;
-    this.#bytes += bytes;
-    this.#onChange(this.#pushes, this.#bytes);
+  #add(held: Held, pushes: number, bytes: number): void {
+    for (const sum of [held, this.#all]) {
+      sum.pushes += pushes;
+      sum.bytes += bytes;
+    }
+    this.#onChange(this.#all.pushes, this.#all.bytes);
   }
 }
 

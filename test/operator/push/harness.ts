@@ -31,7 +31,7 @@ export interface Rig {
 
 /** Short, but longer than a busy machine keeps a healthy pod of this same process from its turn. */
 export const FAST: Partial<PushLimits> = {
-  body: { idleMs: 1_000, waitMs: 1_500, bytesPerMsMin: 1024 },
+  body: { windowMs: 1_000, windowBytesMin: 1_024, waitMs: 1_500, bytesPerMsMin: 1024 },
   branch: { windowBytes: 128 * 1024, stallMs: 800, startMs: 1_200 },
   forward: { aliveMs: 100, silenceMs: 800 },
 };

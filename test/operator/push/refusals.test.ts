@@ -308,7 +308,9 @@ describe('a slow client', () => {
   });
 
   it('has the more time the more it brings', async () => {
-    const patient = await startRig({ body: { idleMs: 400, waitMs: 200, bytesPerMsMin: 100 } });
+    const patient = await startRig({
+      body: { windowMs: 400, windowBytesMin: 1_024, waitMs: 200, bytesPerMsMin: 100 },
+    });
     const client = new RawClient(patient.port);
     client.head({ 'content-length': files.tensors.length, 'x-lora-config': config });
     for (let at = 0; at < files.tensors.length; at += 20_000) {
