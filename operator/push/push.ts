@@ -63,7 +63,8 @@ export async function push(
       if (request.headers.expect !== undefined) reply.raw.writeContinue();
       const received = await receive(reader, { asked, context, fence, spool, limits, clock, log });
       const publishedAt = clock.monotonicMs();
-      const result = await publish(asked, received, target, deps);
+      const what = { ...received, servedName: context.servedName };
+      const result = await publish(asked, what, target, deps);
       const endedAt = clock.monotonicMs();
       const { receiveMs, stageMs } = received;
       const activateMs = endedAt - publishedAt;
@@ -82,15 +83,15 @@ export async function push(
 /** From here on a client that goes away changes nothing: it has sent all, and its retry is a no-op. */
 async function publish(
   asked: Asked,
-  received: ReceivedPush,
+  received: ReceivedPush & { servedName: string },
   target: PushTarget,
   deps: PushDeps,
 ): Promise<PublishResult> {
   const { namespace, name, pushedBy } = target;
-  const { digest, bytes, rank, targetModules, config, staged, stageMs } = received;
+  const { servedName, digest, bytes, rank, targetModules, config, staged, stageMs } = received;
   const { step, ifMatch, wait, timeoutMs } = asked;
   const signal = AbortSignal.timeout(Math.max(1, Math.ceil(timeoutMs - stageMs)));
-  const what = { namespace, name, digest, step, bytes, rank, targetModules, config };
+  const what = { namespace, name, servedName, digest, step, bytes, rank, targetModules, config };
   return await deps.publisher.publish({ ...what, pushedBy, ifMatch, staged, wait, signal });
 }
 

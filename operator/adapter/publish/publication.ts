@@ -27,6 +27,8 @@ export interface PodOutcome {
 export interface Publication {
   namespace: string;
   name: string;
+  /** Under which it is staged. */
+  servedName: string;
   digest: string;
   step: number | null;
   bytes: number;

@@ -11,6 +11,7 @@ import { isContentRefusal } from '../failures.ts';
 import { activateOn } from '../phases/activate.ts';
 import { observe } from '../plan.ts';
 import { heedPods, recoverRecord } from '../recover.ts';
+import { discard } from './discard.ts';
 import { movesStep, requireMayFollow } from './preconditions.ts';
 import type { PodOutcome, Publication, PublishResult, PushContext } from './publication.ts';
 import { requirePushable } from './pushable.ts';
@@ -19,9 +20,15 @@ import { type Swap, type SwapResult, tenths } from './swap.ts';
 /** How a push calls a pod that gave no answer while others did. */
 const HUNG: ReadonlySet<ErrorCode> = new Set(['pod_failed', 'timeout']);
 
-const DISCARD_MS = 1_000;
-
 type PodResult = PublishResult['pods'][number];
+
+interface Accepted {
+  draft: Draft;
+  /** The content was desired already. */
+  noop: boolean;
+  /** And nothing else about the push is new. */
+  isRetry: boolean;
+}
 
 /** The publisher of push/: revisions that trainers push become desired here, under the same mutex that reconciling activates under. */
 export class RevisionPublisher {
@@ -69,16 +76,17 @@ export class RevisionPublisher {
     const { namespace, name, digest, staged } = publication;
     const { promise, resolve, reject } = Promise.withResolvers<PublishResult>();
     const published = this.#deps.mutexes.run(`${namespace}/${name}`, async (lock) => {
-      publication.signal.throwIfAborted();
-      const draft = this.#draft(namespace, name);
-      heedPods(lock, draft, this.#deps);
       for (const { pod, error } of staged) {
         if (error && HUNG.has(error.code)) pod.client.breaker.suspect();
       }
-      // A retry changes nothing, whatever else it says, but that a newer step is the trainer's word that it has gone on.
-      const noop = draft.record.desired?.digest === digest;
-      const isRetry = noop && !movesStep(draft.record, publication);
-      if (!isRetry) await this.#adopt(lock, draft, publication, reject);
+      let accepted: Accepted;
+      try {
+        accepted = this.#accept(lock, publication);
+      } catch (error) {
+        reject(error);
+        return await discard(this.#deps, publication);
+      }
+      const { draft, noop, isRetry } = accepted;
       // Whatever becomes of this push now, reconciling brings to pods what is desired.
       this.#deps.requeue(draft.key);
       draft.record.keepConfig(publication.config);
@@ -94,28 +102,25 @@ export class RevisionPublisher {
     return promise;
   }
 
-  /** What a refused push has staged would else lie in the pods until they need the room. */
-  async #adopt(
-    lock: Lock,
-    draft: Draft,
-    publication: Publication,
-    refuse: (error: unknown) => void,
-  ): Promise<void> {
+  /** Makes the pushed revision the desired one, unless this is the retry of what is desired already. */
+  #accept(lock: Lock, publication: Publication): Accepted {
+    const { namespace, name, digest, step, bytes, rank, targetModules, pushedBy, staged } = publication;
+    publication.signal.throwIfAborted();
+    const draft = this.#draft(namespace, name);
+    heedPods(lock, draft, this.#deps);
     const { record, adapter } = draft;
+    const noop = record.desired?.digest === digest;
+    const isMove = movesStep(record, publication);
+    // A retry changes nothing, whatever else it says, but that a newer step is the trainer's word that it has gone on.
+    if (noop && !isMove) return { draft, noop, isRetry: true };
+    if (!isMove) requireMayFollow(record, publication);
+    requireStaged(staged);
     const { spool, clock } = this.#deps;
-    try {
-      if (!movesStep(record, publication)) requireMayFollow(record, publication);
-      requireStaged(publication.staged);
-      const { digest, step, bytes, rank, targetModules, pushedBy } = publication;
-      const accepted = acceptedBy(this.#deps);
-      const known = { digest, step, bytes, rank, targetModules, pushedBy, accepted };
-      const revision = revisionOf(known, timestamp(clock.date()));
-      record.adopt(lock, revision, { keep: adapter.spec.update.keepRevisions, spool });
-    } catch (error) {
-      refuse(error);
-      await discard(draft, this.#deps, publication);
-      throw error;
-    }
+    const accepted = acceptedBy(this.#deps);
+    const known = { digest, step, bytes, rank, targetModules, pushedBy, accepted };
+    const revision = revisionOf(known, timestamp(clock.date()));
+    record.adopt(lock, revision, { keep: adapter.spec.update.keepRevisions, spool });
+    return { draft, noop, isRetry: false };
   }
 
   async #activate(
@@ -165,15 +170,6 @@ function requireStaged(staged: readonly PodOutcome[]): void {
   throw new LorikeetError(isFull ? 'no_capacity' : 'pod_failed', 'No pod could take the revision', {
     actual,
   });
-}
-
-async function discard(draft: Draft, deps: AdapterDeps, { staged, digest }: Publication): Promise<void> {
-  const { desired, current, previous } = draft.record;
-  if ([desired, current, ...previous].some((revision) => revision?.digest === digest)) return;
-  const fence = fenceOf(deps, draft.record);
-  const pods = staged.flatMap(({ ok, pod }) => (ok ? [pod] : []));
-  const left = AbortSignal.timeout(DISCARD_MS);
-  await Promise.allSettled(pods.map((pod) => pod.client.remove(draft.servedName, digest, fence, left)));
 }
 
 function resultOf(

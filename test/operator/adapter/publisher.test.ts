@@ -43,7 +43,7 @@ async function stageEverywhere(seed: number, overrides: Partial<Publication> = {
   await writer.write(files.tensors);
   await writer.commit(digest, { config });
   const shape = { bytes: files.tensors.length, rank: 8, targetModules: ['q_proj', 'v_proj'] };
-  const who = { namespace: 'lora', name: 'policy', pushedBy: 'trainer' };
+  const who = { namespace: 'lora', name: 'policy', servedName: 'policy', pushedBy: 'trainer' };
   const how = { step: null, ifMatch: null, wait: 'active' as const, signal };
   return { ...who, ...shape, digest, config, staged, ...how, ...overrides };
 }
@@ -99,6 +99,15 @@ describe('a push', () => {
     await expect(push(2, { step: 9 })).rejects.toThrow(code('step_not_newer'));
     await push(2, { step: 10 });
     expect(served()).toEqual([digestOfSeed(2), digestOfSeed(2)]);
+  });
+
+  it('whose adapter goes while it is under way leaves nothing in the pods', async () => {
+    await start();
+    const publication = await stageEverywhere(1);
+    harness.adapters.clear();
+    await harness.once('policy');
+    await expect(publisher.publish(publication)).rejects.toThrow(code('adapter_not_found'));
+    await expect.poll(revisions).toEqual([[], []]);
   });
 
   it('with a step that is not newer, or another current revision than expected, changes nothing', async () => {
@@ -209,6 +218,18 @@ describe('after an operator that accepted pushes died', () => {
     await expect(push(3, { step: 2 })).rejects.toThrow(code('step_not_newer'));
     await push(3, { step: 3 });
     expect(served()).toEqual([digestOfSeed(3), digestOfSeed(3)]);
+  });
+
+  it('a push that its successor cannot judge yet takes nothing from the pods', async () => {
+    await start();
+    await push(1);
+    const again = await stageEverywhere(1);
+    harness.forget();
+    harness.world.term = 8;
+    Object.assign(harness.fleet.podsOf('lora/parrot')[1] as object, { state: null });
+    Object.assign(harness.fleet, { followedMs: () => 0 });
+    await expect(publisher.publish(again)).rejects.toThrow(code('no_pods'));
+    expect(served()).toEqual([digestOfSeed(1), digestOfSeed(1)]);
   });
 
   it('its own late call is refused by pods', async () => {

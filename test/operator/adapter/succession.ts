@@ -130,7 +130,16 @@ export class MortalOperator {
       ifMatch: null,
       pushedBy: 'trainer',
     };
-    const what = { namespace: 'lora', name: 'policy', digest, config, step, staged, signal };
+    const what = {
+      namespace: 'lora',
+      name: 'policy',
+      servedName: 'policy',
+      digest,
+      config,
+      step,
+      staged,
+      signal,
+    };
     await this.#publisher.publish({ ...what, ...shape, ...how });
   }
 
