@@ -5,6 +5,7 @@ import { type Clock, systemClock } from '../kube/clock.ts';
 import type { Log } from '../kube/log.ts';
 import { pathOf, type Resource, SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS } from '../kube/resource.ts';
 import type { Rest } from '../kube/rest.ts';
+import { Seldom } from './seldom.ts';
 import { VerdictCache } from './verdict-cache.ts';
 
 export interface Caller {
@@ -54,10 +55,12 @@ export class TokenAuth implements Auth {
   readonly #options: TokenAuthOptions;
   readonly #users: VerdictCache<User>;
   readonly #access: VerdictCache<true>;
+  readonly #failures: Seldom;
 
   constructor(options: TokenAuthOptions) {
     const clock = options.clock ?? systemClock;
     this.#options = options;
+    this.#failures = new Seldom(clock);
     this.#users = new VerdictCache(CACHE, clock);
     this.#access = new VerdictCache(CACHE, clock);
   }
@@ -112,7 +115,11 @@ export class TokenAuth implements Auth {
     } catch (error) {
       // The error may quote the request, and the request holds the token: only its class and status are told.
       const status = error instanceof Error && 'status' in error ? error.status : undefined;
-      this.#options.log.warn({ review: kind, status }, 'the API server did not review a caller');
+      const told = this.#failures.next();
+      if (told !== null) {
+        const about = { review: kind, status, ...told };
+        this.#options.log.warn(about, 'the API server did not review a caller');
+      }
       throw new LorikeetError(
         'timeout',
         'The API server did not say whether this call is allowed; try again.',

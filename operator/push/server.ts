@@ -17,6 +17,7 @@ import { type PushReply, push } from './push.ts';
 import { refusalOf, send } from './refusal.ts';
 import { listRevisions } from './revisions.ts';
 import { Running } from './running.ts';
+import { Seldom } from './seldom.ts';
 import { Budget, Turns } from './turns.ts';
 
 export interface PushMetrics {
@@ -95,9 +96,11 @@ export function buildPushApp(options: PushAppOptions): FastifyInstance {
     if (request.headers[FORWARDED] !== undefined) sayAlive(reply, limits.forward.aliveMs);
     await authorize(request, options);
   });
-  app.setErrorHandler(async (error, request, reply) => refuse(error, request, reply, options));
+  const strangers = new Seldom(clock);
+  const refusing = { ...options, strangers };
+  app.setErrorHandler(async (error, request, reply) => refuse(error, request, reply, refusing));
   app.setNotFoundHandler(async (request, reply) => {
-    await refuse(new LorikeetError('route_not_found', 'There is no such route'), request, reply, options);
+    await refuse(new LorikeetError('route_not_found', 'There is no such route'), request, reply, refusing);
     return reply;
   });
 
@@ -201,7 +204,7 @@ async function refuse(
   error: unknown,
   request: FastifyRequest,
   reply: FastifyReply,
-  { log, metrics }: PushAppOptions,
+  { log, metrics, strangers }: PushAppOptions & { strangers: Seldom },
 ): Promise<FastifyReply> {
   const refusal = refusalOf(error);
   const { namespace, name } = (request.params ?? {}) as Partial<Params>;
@@ -220,7 +223,14 @@ async function refuse(
   const cause = (refusal.cause as NodeJS.ErrnoException | undefined)?.code;
   const fields = { ...known, code: refusal.code, field: refusal.field, cause };
   if (refusal.code === 'internal') log.error({ ...fields, err: error }, 'push failed');
-  else log.info(fields, 'push refused');
+  else if (request.caller !== null) log.info(fields, 'push refused');
+  else tellOfStranger(fields, log, strangers);
   await send(reply, answerOf(refusal));
   return reply;
+}
+
+/** Anybody can be refused as often as they like; the metric counts each. */
+function tellOfStranger(fields: object, log: Log, strangers: Seldom): void {
+  const told = strangers.next();
+  if (told !== null) log.info({ ...fields, ...told }, 'a stranger was refused');
 }

@@ -101,6 +101,17 @@ describe('a caller who may not push', () => {
     expect(rig.reviews.asked).toEqual([]);
   });
 
+  it('costs one line in the log however often it comes, and is counted each time', async () => {
+    for (let call = 0; call < 5; call += 1) {
+      const client = new RawClient(rig.port);
+      client.head({ authorization: null, 'content-length': 10 });
+      expect((await client.reply())?.status).toBe(401);
+      client.close();
+    }
+    expect(rig.logs).toHaveLength(1);
+    expect(rig.counted).toEqual(Array(5).fill('unauthenticated'));
+  });
+
   it('is not taken for a good one while the API server is down', async () => {
     rig.reviews.down = true;
     const { status, headers, body } = await put(rig, files);
