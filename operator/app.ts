@@ -1,6 +1,5 @@
 import type { AddressInfo } from 'node:net';
 import type { FastifyInstance } from 'fastify';
-import { Agent } from 'undici';
 import { LorikeetError } from '../server/contract/errors.ts';
 import { RevisionPublisher } from './adapter/publish/publisher.ts';
 import { PUSH_ADDRESS } from './api/names.ts';
@@ -12,7 +11,7 @@ import type { Log } from './kube/log.ts';
 import { Rest } from './kube/rest.ts';
 import { secretsOf } from './kube/secrets.ts';
 import { readAdminToken } from './pods/admin-token.ts';
-import { POD_CONNECTIONS_MAX } from './pods/client.ts';
+import { openDispatcher } from './pods/dispatcher.ts';
 import { Fleet } from './pods/fleet.ts';
 import { TokenAuth } from './push/auth.ts';
 import { Running } from './push/running.ts';
@@ -45,7 +44,7 @@ export async function startOperator(
   const spool = new Spool({ dir: config.spoolDir, maxBytes: config.spoolBytes });
   const queues = openQueues(log, (reason) => metrics.failure(reason));
   const watches = new Watches({ rest, log, namespace: config.watchNamespace ?? undefined, queues });
-  const dispatcher = new Agent({ connections: POD_CONNECTIONS_MAX, connect: { timeout: 3_000 } });
+  const dispatcher = openDispatcher();
   const readToken = readAdminToken(secretsOf(rest));
   const fleet = new Fleet({ ...watches, readToken, dispatcher, clock: systemClock, log });
   watches.follow(fleet);

@@ -31,7 +31,7 @@ import type { TokenSource } from './token.ts';
 /** Of each kind at the same time, so that a slow trainer or a long copy holds up no short call, nor each other. */
 const PLACES = { short: 4, upload: 16, copy: 4 };
 /** Of one pod: all calls at the same time, and the watch. */
-export const POD_CONNECTIONS_MAX = PLACES.short + PLACES.upload + PLACES.copy + 1;
+export const CONNECTIONS_MAX = PLACES.short + PLACES.upload + PLACES.copy + 1;
 
 export interface PodTimeouts {
   /** state, activate, remove, seeded: the whole call. */

@@ -1,7 +1,6 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Agent } from 'undici';
 import type { AdapterDeps } from '../../../operator/adapter/deps.ts';
 import type { Objects } from '../../../operator/adapter/objects.ts';
 import { reconcile } from '../../../operator/adapter/reconcile.ts';
@@ -14,6 +13,7 @@ import { systemClock } from '../../../operator/kube/clock.ts';
 import { silentLog } from '../../../operator/kube/log.ts';
 import type { Outcome } from '../../../operator/kube/queue.ts';
 import { keyOf } from '../../../operator/kube/resource.ts';
+import { openDispatcher } from '../../../operator/pods/dispatcher.ts';
 import { Fleet } from '../../../operator/pods/fleet.ts';
 import type { PoolDeps } from '../../../operator/pool/deps.ts';
 import { Errands } from '../../../operator/source/errands.ts';
@@ -46,7 +46,7 @@ export async function startHarness(pods: Omit<ScriptedPodOptions, 'host' | 'port
   const pools = new Map<string, ServerPool>([[keyOf(pool), pool]]);
   const adapters = new AdapterCache();
   const kubePods = servers.map((server, index) => kubePod(`pod-${index}`, server.host));
-  const dispatcher = new Agent({ connections: 8 });
+  const dispatcher = openDispatcher();
   const fleet = new Fleet({
     pools: { list: () => [...pools.values()] },
     pods: { list: () => kubePods },

@@ -409,8 +409,13 @@ describe('a refusal ends with its cause', () => {
 });
 
 describe('the bytes of a pinned revision', () => {
-  it('come from a pod where spool and source have lost them', async () => {
+  it.each([
+    ['', {}],
+    // Near the most that a pod takes in a header.
+    [', with a config of 24 kB', { base_model_name_or_path: 'x'.repeat(23_600) }],
+  ])('come from a pod where spool and source have lost them%s', async (_name, config) => {
     harness = await startHarness();
+    harness.source.files = goodAdapter(1, config);
     const digest = digestOf(harness.source.files);
     harness.apply(loraAdapter('sql'));
     await harness.settle('sql');
