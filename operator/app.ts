@@ -47,7 +47,6 @@ export async function startOperator(
   const dispatcher = openDispatcher();
   const readToken = readAdminToken(secretsOf(rest));
   const fleet = new Fleet({ ...watches, readToken, dispatcher, clock: systemClock, log });
-  watches.follow(fleet);
   const annotations: Record<string, string> = {};
   const elector = new Elector({
     rest,
@@ -59,6 +58,8 @@ export async function startOperator(
     onLost: () => die(new Error('another operator may lead now'), 'the lease was lost'),
   });
   const parts = assemble({ config, rest, log, metrics, spool, queues, watches, fleet, elector });
+  const { records } = parts.adapterDeps;
+  watches.follow(fleet, (key) => records.get(key)?.waitsForRoom ?? false);
   registerGauges(metrics.registry, { ...watches, leader: elector, queues, spool, clock: systemClock });
 
   const notReady = () => (watches.synced ? null : 'the caches are not filled yet');

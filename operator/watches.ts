@@ -47,6 +47,7 @@ export class Watches {
   readonly pods: Reflector<KubePod>;
   readonly #queues: Queues;
   #fleet: Fleet | null = null;
+  #waitsForRoom: (key: string) => boolean = () => false;
   #synced = false;
 
   constructor({ rest, log, namespace, queues }: WatchOptions) {
@@ -70,8 +71,9 @@ export class Watches {
   }
 
   /** From here on the fleet is told of pools and pods, and tells of what pods report. */
-  follow(fleet: Fleet): void {
+  follow(fleet: Fleet, waitsForRoom: (key: string) => boolean): void {
     this.#fleet = fleet;
+    this.#waitsForRoom = waitsForRoom;
     fleet.onChange((change) => this.#fleetChanged(change));
   }
 
@@ -100,9 +102,17 @@ export class Watches {
     this.#lookAt(poolKey, 'all');
   }
 
-  #fleetChanged({ poolKey, adapters }: FleetChange): void {
+  #fleetChanged({ poolKey, adapters, freed = false }: FleetChange): void {
     this.#queues.pools.addAfter(poolKey, POOL_DELAY_MS);
     this.#lookAt(poolKey, adapters);
+    if (freed) this.#wakeWaiting(poolKey);
+  }
+
+  #wakeWaiting(poolKey: string): void {
+    for (const adapter of this.adapters.list()) {
+      const key = keyOf(adapter);
+      if (poolKeyOf(adapter) === poolKey && this.#waitsForRoom(key)) this.#queues.adapters.add(key);
+    }
   }
 
   #lookAt(poolKey: string, names: 'all' | string[]): void {

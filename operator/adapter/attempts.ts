@@ -34,6 +34,7 @@ export function noteFailure(
     terminal: failure.terminal,
     retryAtMs,
     retryAt: new Date(deps.clock.date().getTime() + retryMs),
+    used: pod.state?.used ?? null,
   };
   record.failPod(pod.uid, attempt, failure);
   deps.metrics.failure(code);

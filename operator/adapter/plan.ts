@@ -1,5 +1,5 @@
 import type { PodState, RevisionState } from '../../server/contract/adapter-api.ts';
-import type { Pod } from '../pods/pod.ts';
+import { hasFreed, type Pod } from '../pods/pod.ts';
 
 /** What this operator last heard from a pod about a revision, where it was no success. */
 export interface Attempt {
@@ -16,6 +16,8 @@ export interface Attempt {
   retryAtMs: number;
   /** The same on the wall clock. */
   retryAt: Date;
+  /** What was taken in the pod then; null: it had not reported. */
+  used: PodState['used'] | null;
 }
 
 export type Observed = 'unreachable' | 'absent' | 'held' | 'current';
@@ -49,6 +51,7 @@ export interface PlanInput {
  *   D       | current = D                     | any                       | none      done, and confirmed
  *   D       | anything else                   | refused for what it is    | refused   until D or the pod changes
  *   D       | D not there                     | failed, not yet due       | backoff
+ *   D       | D not there                     | did not fit; less is taken| stage     it may fit now
  *   D       | D not there                     | none, or due              | stage
  *   D       | D held, not current             | failed, not yet due       | backoff
  *   D       | D held, not current             | none, or due; D refused   | hold      by another pod
@@ -58,18 +61,25 @@ export function plan(input: PlanInput): Row[] {
   return input.pods.map((pod) => {
     const attempt = relevantAttempt(input.attemptOf(pod), pod, input.digest);
     const observed = observe(pod, input.servedName, input.digest);
-    return { pod, observed, attempt, action: decide(observed, attempt, input) };
+    return { pod, observed, attempt, action: decide(pod, { observed, attempt, input }) };
   });
 }
 
-function decide(observed: Observed, attempt: Attempt | null, input: PlanInput): Action {
+function decide(
+  pod: Pod,
+  { observed, attempt, input }: { observed: Observed; attempt: Attempt | null; input: PlanInput },
+): Action {
   if (input.digest === null) return 'none';
   if (observed === 'unreachable') return 'wait';
   if (observed === 'current') return 'none';
   if (attempt?.terminal) return 'refused';
-  if (attempt !== null && attempt.retryAtMs > input.nowMs) return 'backoff';
+  if (attempt !== null && attempt.retryAtMs > input.nowMs && !mayFit(pod, attempt)) return 'backoff';
   if (observed === 'absent') return 'stage';
   return input.refusedSomewhere ? 'hold' : 'activate';
+}
+
+function mayFit({ state }: Pod, { code, used }: Attempt): boolean {
+  return code === 'no_capacity' && state !== null && used !== null && hasFreed(used, state.used);
 }
 
 export function observe(pod: Pod, servedName: string, digest: string | null): Observed {

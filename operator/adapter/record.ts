@@ -121,6 +121,11 @@ export class AdapterRecord {
     return this.#decided;
   }
 
+  /** Some pod had no room for it. */
+  get waitsForRoom(): boolean {
+    return [...this.#attempts.values()].some(({ code }) => code === 'no_capacity');
+  }
+
   attemptOf(podUid: string): Attempt | null {
     return this.#attempts.get(podUid) ?? null;
   }

@@ -3,7 +3,7 @@ import { backoffMs, type Clock, pause } from '../kube/clock.ts';
 import type { Log } from '../kube/log.ts';
 import type { PodClient } from './client.ts';
 import { causesOf, rootMessage, TokenNotFound } from './errors.ts';
-import { changedAdapters, type FleetChange, type Pod } from './pod.ts';
+import { changedAdapters, type FleetChange, hasFreed, type Pod } from './pod.ts';
 
 const RETRY = { baseMs: 200, maxMs: 5_000 };
 const WATCH_MS_MIN = 1_000;
@@ -137,7 +137,8 @@ export class PodLink implements Pod {
     this.#logArrival(previous, returned);
     const adapters = returned ? 'all' : changedAdapters(previous, state);
     this.#wake();
-    this.#options.onChange({ poolKey: this.poolKey, adapters });
+    const freed = previous !== null && hasFreed(previous.used, state.used);
+    this.#options.onChange({ poolKey: this.poolKey, adapters, ...(freed && { freed }) });
   }
 
   #logArrival(previous: PodState | null, returned: boolean): void {

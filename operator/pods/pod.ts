@@ -32,6 +32,12 @@ export interface Missing {
 export interface FleetChange {
   poolKey: string;
   adapters: 'all' | string[];
+  /** The pod has room that it had not: for those that wait for it. */
+  freed?: boolean;
+}
+
+export function hasFreed(before: PodState['used'], after: PodState['used']): boolean {
+  return after.slots < before.slots || after.pages < before.pages || after.hostBytes < before.hostBytes;
 }
 
 /** Served names whose revisions changed between two reports. Leases and tiers come and go without meaning here. */

@@ -130,6 +130,7 @@ describe('status from a plan', () => {
     message: 'words',
     terminal,
     retryAtMs: 0,
+    used: null,
     retryAt: new Date('2026-06-01T00:00:00Z'),
   });
   const row = (name: string, overrides: Partial<Row> = {}): Row => ({
@@ -199,6 +200,7 @@ describe('a new pod waits for', () => {
     terminal,
     retryAtMs: 0,
     retryAt: new Date(0),
+    used: null,
   });
 
   const after = (code: ErrorCode, terminal: boolean): Happened => {

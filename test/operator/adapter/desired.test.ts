@@ -112,7 +112,7 @@ describe('adopting a revision', () => {
     expect(record.target?.digest).toBe(B);
     const { sequence } = record;
     const failure = { reason: 'AdapterIncompatible', message: '', terminal: true } as const;
-    const times = { retryAtMs: 0, retryAt: new Date(0) };
+    const times = { retryAtMs: 0, retryAt: new Date(0), used: null };
     record.failPod(
       'uid-pod-0',
       { bootId: '', digest: B, failures: 1, code: 'no_modules', ...failure, ...times },

@@ -8,7 +8,7 @@ const OTHER = digest('e');
 
 function attempt(overrides: Partial<Attempt> = {}): Attempt {
   const failed = { bootId: 'boot', digest: D, failures: 1, code: 'internal', message: 'no', terminal: false };
-  return { ...failed, retryAtMs: 2_000, retryAt: new Date(0), ...overrides };
+  return { ...failed, retryAtMs: 2_000, retryAt: new Date(0), used: null, ...overrides };
 }
 
 interface Case {
@@ -20,6 +20,7 @@ interface Case {
   action: string;
 }
 
+const FULL = { slots: 8, pages: 8, hostBytes: 900 };
 const CURRENT = { adapters: [adapterState('sql', D)] };
 const HELD = {
   adapters: [adapterState('sql', OTHER, [held(OTHER, 'current'), held(D, 'staged')])],
@@ -56,6 +57,24 @@ const CASES: Case[] = [
   },
   { name: 'absent, failed just now', last: attempt(), action: 'backoff' },
   { name: 'absent, failed and due', last: attempt({ retryAtMs: 1_000 }), action: 'stage' },
+  {
+    name: 'absent, did not fit, and less is taken now',
+    pod: { used: { slots: 7, pages: 8, hostBytes: 900 } },
+    last: attempt({ code: 'no_capacity', used: FULL }),
+    action: 'stage',
+  },
+  {
+    name: 'absent, did not fit, and as much is taken',
+    pod: { used: FULL },
+    last: attempt({ code: 'no_capacity', used: FULL }),
+    action: 'backoff',
+  },
+  {
+    name: 'absent, failed otherwise, and less is taken now',
+    pod: { used: { ...FULL, slots: 1 } },
+    last: attempt({ used: FULL }),
+    action: 'backoff',
+  },
   { name: 'held', pod: HELD, action: 'activate' },
   { name: 'held, failed just now', pod: HELD, last: attempt(), action: 'backoff' },
   { name: 'held, refused', pod: HELD, last: attempt({ terminal: true }), action: 'refused' },

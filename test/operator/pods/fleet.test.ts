@@ -5,6 +5,7 @@ import { systemClock } from '../../../operator/kube/clock.ts';
 import { silentLog } from '../../../operator/kube/log.ts';
 import { Fleet, type KubePod } from '../../../operator/pods/fleet.ts';
 import { changedAdapters, type FleetChange } from '../../../operator/pods/pod.ts';
+import { digestOf, goodAdapter } from '../../support/adapter-files.ts';
 import { POD_TOKEN, ScriptedPod } from '../../support/pod/scripted-pod.ts';
 import { adapterState, digest, held, podState } from '../../support/pod/state.ts';
 import { kubePod, POOL_KEY, serverPool } from '../adapter/objects.ts';
@@ -128,6 +129,21 @@ describe('a followed pod', () => {
     await expect.poll(() => only()?.state?.bootId).not.toBe(bootId);
     expect(only()?.reachable).toBe(true);
     expect(changes.at(-1)).toEqual({ poolKey: POOL_KEY, adapters: 'all' });
+  });
+
+  it('that drops an adapter says that it has room', async () => {
+    fleet.sync();
+    await fleet.whenHeard(2_000);
+    const files = goodAdapter(1);
+    const config = JSON.parse(files.config.toString('utf8')) as unknown;
+    const { signal } = new AbortController();
+    const fence = { term: 1, sequence: 1 };
+    const options = { size: files.tensors.length, config, step: null, fence, signal };
+    await only()?.client.stage('sql', digestOf(files), files.tensors, options);
+    await expect.poll(() => only()?.state?.adapters.length).toBe(1);
+    expect(changes.some(({ freed }) => freed)).toBe(false);
+    await only()?.client.remove('sql', null, fence, signal);
+    await expect.poll(() => changes.some(({ freed }) => freed)).toBe(true);
   });
 
   it('that dies is unreachable, and says why', async () => {
