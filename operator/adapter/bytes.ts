@@ -3,7 +3,7 @@ import type { Pod } from '../pods/pod.ts';
 import { SourceError, type SourceReason } from '../source/types.ts';
 import type { SpooledRevision } from '../spool/spool.ts';
 import type { AdapterDeps } from './deps.ts';
-import type { Draft } from './draft.ts';
+import { type Draft, targetOf } from './draft.ts';
 import { sendErrand } from './errand.ts';
 import { RevisionLost } from './failures.ts';
 import { observe } from './plan.ts';
@@ -47,7 +47,7 @@ function holders(draft: Draft, digest: string): Pod[] {
 
 /** False where the source is not the place to ask, or no longer has this content. */
 async function isInSource({ draft, deps, digest, signal }: Wanted): Promise<boolean> {
-  const target = draft.record.target;
+  const target = targetOf(draft);
   const isPushed = draft.adapter.spec.source.push !== undefined;
   if (isPushed || target?.digest !== digest || target.sourceVersion === undefined) return false;
   try {
@@ -71,7 +71,7 @@ async function fromPod({ draft, deps, digest, signal }: Wanted, pod: Pod): Promi
   try {
     const { config, body } = await pod.client.fetch(draft.servedName, digest, signal);
     for await (const chunk of body) await writer.write(chunk);
-    await writer.commit(digest, { config, step: draft.record.target?.step ?? null });
+    await writer.commit(digest, { config, step: targetOf(draft)?.step ?? null });
     const about = { adapter: draft.key, pod: pod.name, revision: shortDigest(digest) };
     deps.log.info(about, 'bytes copied from a pod');
     return deps.spool.open(digest);

@@ -1,5 +1,5 @@
 import type { AdapterConditionType } from '../api/conditions.ts';
-import { type LoraAdapter, LoraAdapterSpec, servedNameOf } from '../api/lora-adapter.ts';
+import { type LoraAdapter, LoraAdapterSpec, type RevisionRecord, servedNameOf } from '../api/lora-adapter.ts';
 import { poolKeyOf } from '../api/names.ts';
 import type { ServerPool } from '../api/server-pool.ts';
 import { keyOf } from '../kube/resource.ts';
@@ -36,7 +36,7 @@ export interface PhaseOutcome {
 
 export interface Phase {
   condition: Judged;
-  /** Whether it only looks, so that it runs while spec.suspend is set. */
+  /** Whether it runs while spec.suspend is set: it only looks, or keeps up what is served. */
   whenSuspended: boolean;
   run(draft: Draft, deps: AdapterDeps, signal: AbortSignal): Promise<PhaseOutcome>;
 }
@@ -68,11 +68,19 @@ export function lookAgain(draft: Draft, afterMs: number): void {
   draft.againMs = Math.min(draft.againMs ?? Number.POSITIVE_INFINITY, Math.max(1, afterMs));
 }
 
+/**
+ * What is brought to pods that lack it. While spec.suspend is set: what the fleet served before, and only to pods that
+ * serve no revision, as one that takes the place of another.
+ */
+export function targetOf({ record, adapter }: Draft): RevisionRecord | null {
+  return adapter.spec.suspend ? record.current : record.target;
+}
+
 /** The plan as things stand at this moment: a pod that has left since the look began is not in it. */
 export function rowsOf(draft: Draft, deps: AdapterDeps): Row[] {
   const { record, placement, servedName, poolKey } = draft;
   const present = new Set(deps.fleet.podsOf(poolKey));
-  const digest = record.target?.digest ?? null;
+  const digest = targetOf(draft)?.digest ?? null;
   return plan({
     servedName,
     digest,
@@ -80,6 +88,7 @@ export function rowsOf(draft: Draft, deps: AdapterDeps): Row[] {
     attemptOf: (pod) => record.attemptOf(pod.uid),
     refusedSomewhere:
       digest !== null && record.refusalOf(digest) !== null && record.current?.digest !== digest,
+    onlyWhereNothing: draft.adapter.spec.suspend,
     nowMs: deps.clock.monotonicMs(),
   });
 }

@@ -38,6 +38,8 @@ export interface PlanInput {
   attemptOf: (pod: Pod) => Attempt | null;
   /** Some pod refused this revision before any fleet served it: it is activated nowhere. */
   refusedSomewhere: boolean;
+  /** What a pod serves stays, whichever revision it is. */
+  onlyWhereNothing: boolean;
   nowMs: number;
 }
 
@@ -49,6 +51,7 @@ export interface PlanInput {
  *   none    | anything                        | any                       | none
  *   D       | unreachable, or no report yet   | any                       | wait      its watch will tell
  *   D       | current = D                     | any                       | none      done, and confirmed
+ *   D       | another is current, suspended   | any                       | none      nothing changes
  *   D       | anything else                   | refused for what it is    | refused   until D or the pod changes
  *   D       | D not there                     | failed, not yet due       | backoff
  *   D       | D not there                     | did not fit; less is taken| stage     it may fit now
@@ -72,6 +75,8 @@ function decide(
   if (input.digest === null) return 'none';
   if (observed === 'unreachable') return 'wait';
   if (observed === 'current') return 'none';
+  const isServed = adapterIn(pod.state, input.servedName)?.current ?? null;
+  if (input.onlyWhereNothing && isServed !== null) return 'none';
   if (attempt?.terminal) return 'refused';
   if (attempt !== null && attempt.retryAtMs > input.nowMs && !mayFit(pod, attempt)) return 'backoff';
   if (observed === 'absent') return 'stage';

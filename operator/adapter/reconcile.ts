@@ -35,7 +35,7 @@ export async function reconcile(deps: AdapterDeps, key: string, signal: AbortSig
   draft.record.keepPods(draft.placement.desired);
   const verdicts: Verdicts = {};
   for (const phase of PHASES) {
-    if (draft.adapter.spec.suspend && !phase.whenSuspended) break;
+    if (draft.adapter.spec.suspend && !phase.whenSuspended) continue;
     using _progress = phase === stage ? reportIfSlow(draft, deps, verdicts) : null;
     const { verdict, next } = await attempt(phase, draft, deps, signal);
     if (verdict !== null) verdicts[phase.condition] = verdict;

@@ -12,7 +12,8 @@ import type { Records } from './records.ts';
  *
  *   the adapter                                                  | waited for
  *   -------------------------------------------------------------|-----------
- *   is being deleted, or suspended                               | no
+ *   is being deleted                                             | no
+ *   is suspended, and the pod serves some revision of it         | no
  *   has not been looked at by this process yet                   | yes
  *   has no revision: nothing pushed, source failed, bad content  | no
  *   has one whose bytes nobody holds any more                    | no
@@ -38,12 +39,13 @@ function awaitedOf(
   }: { adapter: LoraAdapter; pods: readonly Pod[]; record: AdapterRecord | undefined },
 ): Missing[] {
   const name = servedNameOf(adapter);
-  if (adapter.metadata.deletionTimestamp !== undefined || adapter.spec.suspend) return [];
+  if (adapter.metadata.deletionTimestamp !== undefined) return [];
   const isKnown = record?.uid === adapter.metadata.uid && record?.decided;
   if (record === undefined || !isKnown) return [{ name, refusal: null }];
-  const digest = record.target?.digest ?? null;
+  const { suspend } = adapter.spec;
+  const digest = (suspend ? record.current : record.target)?.digest ?? null;
   if (digest === null || digest === record.lost) return [];
-  if (currentIn(pod, name) === digest) return [];
+  if (suspend ? currentIn(pod, name) : currentIn(pod, name) === digest) return [];
   const attempt = relevantAttempt(record.attemptOf(pod.uid), pod, digest);
   const cannotHold = attempt?.terminal || attempt?.code === 'no_capacity';
   if (!attempt || !cannotHold) return [{ name, refusal: null }];

@@ -6,7 +6,7 @@ import type { Pod } from '../../pods/pod.ts';
 import { msText, podsText } from '../../pods/words.ts';
 import { noteFailure } from '../attempts.ts';
 import { type AdapterDeps, fenceOf } from '../deps.ts';
-import { type Draft, NEXT, type Phase, rowsOf, STOP } from '../draft.ts';
+import { type Draft, NEXT, type Phase, rowsOf, STOP, targetOf } from '../draft.ts';
 import { adapterIn } from '../plan.ts';
 import { type Swap, swap } from '../publish/swap.ts';
 
@@ -16,11 +16,11 @@ const REPORT_MS = 500;
 /** Makes the revision current in every pod that holds it, all at once. */
 export const activate: Phase = {
   condition: 'Loaded',
-  whenSuspended: false,
+  whenSuspended: true,
   async run(draft, deps, signal) {
     return await deps.mutexes.run(draft.key, async (lock) => {
       // A push may have come while this reconcile staged: the plan is made again under the lock.
-      const target = draft.record.target;
+      const target = targetOf(draft);
       if (target === null) return STOP;
       const pods = rowsOf(draft, deps).flatMap((row) => (row.action === 'activate' ? [row.pod] : []));
       if (pods.length === 0) return NEXT;

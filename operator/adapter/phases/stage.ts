@@ -6,7 +6,7 @@ import type { SpooledRevision } from '../../spool/spool.ts';
 import { noteFailure } from '../attempts.ts';
 import { bytesOf } from '../bytes.ts';
 import { type AdapterDeps, fenceOf } from '../deps.ts';
-import { type Draft, NEXT, type Phase, rowsOf, STOP } from '../draft.ts';
+import { type Draft, NEXT, type Phase, rowsOf, STOP, targetOf } from '../draft.ts';
 import { revisionIn } from '../plan.ts';
 import { callAll } from '../publish/laggards.ts';
 
@@ -16,11 +16,11 @@ const REPORT_MS = 2_000;
 /** Brings the revision into every pod that lacks it, without making it current anywhere. */
 export const stage: Phase = {
   condition: 'Loaded',
-  whenSuspended: false,
+  whenSuspended: true,
   async run(draft, deps, signal) {
     // Under the mutex: a push that is just being activated has not been reported by all of its pods.
     const { target, pods } = await deps.mutexes.run(draft.key, async () => ({
-      target: draft.record.target,
+      target: targetOf(draft),
       pods: rowsOf(draft, deps).flatMap((row) => (row.action === 'stage' ? [row.pod] : [])),
     }));
     if (target === null) return STOP;

@@ -28,7 +28,7 @@ function concluded(pods: Pod[], change: Partial<Conclusion> = {}, adapter: LoraA
   const named = { key: 'lora/sql', servedName: 'sql', poolKey: POOL_KEY, pool: serverPool(1) };
   const draft: Draft = { adapter, ...named, placement, record, againMs: null, askedMs: null };
   const input = { servedName: 'sql', digest: NEW, pods, attemptOf: () => null };
-  const rows = plan({ ...input, refusedSomewhere: false, nowMs: 0 });
+  const rows = plan({ ...input, refusedSomewhere: false, onlyWhereNothing: false, nowMs: 0 });
   const status = conclude(draft, { verdicts: GOOD, rows, pushUrl: null, now, ...change });
   return Object.fromEntries(status.conditions?.map((condition) => [condition.type, condition]) ?? []);
 }

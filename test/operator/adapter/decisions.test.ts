@@ -248,9 +248,30 @@ describe('a new pod waits for', () => {
     expect(missing(known, serving)).toEqual([]);
   });
 
-  it('not what is suspended or leaves', () => {
-    expect(missing(known, new FakePod(), pushedAdapter('sql', { spec: { suspend: true } }))).toEqual([]);
+  it('not what leaves', () => {
     const deleting = pushedAdapter('sql', { metadata: { deletionTimestamp: '2026-06-01T00:00:00Z' } });
     expect(missing(known, new FakePod(), deleting)).toEqual([]);
+  });
+
+  it.each<[string, Happened, Pod, string[]]>([
+    [
+      'what the others serve',
+      (record) => recovered(record, { desiredRevision: revision(2), currentRevision: revision(1) }),
+      new FakePod(),
+      ['sql'],
+    ],
+    ['not what none ever served', known, new FakePod(), []],
+    [
+      'not what it serves, in whichever revision',
+      (record) =>
+        recovered(record, {
+          desiredRevision: revision(2),
+          currentRevision: { ...revision(1), digest: digest('e') },
+        }),
+      serving,
+      [],
+    ],
+  ])('while it is suspended %s', (_name, happened, pod, names) => {
+    expect(missing(happened, pod, pushedAdapter('sql', { spec: { suspend: true } }))).toEqual(names);
   });
 });

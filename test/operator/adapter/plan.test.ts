@@ -17,6 +17,7 @@ interface Case {
   pod?: FakePodOptions;
   last?: Attempt | null;
   refusedSomewhere?: boolean;
+  onlyWhereNothing?: boolean;
   action: string;
 }
 
@@ -79,14 +80,17 @@ const CASES: Case[] = [
   { name: 'held, failed just now', pod: HELD, last: attempt(), action: 'backoff' },
   { name: 'held, refused', pod: HELD, last: attempt({ terminal: true }), action: 'refused' },
   { name: 'held, refused by another pod', pod: HELD, refusedSomewhere: true, action: 'hold' },
+  { name: 'suspended, another current', pod: HELD, onlyWhereNothing: true, action: 'none' },
+  { name: 'suspended, nothing there', onlyWhereNothing: true, action: 'stage' },
   { name: 'held only until running requests end', pod: LEAVING, action: 'stage' },
 ];
 
 describe('plan', () => {
   it.each(CASES)(
     '$name → $action',
-    ({ desired = D, pod = {}, last = null, refusedSomewhere = false, action }) => {
-      const input = { servedName: 'sql', digest: desired, pods: [new FakePod(pod)], attemptOf: () => last };
+    ({ desired = D, pod = {}, last = null, refusedSomewhere = false, onlyWhereNothing = false, action }) => {
+      const pods = [new FakePod(pod)];
+      const input = { servedName: 'sql', digest: desired, pods, attemptOf: () => last, onlyWhereNothing };
       expect(plan({ ...input, refusedSomewhere, nowMs: 1_500 }).map((row) => row.action)).toEqual([action]);
     },
   );
@@ -103,6 +107,7 @@ describe('plan', () => {
       pods,
       attemptOf: () => null,
       refusedSomewhere: false,
+      onlyWhereNothing: false,
       nowMs: 0,
     });
     expect(rows.map(({ pod, action }) => [pod.name, action])).toEqual([
