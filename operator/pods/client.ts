@@ -86,6 +86,8 @@ export class PodClient {
   readonly breaker: Breaker;
   readonly #options: PodClientOptions;
   readonly #timeouts: PodTimeouts;
+  /** Where it is rotated, pods change one after the other. */
+  #accepted: string | null = null;
   readonly #places = {
     short: new Limiter(PLACES.short),
     upload: new Limiter(PLACES.upload),
@@ -270,17 +272,36 @@ export class PodClient {
     }
   }
 
-  /** With the pool's token; a refused one is read again once, and the call repeated if its body can be. */
+  /** With the token that the pod took last, else with each that it may want, where the body can be sent again. */
   async #authorized(send: Send): Promise<Dispatcher.ResponseData> {
-    const token = await this.#token(() => this.#options.token.token());
-    try {
-      return await this.#exchange(send, token);
-    } catch (error) {
-      if (!(error instanceof LorikeetError) || error.code !== 'unauthenticated') throw error;
-      const next = await this.#token(() => this.#options.token.tokenAfterRefusal());
-      if (next === token || (send.body !== undefined && typeof send.body !== 'string')) throw error;
-      return await this.#exchange(send, next);
+    const isRepeatable = send.body === undefined || typeof send.body === 'string';
+    const refused = new Set<string | null>();
+    let refusal: unknown = null;
+    for await (const token of this.#tokens()) {
+      if (refused.has(token)) continue;
+      if (refused.size > 0 && !isRepeatable) break;
+      try {
+        const response = await this.#exchange(send, token);
+        this.#accepted = token;
+        return response;
+      } catch (error) {
+        if (!(error instanceof LorikeetError) || error.code !== 'unauthenticated') throw error;
+        refusal = error;
+        refused.add(token);
+      }
     }
+    this.#accepted = null;
+    throw refusal;
+  }
+
+  async *#tokens(): AsyncGenerator<string | null> {
+    const { token } = this.#options;
+    const current = await this.#token(() => token.token());
+    yield this.#accepted ?? current;
+    yield current;
+    if (token.previous !== null) yield token.previous;
+    // A refused one is read again: the Secret may have another by now.
+    yield await this.#token(() => token.tokenAfterRefusal());
   }
 
   async #token(read: () => Promise<string | null>): Promise<string | null> {

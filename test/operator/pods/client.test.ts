@@ -6,6 +6,7 @@ import { PodUnreachable } from '../../../operator/pods/errors.ts';
 import { TokenSource } from '../../../operator/pods/token.ts';
 import { digestOf, goodAdapter } from '../../support/adapter-files.ts';
 import { POD_TOKEN, ScriptedPod } from '../../support/pod/scripted-pod.ts';
+import { FakeClock } from '../kube/fake-clock.ts';
 
 const TIMEOUTS = { shortMs: 300, stallMs: 300, silenceMs: 500, transferMs: 2_000, watchIdleMs: 25_000 };
 const signal = new AbortController().signal;
@@ -216,6 +217,30 @@ describe('the admin token', () => {
     await client.state(signal);
     await client.state(signal);
     expect(reads).toBe(2);
+  });
+
+  it('of before is shown to pods that have not seen the new one yet', async () => {
+    const clock = new FakeClock();
+    tokens = [POD_TOKEN, 'the-next-token'];
+    const token = new TokenSource(async () => tokens.shift() ?? 'the-next-token', clock);
+    const talk = () =>
+      new PodClient({ adminUrl: client.adminUrl, dispatcher, token, life: life.signal, timeouts: TIMEOUTS });
+    await talk().state(signal);
+    await clock.advance(5 * 60_000);
+    const later = talk();
+    await later.state(signal);
+    // The one that it took is shown first from then on, also with a body that cannot be sent twice.
+    await later.stage('sql', digest, files.tensors, {
+      size: files.tensors.length,
+      config,
+      step: 3,
+      fence,
+      signal,
+    });
+    expect(tokens).toEqual([]);
+
+    await clock.advance(15 * 60_000);
+    await expect(talk().state(signal)).rejects.toMatchObject({ code: 'unauthenticated' });
   });
 
   it('that is wrong is not asked for with every call', async () => {
