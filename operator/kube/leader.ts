@@ -215,7 +215,7 @@ export class Elector {
       },
       signal,
       timeoutMs: REQUEST_MS,
-      urgent: true,
+      lane: 'lease',
     });
     this.#renewedAtMs = sentAtMs;
     this.#observe(written);
@@ -229,7 +229,7 @@ export class Elector {
         path: pathOf(LEASES, { namespace, name }),
         signal,
         timeoutMs: REQUEST_MS,
-        urgent: true,
+        lane: 'lease',
       });
     } catch (error) {
       if (isApiError(error, 404)) return null;
@@ -282,7 +282,7 @@ export class Elector {
     const released = { ...spec, holderIdentity: '', leaseDurationSeconds: 1, leaseTransitions: term };
     const body = { apiVersion: apiVersionOf(LEASES), kind: LEASES.kind, metadata, spec: released };
     try {
-      await rest.request({ method: 'PUT', path, body, timeoutMs: RELEASE_MS, urgent: true });
+      await rest.request({ method: 'PUT', path, body, timeoutMs: RELEASE_MS, lane: 'lease' });
     } catch (error) {
       if (!isApiError(error, 409)) throw error;
       // A renewal that was cut short on our side arrived all the same.
@@ -290,7 +290,7 @@ export class Elector {
         method: 'GET',
         path,
         timeoutMs: RELEASE_MS,
-        urgent: true,
+        lane: 'lease',
       });
       const isOurs = lease.spec?.holderIdentity === identity && lease.spec.leaseTransitions === term;
       if (isOurs && lease.metadata.resourceVersion !== metadata.resourceVersion)

@@ -10,7 +10,7 @@ export interface PaceOptions {
 const PER_SECOND_MIN = 2;
 
 /**
- * How fast this process may call the API server. The rate halves with each sign of distress (429, 5xx, no answer), down
+ * How fast calls of one lane may go out to the API server. The rate halves with each sign of distress (429, 5xx, no answer), down
  * to two calls a second, and grows by one a second with each success, so that a storm is not fed and ends soon after.
  */
 export class CallPace {
@@ -35,7 +35,7 @@ export class CallPace {
     return this.#perSecond;
   }
 
-  /** Resolves when the call may go out; returns early when the signal aborts. */
+  /** Resolves when the call may go out; returns early when the signal aborts, and then the call must not go out. */
   async turn(signal: AbortSignal | undefined): Promise<void> {
     const nowMs = this.#clock.monotonicMs();
     const grown = ((nowMs - this.#filledAtMs) / 1000) * this.#perSecond;
@@ -45,7 +45,9 @@ export class CallPace {
     this.#tokens -= 1;
     const forTokenMs = this.#tokens < 0 ? (-this.#tokens / this.#perSecond) * 1000 : 0;
     const waitMs = Math.max(forTokenMs, this.#closedUntilMs - nowMs);
-    if (waitMs > 0) await pause(this.#clock, waitMs, signal);
+    if (waitMs <= 0) return;
+    await pause(this.#clock, waitMs, signal);
+    if (signal?.aborted) this.#tokens += 1;
   }
 
   succeeded(): void {

@@ -18,10 +18,13 @@ export interface Call {
   /** Default: application/json, and a merge patch for PATCH. */
   contentType?: string;
   signal?: AbortSignal | undefined;
+  /** Of the whole call, its wait for a turn included. */
   timeoutMs?: number | undefined;
-  /** Does not wait its turn when the process is slowed down: for the lease alone. */
-  urgent?: boolean;
+  lane?: Lane;
 }
+
+/** `lease` never waits for a turn; `review`, for which a trainer waits, does not wait behind what reconciling writes. */
+export type Lane = 'lease' | 'review' | 'usual';
 
 export interface StreamCall {
   path: string;
@@ -38,6 +41,8 @@ export interface RestOptions {
   connectionsMax?: number;
   perSecondMax?: number;
   burst?: number;
+  /** Of the lane of reviews. */
+  reviewsPerSecondMax?: number;
 }
 
 export interface KubeconfigOptions extends Omit<RestOptions, 'credentials'> {
@@ -55,7 +60,7 @@ export class Rest {
   readonly #credentials: Credentials;
   readonly #clock: Clock;
   readonly #connectionsMax: number;
-  readonly #pace: CallPace;
+  readonly #paces: { review: CallPace; usual: CallPace };
   #tls: TlsMaterial | null = null;
   #agent: Agent | null = null;
 
@@ -70,29 +75,37 @@ export class Rest {
     connectionsMax = 64,
     perSecondMax = 50,
     burst = 100,
+    reviewsPerSecondMax = 25,
   }: RestOptions) {
     this.#credentials = credentials;
     this.#clock = clock;
     this.#connectionsMax = connectionsMax;
-    this.#pace = new CallPace({ clock, perSecondMax, burst });
+    this.#paces = {
+      review: new CallPace({ clock, perSecondMax: reviewsPerSecondMax, burst: 2 * reviewsPerSecondMax }),
+      usual: new CallPace({ clock, perSecondMax, burst }),
+    };
   }
 
   /** The parsed reply; throws ApiError, or the signal's reason when it aborts. */
   async request<T>(call: Call): Promise<T> {
-    if (!call.urgent) await this.#pace.turn(call.signal);
+    const pace = this.#paceOf(call.lane);
     const what = `${call.method} ${call.path}`;
     const timeoutMs = call.timeoutMs ?? TIMEOUT_MS;
     const limit = deadline(this.#clock, timeoutMs, call.signal, () =>
       noReply('Timeout', what, `none in ${timeoutMs} ms`),
     );
+    let begun = false;
     try {
+      await pace?.turn(limit.signal);
+      limit.signal.throwIfAborted();
+      begun = true;
       const reply = await this.#send(call, what, limit.signal);
       const body = await text(reply.body);
-      this.#pace.succeeded();
+      pace?.succeeded();
       return parseReply<T>(what, body);
     } catch (error) {
       const failure = judge(error, what, limit.signal);
-      this.#learn(failure);
+      if (begun) learn(pace, failure);
       throw failure;
     } finally {
       limit.clear();
@@ -104,7 +117,8 @@ export class Rest {
     inactivityMs = INACTIVITY_MS,
     ...call
   }: StreamCall): AsyncGenerator<string, void, undefined> {
-    await this.#pace.turn(call.signal);
+    const pace = this.#paces.usual;
+    await pace.turn(call.signal);
     const what = `WATCH ${call.path}`;
     let begun = false;
     const silent = () => noReply('Timeout', what, `silent for ${inactivityMs} ms`);
@@ -116,10 +130,10 @@ export class Rest {
     } catch (error) {
       const failure = judge(error, what, limit.signal);
       // A stream that falls silent or breaks is no sign of distress.
-      if (!begun) this.#learn(failure);
+      if (!begun) learn(pace, failure);
       throw failure;
     } finally {
-      if (begun) this.#pace.succeeded();
+      if (begun) pace.succeeded();
       limit.clear();
     }
   }
@@ -181,11 +195,15 @@ export class Rest {
     return this.#agent;
   }
 
-  #learn(failure: unknown): void {
-    if (!(failure instanceof ApiError)) return;
-    if (failure.retryable) this.#pace.failed(failure.retryAfterMs);
-    else this.#pace.succeeded();
+  #paceOf(lane: Lane = 'usual'): CallPace | null {
+    return lane === 'lease' ? null : this.#paces[lane];
   }
+}
+
+function learn(pace: CallPace | null, failure: unknown): void {
+  if (!(failure instanceof ApiError)) return;
+  if (failure.retryable) pace?.failed(failure.retryAfterMs);
+  else pace?.succeeded();
 }
 
 /** What the caller should see of a failure: the reason of the abort, an ApiError, or a bug as it is. */

@@ -40,6 +40,8 @@ const FIELD_MANAGER = 'lorikeet-operator';
 const INTERVAL_MS = 2_000;
 const INTERVAL_MS_MAX = 300_000;
 const ENTRIES_MAX = 4_096;
+/** What waits for its turn here is replaced by what is written later; what waits in the client is not. */
+const WRITES_MAX = 16;
 
 /**
  * Writes status, for one object at most once per interval: the first at once, of those that come in between only the
@@ -51,6 +53,9 @@ export class StatusWriter {
   readonly #clock: Clock;
   readonly #intervalMs: number;
   readonly #entries = new Map<string, Entry>();
+  /** Keys that are due and wait for one of the writes under way to end, the first first. */
+  readonly #due = new Set<string>();
+  #underWay = 0;
   writes = 0;
 
   constructor(options: StatusWriterOptions) {
@@ -83,17 +88,34 @@ export class StatusWriter {
 
   #schedule(key: string, entry: Entry): void {
     const waitMs = entry.notBeforeMs - this.#clock.monotonicMs();
-    if (waitMs <= 0) this.#send(key, entry);
-    else entry.cancelTimer = this.#clock.after(waitMs, () => this.#send(key, entry));
+    if (waitMs <= 0) this.#sendInTurn(key, entry);
+    else entry.cancelTimer = this.#clock.after(waitMs, () => this.#sendInTurn(key, entry));
+  }
+
+  #sendInTurn(key: string, entry: Entry): void {
+    if (this.#underWay >= WRITES_MAX) this.#due.add(key);
+    else this.#send(key, entry);
+  }
+
+  #sendNext(): void {
+    const [key] = this.#due;
+    if (key === undefined || this.#underWay >= WRITES_MAX) return;
+    this.#due.delete(key);
+    const entry = this.#entries.get(key);
+    if (entry !== undefined && entry.inFlight === null) this.#send(key, entry);
+    this.#sendNext();
   }
 
   #send(key: string, entry: Entry): void {
     const pending = entry.pending;
     this.#drop(entry);
     if (pending === null || isThere(entry, pending)) return;
+    this.#underWay += 1;
     entry.inFlight = this.#put(key, entry, pending).finally(() => {
+      this.#underWay -= 1;
       entry.inFlight = null;
       if (entry.pending !== null) this.#schedule(key, entry);
+      this.#sendNext();
     });
   }
 

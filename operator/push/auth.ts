@@ -111,6 +111,7 @@ export class TokenAuth implements Auth {
         path: pathOf(resource),
         body,
         timeoutMs: REVIEW_TIMEOUT_MS,
+        lane: 'review',
       });
     } catch (error) {
       // The error may quote the request, and the request holds the token: only its class and status are told.

@@ -298,8 +298,31 @@ describe('Rest', () => {
       await expect(rest.request(get)).rejects.toMatchObject({ status: 429 });
       server.script = () => ({ status: 200 });
       expect(await callsWithin(rest, 29_000)).toBe(0);
-      await rest.request({ ...get, urgent: true });
+      await rest.request({ ...get, lane: 'lease' });
       expect(await callsWithin(rest, 2_000)).toBeGreaterThan(0);
+    });
+
+    it('lets a review out at once while hundreds of other calls wait for their turns', async () => {
+      const rest = restOf();
+      const stop = new AbortController();
+      const usual = Array.from({ length: 600 }, () =>
+        rest.request({ ...get, signal: stop.signal }).catch(() => {}),
+      );
+      await rest.request({ ...get, lane: 'review' });
+      expect(server.requests.length).toBeLessThan(600);
+      stop.abort();
+      await Promise.all(usual);
+    });
+
+    it('counts the wait for a turn against the timeout, and takes nothing of the pace for a call that gave up', async () => {
+      const rest = restOf();
+      const impatient = Array.from({ length: 600 }, () =>
+        rest.request({ ...get, timeoutMs: 1_000 }).catch(({ reason }) => reason as string),
+      );
+      await clock.advance(1_000);
+      const reasons = await Promise.all(impatient);
+      expect(reasons.filter((reason) => reason === 'Timeout').length).toBeGreaterThan(400);
+      expect(await callsWithin(rest, 1_000)).toBeGreaterThanOrEqual(25);
     });
 
     it('does not take a refusal for distress', async () => {

@@ -54,6 +54,26 @@ describe('StatusWriter', () => {
     await writer.flushAll();
   }
 
+  it('has a few writes under way at a time, and of what waits writes only the last', async () => {
+    const gate = Promise.withResolvers<void>();
+    const bodies: { name: string; status: unknown }[] = [];
+    const slow = {
+      request: async ({ body }: { body: { metadata: { name: string }; status: unknown } }) => {
+        bodies.push({ name: body.metadata.name, status: body.status });
+        await gate.promise;
+        return { metadata: { resourceVersion: '2' } };
+      },
+    } as unknown as Rest;
+    const many = new StatusWriter({ rest: slow, resource: PODS, log: silentLog, onFailure() {}, clock });
+    const objects = Array.from({ length: 100 }, (_, index) => pod(`p${index}`));
+    for (const phase of ['one', 'two']) for (const object of objects) many.write(object, { phase });
+    expect(bodies.length).toBeLessThan(20);
+    gate.resolve();
+    await eventually(() => expect(new Set(bodies.map(({ name }) => name)).size).toBe(100));
+    expect(bodies.at(-1)).toEqual({ name: 'p99', status: { phase: 'two' } });
+    expect(bodies).toHaveLength(100);
+  });
+
   it('writes the first status at once', async () => {
     writer.write(stored, { phase: 'one' });
     await eventually(() => expect(stored.status).toEqual({ phase: 'one' }));
