@@ -26,6 +26,8 @@ export interface ControlPlane {
   dir: string;
   /** Runs kubectl as the administrator and returns its stdout. */
   kubectl(args: string[], input?: string): Promise<string>;
+  /** Stops, continues or ends one of its programs. */
+  signal(program: 'etcd' | 'kube-apiserver', signal: NodeJS.Signals): void;
   stop(): Promise<void>;
 }
 
@@ -60,6 +62,7 @@ class Plane implements ControlPlane {
   readonly #assets: string;
   readonly #log: (line: string) => void;
   readonly #processes: RunningProcess[] = [];
+  readonly #programs = new Map<string, RunningProcess>();
 
   constructor(assets: string, dir: string, log: (line: string) => void) {
     this.#assets = assets;
@@ -121,7 +124,13 @@ class Plane implements ControlPlane {
 
   async #run(name: string, args: string[]): Promise<void> {
     const command = join(this.#assets, name);
-    this.#processes.push(await startProcess({ command, args, logFile: join(this.dir, `${name}.log`) }));
+    const program = await startProcess({ command, args, logFile: join(this.dir, `${name}.log`) });
+    this.#processes.push(program);
+    this.#programs.set(name, program);
+  }
+
+  signal(program: 'etcd' | 'kube-apiserver', signal: NodeJS.Signals): void {
+    this.#programs.get(program)?.kill(signal);
   }
 
   async #untilReady(path: string): Promise<void> {

@@ -136,6 +136,7 @@ async function settle(world: Succession): Promise<void> {
   }
 }
 
+/** Some ten seconds: each of the sequences runs whole operators. */
 describe('an acknowledged push', () => {
   it('outlives operators: in the end every pod serves it, or a newer one', async () => {
     await fc.assert(
