@@ -38,7 +38,7 @@ const end =
     pick(iterate(value)) ?? new Undefined('No item of an empty sequence');
 
 /** Jinja's own, and transformers' tojson; those that only HTML needs are left out. */
-export const FILTERS: Record<string, Filter> = {
+const FILTERS: Record<string, Filter> = {
   abs: (value) => sameKind(value, Math.abs(requireNumber(value))),
   attr: (value, given, { attribute }) => attribute(value, given.text(0, 'name')),
   batch: (value, given) => batches(iterate(value), given.integer(0, 'linecount'), given.get(1, 'fill_with')),
@@ -119,6 +119,19 @@ export const FILTERS: Record<string, Filter> = {
   upper: (value) => str(value).toUpperCase(),
   wordcount: (value) => split(str(value), null, -1, 'left').length,
 };
+
+const COMPARING_TEST = /^is (not )?(\w+)$/;
+
+export function filterNamed(name: string): Filter {
+  const [, not, test] = COMPARING_TEST.exec(name) ?? [];
+  if (test !== undefined) {
+    const holds = testNamed(test);
+    return (value, given) => holds(value, ...given.positional) !== (not !== undefined);
+  }
+  const filter = Object.hasOwn(FILTERS, name) ? FILTERS[name] : undefined;
+  if (filter === undefined) throw new TemplateError(`No filter named '${name}'.`);
+  return filter;
+}
 
 function requireNumber(value: Value): number {
   const number = numeric(value);

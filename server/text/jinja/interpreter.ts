@@ -1,6 +1,6 @@
 import { attribute, item, path, slice } from './access.ts';
 import { Arguments } from './arguments.ts';
-import { FILTERS, type FilterContext } from './filters.ts';
+import { type FilterContext, filterNamed } from './filters.ts';
 import type { Call, CallBlock, For, Identifier, Node } from './nodes.ts';
 import { binary } from './operators.ts';
 import { Scope } from './scope.ts';
@@ -273,7 +273,5 @@ function filtered(value: Value, filter: Identifier | Call, scope: Scope): Value 
 }
 
 function applyFilter(name: string, value: Value, given: Arguments): Value {
-  const filter = Object.hasOwn(FILTERS, name) ? FILTERS[name] : undefined;
-  if (filter === undefined) throw new TemplateError(`No filter named '${name}'.`);
-  return filter(value, given, CONTEXT);
+  return filterNamed(name)(value, given, CONTEXT);
 }

@@ -1,9 +1,10 @@
-import { Template as Parsed } from '@huggingface/jinja';
-import { FILTERS } from './filters.ts';
+import { parse as parseTokens, tokenize } from '@huggingface/jinja';
+import { filterNamed } from './filters.ts';
 import { globals } from './globals.ts';
 import { run } from './interpreter.ts';
 import type { Node } from './nodes.ts';
 import { Scope } from './scope.ts';
+import { withTestArguments } from './test-arguments.ts';
 import { testNamed } from './tests.ts';
 import { fromJson, TemplateError } from './values.ts';
 
@@ -31,7 +32,8 @@ export class Template {
 
 function parse(source: string): Node[] {
   try {
-    return new Parsed(source).parsed.body as unknown as Node[];
+    const tokens = tokenize(source, { lstrip_blocks: true, trim_blocks: true });
+    return parseTokens(withTestArguments(tokens)).body as unknown as Node[];
   } catch (cause) {
     throw new TemplateError(cause instanceof Error ? cause.message : String(cause), { cause });
   }
@@ -51,5 +53,5 @@ function requireKnown(node: Node): void {
   if (node.type !== 'FilterExpression' && node.type !== 'FilterStatement') return;
   const name =
     node.filter.type === 'Identifier' ? node.filter.value : (node.filter.callee as { value?: unknown }).value;
-  if (!Object.hasOwn(FILTERS, String(name))) throw new TemplateError(`No filter named '${name}'.`);
+  filterNamed(String(name));
 }

@@ -10,13 +10,27 @@ const NEWLINE = /\r\n|[\n-\r\x1c-\x1e\x85\u2028\u2029]/g;
 /** Without the characters of `characters` at its ends; null means white space. */
 export function strip(text: string, characters: string | null, ends: 'both' | 'left' | 'right'): string {
   const set = characters === null ? null : new Set(characters);
-  const goes = (character: string | undefined) =>
-    character !== undefined && (set === null ? SPACE_CHARACTER.test(character) : set.has(character));
-  const all = [...text];
-  let [start, end] = [0, all.length];
-  while (ends !== 'right' && start < end && goes(all[start])) start += 1;
-  while (ends !== 'left' && start < end && goes(all[end - 1])) end -= 1;
-  return all.slice(start, end).join('');
+  const goes = (character: string) => (set === null ? SPACE_CHARACTER.test(character) : set.has(character));
+  let [start, end] = [0, text.length];
+  for (let first = characterAt(text, start); ends !== 'right' && start < end && goes(first); ) {
+    start += first.length;
+    first = characterAt(text, start);
+  }
+  for (let last = characterBefore(text, end); ends !== 'left' && start < end && goes(last); ) {
+    end -= last.length;
+    last = characterBefore(text, end);
+  }
+  return text.slice(start, end);
+}
+
+function characterAt(text: string, index: number): string {
+  const code = text.codePointAt(index);
+  return code === undefined ? '' : String.fromCodePoint(code);
+}
+
+function characterBefore(text: string, index: number): string {
+  const pair = characterAt(text, index - 2);
+  return pair.length === 2 ? pair : text.slice(Math.max(index - 1, 0), index);
 }
 
 /** `str.split` and `str.rsplit`; a negative `max` is no bound. */
