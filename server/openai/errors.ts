@@ -3,6 +3,7 @@ import { LorikeetError } from '../contract/errors.ts';
 import type { FailureCode } from '../engine/port.ts';
 import { ChatTemplateError } from '../text/chat-template.ts';
 import { EncoderError } from '../text/encoder-job.ts';
+import type { Answer } from '../transfer/refusal.ts';
 
 interface ApiErrorKind {
   /** Of HTTP; it is also the envelope's `code`. */
@@ -17,10 +18,12 @@ export const API_ERRORS = {
   bad_request: { status: 400, type: 'BadRequestError' },
   model_not_found: { status: 404, type: 'NotFoundError' },
   route_not_found: { status: 404, type: 'NotFoundError' },
+  request_timeout: { status: 408, type: 'RequestTimeoutError' },
   body_too_large: { status: 413, type: 'PayloadTooLargeError' },
   unsupported_media_type: { status: 415, type: 'UnsupportedMediaTypeError' },
   /** Not of 500: nothing is wrong with the pod, which a router would take out, and no retry helps. */
   non_finite: { status: 422, type: 'UnprocessableEntityError' },
+  header_too_large: { status: 431, type: 'RequestHeaderFieldsTooLargeError' },
   internal: { status: 500, type: 'InternalServerError' },
   engine_failed: { status: 500, type: 'InternalServerError' },
   no_slot: { status: 503, type: 'ServiceUnavailableError', retryAfterSeconds: 1 },
@@ -131,7 +134,28 @@ function ofLorikeetError({ code, message }: LorikeetError): ApiError {
       return new ApiError('no_slot', message, 'model');
     case 'shutting_down':
       return new ApiError('shutting_down', message);
+    case 'request_timeout':
+      return new ApiError('request_timeout', message);
+    case 'header_too_large':
+      return new ApiError('header_too_large', message);
+    case 'malformed_request':
+      return badRequest(message);
     default:
       return new ApiError('internal', 'Internal error.');
   }
+}
+
+/** Node's word for a stream whose reader went away. */
+export function isClientGone(error: unknown): boolean {
+  return (
+    error instanceof ClientGone || (error as NodeJS.ErrnoException).code === 'ERR_STREAM_PREMATURE_CLOSE'
+  );
+}
+
+export function answerOf(error: unknown): Answer {
+  const refusal = toApiError(error);
+  const { status, retryAfterSeconds } = refusal.kind;
+  const headers: Record<string, string> = { 'content-type': 'application/json; charset=utf-8' };
+  if (retryAfterSeconds !== undefined) headers['retry-after'] = String(retryAfterSeconds);
+  return { status, headers, body: JSON.stringify(refusal) };
 }

@@ -1,8 +1,9 @@
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
+import { refuseUnreadable } from '../transfer/refusal.ts';
 import type { Account } from './byte-budget.ts';
 import { chat } from './chat.ts';
 import { completions } from './completions.ts';
-import { ApiError, ClientGone, toApiError } from './errors.ts';
+import { ApiError, answerOf, isClientGone, toApiError } from './errors.ts';
 import { parseJsonBody } from './json-body.ts';
 import { describeModel, listModels } from './models.ts';
 import type { Serving } from './serving.ts';
@@ -35,6 +36,10 @@ export function buildServingApp(serving: Serving): FastifyInstance {
       maxHeaderSize: HEADER_BYTES_MAX,
       connectionsCheckingInterval: 2000,
     },
+    clientErrorHandler: refuseUnreadable(HEADER_BYTES_MAX, answerOf),
+    frameworkErrors: (error, _request, reply) => void answer(reply, toApiError(error)),
+    // Fastify's own answer to a request on a kept-alive connection has another shape; see closeConnectionsWhenDone.
+    return503OnClosing: false,
     forceCloseConnections: 'idle',
     exposeHeadRoutes: false,
   });
@@ -104,6 +109,9 @@ function closeConnectionsWhenDone(app: FastifyInstance): void {
   app.addHook('preClose', async () => {
     closing = true;
   });
+  app.addHook('onRequest', async () => {
+    if (closing) throw new ApiError('shutting_down', 'The server is shutting down.');
+  });
   app.addHook('onResponse', async () => {
     if (closing) setImmediate(() => app.server.closeIdleConnections());
   });
@@ -118,8 +126,8 @@ async function refuseEncodings(request: FastifyRequest): Promise<void> {
 }
 
 function refuse(serving: Serving, error: unknown, request: FastifyRequest, reply: FastifyReply): void {
-  if (error instanceof ClientGone) {
-    void reply.code(CLIENT_CLOSED_REQUEST).send();
+  if (isClientGone(error)) {
+    if (!reply.sent) void reply.code(CLIENT_CLOSED_REQUEST).send();
     return;
   }
   const refusal = toApiError(error);
@@ -133,9 +141,8 @@ function refuse(serving: Serving, error: unknown, request: FastifyRequest, reply
 }
 
 function answer(reply: FastifyReply, refusal: ApiError): FastifyReply {
-  const { status, retryAfterSeconds } = refusal.kind;
-  if (retryAfterSeconds !== undefined) void reply.header('retry-after', String(retryAfterSeconds));
-  return reply.code(status).send(refusal.toJSON());
+  const { status, headers, body } = answerOf(refusal);
+  return reply.code(status).headers(headers).send(body);
 }
 
 function observe(serving: Serving, request: FastifyRequest, reply: FastifyReply): void {

@@ -33,10 +33,13 @@ export function closeWith(socket: Socket, { status, headers, body }: Answer): vo
   setTimeout(() => socket.destroy(), LINGER_MS).unref();
 }
 
-/** Answers what Node's HTTP parser refuses, which never becomes a request. */
-export function refuseUnreadable(headerBytesMax: number) {
+/** Answers what Node's HTTP parser refuses, which never becomes a request; `answer` puts it in an API's own words. */
+export function refuseUnreadable(
+  headerBytesMax: number,
+  answer: (error: LorikeetError) => Answer = answerOf,
+) {
   return (error: Error & { code?: string }, socket: Socket): void => {
-    closeWith(socket, answerOf(unreadable(error.code, headerBytesMax)));
+    closeWith(socket, answer(unreadable(error.code, headerBytesMax)));
   };
 }
 

@@ -1,3 +1,4 @@
+import { connect } from 'node:net';
 import type { Logger } from 'pino';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { FailureCode, GenerateRequest } from '../../../native/types.ts';
@@ -92,7 +93,7 @@ async function serve({
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ model: 'sql', prompt: [7], ...body }),
     });
-  return { url, post, submitted, cancelled };
+  return { app, url, post, submitted, cancelled };
 }
 
 describe('a revision that is in no slot', () => {
@@ -363,5 +364,110 @@ describe('the byte budget', () => {
     const { choices } = answer as { choices: { text: string; logprobs: { tokens: string[] } }[] };
     expect(choices.map(({ text }) => text)).toEqual(Array(16).fill('h'.repeat(200)));
     expect(choices.map(({ logprobs }) => logprobs.tokens.length)).toEqual(Array(16).fill(200));
+  });
+});
+
+describe('a client that leaves a stream', () => {
+  it.each([
+    ['before its first chunk', [accepted]],
+    ['after its first chunk', [accepted, token]],
+  ])('%s is no error of ours', async (_, events) => {
+    const lines: { level: string; code?: number }[] = [];
+    const log = createLog('debug', { write: (line) => void lines.push(JSON.parse(line)) });
+    const { url, post, submitted } = await serve({ script: () => events, log });
+    const client = new AbortController();
+    const left = post({ stream: true }, { signal: client.signal }).then(
+      (reply) => reply.text().catch(() => undefined),
+      () => undefined,
+    );
+    await eventually('it is taken in', { timeoutMs: 10_000, everyMs: 5 }, () => submitted[0]);
+    await fetch(`${url}/health`);
+    client.abort();
+    await left;
+    await eventually(
+      'it is logged',
+      { timeoutMs: 10_000, everyMs: 5 },
+      () => lines.some(({ code }) => code === 499) || undefined,
+    );
+    await fetch(`${url}/health`);
+    expect(lines.filter(({ level }) => level !== 'debug')).toEqual([]);
+  });
+});
+
+describe("a refusal before any route is in OpenAI's shape", () => {
+  /** Sends, and reads to the end of the connection. */
+  const raw = async (url: string, text: string): Promise<string> => {
+    const socket = connect(Number(new URL(url).port), '127.0.0.1').setEncoding('utf8');
+    socket.write(text);
+    let received = '';
+    for await (const chunk of socket) received += chunk;
+    return received;
+  };
+  const HOST = 'Host: x\r\n';
+
+  it.each([
+    ['no HTTP', 'nonsense\r\n\r\n', 400, 'BadRequestError'],
+    [
+      'a path that is none',
+      `GET /v1/models/%zz HTTP/1.1\r\n${HOST}Connection: close\r\n\r\n`,
+      400,
+      'BadRequestError',
+    ],
+    [
+      'headers without end',
+      `GET / HTTP/1.1\r\n${HOST}a: ${'x'.repeat(17_000)}\r\n\r\n`,
+      431,
+      'RequestHeaderFieldsTooLargeError',
+    ],
+  ])('%s', async (_, text, status, type) => {
+    const { url } = await serve({ script: () => [] });
+    const [head = '', body = ''] = (await raw(url, text)).split('\r\n\r\n');
+    expect(head).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
+    expect(JSON.parse(body)).toEqual({
+      error: { message: expect.any(String), type, param: null, code: status },
+    });
+  });
+
+  it('a request on a kept-alive connection of a closing server', async () => {
+    const { app, url } = await serve({ script: () => [accepted, token] });
+    const request = (body: string) =>
+      `POST /v1/completions HTTP/1.1\r\n${HOST}Content-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+    const socket = connect(Number(new URL(url).port), '127.0.0.1').setEncoding('utf8');
+    let received = '';
+    socket.on('data', (text) => {
+      received += text;
+    });
+    // The first of the two holds the server open.
+    socket.write(request('{"model":"sql","prompt":[7],"stream":true}'));
+    await eventually(
+      'the stream has begun',
+      { timeoutMs: 10_000, everyMs: 5 },
+      () => received.includes('data:') || undefined,
+    );
+    const other = connect(Number(new URL(url).port), '127.0.0.1').setEncoding('utf8');
+    other.write('GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /hea');
+    let answers = '';
+    other.on('data', (text) => {
+      answers += text;
+    });
+    await eventually(
+      'it is kept alive',
+      { timeoutMs: 10_000, everyMs: 5 },
+      () => answers.includes('{"status":"ok"}') || undefined,
+    );
+    const closed = app.close();
+    await new Promise(setImmediate);
+    other.write('lth HTTP/1.1\r\nHost: x\r\n\r\n');
+    await eventually(
+      'it is refused',
+      { timeoutMs: 10_000, everyMs: 5 },
+      () => answers.includes('"code":503') || undefined,
+    );
+    expect(answers).toMatch(
+      /HTTP\/1.1 503.*retry-after: 5.*\{"error":\{"message":"The server is shutting down."/s,
+    );
+    socket.destroy();
+    other.destroy();
+    await closed;
   });
 });
