@@ -174,14 +174,14 @@ export function templateVariables({ chat_template_kwargs, reasoning_effort }: Ch
 /** What both endpoints have. */
 export type EitherBody = Omit<CompletionBody, 'prompt' | 'logprobs' | 'echo' | 'add_special_tokens'>;
 
-const TokenizeChatBody = z.object({
+export const TokenizeChatBody = z.object({
   model: optional(Text, null),
   messages: Messages,
   add_generation_prompt: optional(z.boolean(), true),
   chat_template_kwargs: optional(TemplateVariables, {}),
   return_token_strs: optional(z.boolean(), false),
 });
-const TokenizeTextBody = z.object({
+export const TokenizeTextBody = z.object({
   model: optional(Text, null),
   prompt: Text,
   add_special_tokens: optional(z.boolean(), true),

@@ -43,12 +43,14 @@ const EITHER: Record<string, Harmless> = {
   structured_outputs: absent,
   truncate_prompt_tokens: absent,
   use_beam_search: offOr(false),
+  vllm_xargs: empty,
 };
 
 const COMPLETION: Record<string, Harmless> = { ...EITHER, prompt_embeds: absent, suffix: empty };
 
 const CHAT: Record<string, Harmless> = {
   ...EITHER,
+  add_special_tokens: offOr(false),
   audio: absent,
   chat_template: absent,
   continue_final_message: offOr(false),
@@ -70,14 +72,14 @@ const TOKENIZE: Record<string, Harmless> = {
   tools: empty,
 };
 
-const FIELDS = { completion: COMPLETION, chat: CHAT, tokenize: TOKENIZE };
+export const UNSUPPORTED = { completion: COMPLETION, chat: CHAT, tokenize: TOKENIZE };
 
 /** Fields that we do not know at all are left alone: clients send many that change nothing. */
-export function requireSupported(body: unknown, endpoint: keyof typeof FIELDS): void {
+export function requireSupported(body: unknown, endpoint: keyof typeof UNSUPPORTED): void {
   if (typeof body !== 'object' || body === null || Array.isArray(body)) {
     throw badRequest('Expected a JSON object as the body');
   }
-  for (const [field, isHarmless] of Object.entries(FIELDS[endpoint])) {
+  for (const [field, isHarmless] of Object.entries(UNSUPPORTED[endpoint])) {
     if (Object.hasOwn(body, field) && !isHarmless((body as Body)[field], body as Body)) {
       throw badRequest(`${field} is not supported`, field);
     }

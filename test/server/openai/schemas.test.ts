@@ -86,6 +86,8 @@ describe('what other servers and benchmarks send', () => {
       { min_tokens: 4, max_tokens: 4, ignore_eos: true, stop: 'x' },
     ],
     ['some reasoning', 'chat', { reasoning_effort: 'low' }],
+    ['a second begin token', 'chat', { add_special_tokens: true }],
+    ['arguments of a plugin', 'completion', { vllm_xargs: { a: 1 } }],
     ['a template of its own', 'tokenize', { chat_template: '{{ messages }}' }],
   ])('is refused: %s', (_, endpoint, fields) => {
     expect(accepts(endpoint, { ...(endpoint === 'completion' ? COMPLETION : CHAT), ...fields })).toBe(false);
