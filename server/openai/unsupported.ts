@@ -74,6 +74,18 @@ const TOKENIZE: Record<string, Harmless> = {
 
 export const UNSUPPORTED = { completion: COMPLETION, chat: CHAT, tokenize: TOKENIZE };
 
+/** Values of these, besides nothing, that ask for nothing that we lack; for the client to read. */
+export const BUT: Record<string, string> = {
+  best_of: '1',
+  function_call: 'none, auto',
+  length_penalty: '1',
+  min_tokens: 'where nothing can end the answer earlier',
+  modalities: 'text',
+  reasoning_effort: 'none',
+  response_format: 'text',
+  tool_choice: 'none, auto',
+};
+
 /** Fields that we do not know at all are left alone: clients send many that change nothing. */
 export function requireSupported(body: unknown, endpoint: keyof typeof UNSUPPORTED): void {
   if (typeof body !== 'object' || body === null || Array.isArray(body)) {
@@ -81,7 +93,8 @@ export function requireSupported(body: unknown, endpoint: keyof typeof UNSUPPORT
   }
   for (const [field, isHarmless] of Object.entries(UNSUPPORTED[endpoint])) {
     if (Object.hasOwn(body, field) && !isHarmless((body as Body)[field], body as Body)) {
-      throw badRequest(`${field} is not supported`, field);
+      const but = BUT[field] === undefined ? '' : `, but ${BUT[field]}`;
+      throw badRequest(`${field} is not supported${but}`, field);
     }
   }
 }

@@ -9,7 +9,7 @@ import {
 } from '../../../server/openai/schemas.ts';
 import type { Serving } from '../../../server/openai/serving.ts';
 import { buildServingApp } from '../../../server/openai/serving-app.ts';
-import { UNSUPPORTED } from '../../../server/openai/unsupported.ts';
+import { BUT, UNSUPPORTED } from '../../../server/openai/unsupported.ts';
 
 const readme = readFileSync(new URL('../../../server/README.md', import.meta.url), 'utf8');
 
@@ -85,6 +85,13 @@ function routesIn(tree: string): string[] {
     return methods === undefined ? [] : methods.split(', ').map((method) => `${method} ${path}`);
   });
 }
+
+it('the table of fields in server/README.md has the values that are taken all the same', () => {
+  const written = rowsOf('request field').flatMap(([names = '']) =>
+    [...names.matchAll(/`(\w+)` \(but ([^)]+)\)/g)].map(([, name, but]) => [name, but]),
+  );
+  expect(Object.fromEntries(written)).toEqual(BUT);
+});
 
 describe('the table of routes in server/README.md', () => {
   const app = buildServingApp({} as Serving);
