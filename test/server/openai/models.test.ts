@@ -82,6 +82,14 @@ describe('model', () => {
   });
 });
 
+describe('a name with a slash and capitals', () => {
+  it.each(['org/Bird', 'org%2FBird'])('is described at /v1/models/%s, and answers', async (path) => {
+    await server.put('org%2FBird', 'sql');
+    expect((await server.get(`/v1/models/${path}`)).body).toMatchObject({ id: 'org/Bird', parent: 'parrot' });
+    expect((await ask('org/Bird')).body.choices[0].message.content).toBe(SQL);
+  });
+});
+
 describe('/tokenize and /detokenize', () => {
   it('are inverse, special tokens included', async () => {
     const { body } = await server.post('/tokenize', { prompt: 'Show me<|eot_id|>', return_token_strs: true });
