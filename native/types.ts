@@ -73,7 +73,10 @@ export interface EngineOptions {
   kvBytes: number;
   /** Sequences that run at once. */
   maxBatch: number;
-  /** Tokens of one engine step; longer prompts are prefilled in chunks. */
+  /**
+   * Tokens of one engine step, at most; longer prompts are prefilled in chunks, which get smaller while other
+   * sequences wait for their next token, so that a step takes about 250 ms.
+   */
   maxBatchTokens: number;
   /** Sequences that may wait; one more is refused with `queue_full`. */
   maxWaiting: number;

@@ -1,6 +1,7 @@
 #include "engine.h"
 
 #include <algorithm>
+#include <chrono>
 #include <set>
 
 namespace lorikeet {
@@ -91,7 +92,9 @@ void Engine::flush() {
 
 // What a step said goes out while the next one runs.
 void Engine::step(std::vector<Chunk>& chunks) {
+  const auto began = std::chrono::steady_clock::now();
   executor_->step(stepping_.builder.build(chunks), stepping_.result, [this] { flush(); });
+  const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - began;
   std::vector<std::vector<RowResult*>> of_chunk(chunks.size());
   for (size_t i = 0; i < stepping_.result.size(); ++i) {
     of_chunk[stepping_.builder.chunk_of_logit_row()[i]].push_back(&stepping_.result[i]);
@@ -99,6 +102,7 @@ void Engine::step(std::vector<Chunk>& chunks) {
   const auto state = state_.lock();
   ++state->steps;
   state->stepping = false;
+  state->scheduler.took(chunks, took.count());
   for (size_t c = 0; c < chunks.size(); ++c) state->deliver(chunks[c], of_chunk[c]);
 }
 

@@ -69,6 +69,8 @@ std::vector<Chunk> Scheduler::schedule() {
   std::vector<Chunk> chunks;
   int64_t budget = limits_.max_batch_tokens;
   for (const bool decoding : {true, false}) {
+    if (!decoding && !chunks.empty())
+      budget = std::min(budget, pacer_.prompt_rows(static_cast<int64_t>(chunks.size())));
     for (const auto& sequence : running_) {
       const int64_t missing = sequence->length() - sequence->computed;
       if ((missing == 1) != decoding || budget == 0) continue;
@@ -78,6 +80,12 @@ std::vector<Chunk> Scheduler::schedule() {
     }
   }
   return chunks;
+}
+
+void Scheduler::took(const std::vector<Chunk>& chunks, double ms) {
+  int64_t rows = 0;
+  for (const Chunk& chunk : chunks) rows += chunk.count;
+  if (rows > static_cast<int64_t>(chunks.size())) pacer_.took(rows, ms);
 }
 
 }  // namespace lorikeet

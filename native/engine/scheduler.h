@@ -8,6 +8,7 @@
 
 #include "kv_blocks.h"
 #include "messages.h"
+#include "step_pacer.h"
 
 namespace lorikeet {
 
@@ -45,7 +46,7 @@ class Scheduler {
     int64_t max_waiting = 0;
   };
 
-  Scheduler(Limits limits, KvBlocks& kv) : limits_(limits), kv_(kv) {}
+  Scheduler(Limits limits, KvBlocks& kv) : limits_(limits), kv_(kv), pacer_(limits.max_batch_tokens) {}
 
   // Seats that a burst would take at once do not count as waiting.
   bool is_full() const;
@@ -56,6 +57,8 @@ class Scheduler {
   bool is_idle() const { return waiting_.empty() && running_.empty(); }
   // Not empty unless idle. Preempts the youngest sequences where blocks run out; admits while there is room.
   std::vector<Chunk> schedule();
+  // What schedule() returned took so long.
+  void took(const std::vector<Chunk>& chunks, double ms);
 
   const std::vector<std::unique_ptr<Sequence>>& running() const { return running_; }
   const std::deque<std::unique_ptr<Sequence>>& waiting() const { return waiting_; }
@@ -68,6 +71,7 @@ class Scheduler {
 
   Limits limits_;
   KvBlocks& kv_;
+  StepPacer pacer_;
   std::deque<std::unique_ptr<Sequence>> waiting_;
   std::vector<std::unique_ptr<Sequence>> running_;  // by arrival, the oldest first
   int64_t arrivals_ = 0;
