@@ -8,6 +8,7 @@ import {
   S3Client,
   S3ServiceException,
 } from '@aws-sdk/client-s3';
+import { isApiError } from '../kube/api-error.ts';
 import type { ReadSecret } from '../kube/secrets.ts';
 import { guardedLookup } from './address-guard.ts';
 import { OBJECTS, type ObjectKey, type ObjectStore, type Span, type StoredObject } from './port.ts';
@@ -58,26 +59,32 @@ export async function openS3(
       connectionTimeout: options.connectTimeoutMs,
     },
   });
-  return new S3Store(client, location);
+  const isSigned = credentials !== null || ambient;
+  return new S3Store(client, { location, isSigned });
 }
 
 class S3Store implements ObjectStore {
   readonly #client: S3Client;
   readonly #location: Location;
+  readonly #isSigned: boolean;
 
-  constructor(client: S3Client, location: Location) {
+  constructor(client: S3Client, { location, isSigned }: { location: Location; isSigned: boolean }) {
     this.#client = client;
     this.#location = location;
+    this.#isSigned = isSigned;
   }
 
   async head(key: ObjectKey, signal: AbortSignal): Promise<StoredObject> {
     const command = new HeadObjectCommand(this.#inputOf(key));
-    const reply = await this.#client.send(command, { abortSignal: signal }).catch((error) => {
-      throw s3Failure(error, key, signal);
+    const reply = await this.#client.send(command, { abortSignal: signal }).catch(async (error) => {
+      throw await this.#failure(error, key, signal);
     });
     const etag = /^"([!#-+\--~]{1,200})"$/.exec(reply.ETag ?? '')?.[1];
     if (etag === undefined || reply.ContentLength === undefined) {
-      throw new Terminal('SourceInvalid', `The object store names no strong ETag and size for ${key}.`);
+      throw new Terminal(
+        'SourceInvalid',
+        `The object store names no strong ETag and size for ${this.#nameOf(key)}.`,
+      );
     }
     return { key, version: etag, size: reply.ContentLength };
   }
@@ -85,17 +92,43 @@ class S3Store implements ObjectStore {
   async open({ key, version }: StoredObject, span: Span, signal: AbortSignal): Promise<Readable> {
     const pinned = { IfMatch: `"${version}"`, Range: `bytes=${span.begin}-${span.end - 1}` };
     const command = new GetObjectCommand({ ...this.#inputOf(key), ...pinned });
-    const reply = await this.#client.send(command, { abortSignal: signal }).catch((error) => {
-      throw s3Failure(error, key, signal);
+    const reply = await this.#client.send(command, { abortSignal: signal }).catch(async (error) => {
+      throw await this.#failure(error, key, signal);
     });
     const body = reply.Body as Readable;
     if (isRange(reply, span)) return body;
     body.destroy();
-    throw new Terminal('SourceInvalid', `The object store does not answer ranges of ${key} as it was asked.`);
+    const message = `The object store does not answer ranges as it was asked: ${this.#nameOf(key)}.`;
+    throw new Terminal('SourceInvalid', message);
   }
 
   close(): void {
     this.#client.destroy();
+  }
+
+  #nameOf(key: ObjectKey): string {
+    const { bucket, prefix } = this.#location;
+    return `s3://${bucket}/${prefix}${key}`;
+  }
+
+  async #failure(error: unknown, key: ObjectKey, signal: AbortSignal): Promise<Error> {
+    const isMissing = statusOf(error) === 404 && !signal.aborted;
+    if (isMissing && (await this.#lacksBucket(key, signal))) {
+      return new Retryable('SourceNotFound', `There is no bucket ${this.#location.bucket}.`);
+    }
+    return s3Failure(error, { name: this.#nameOf(key), isSigned: this.#isSigned }, signal);
+  }
+
+  /** The answer to HEAD has no body, and so no code that tells a missing object from a missing bucket. */
+  async #lacksBucket(key: ObjectKey, signal: AbortSignal): Promise<boolean> {
+    const command = new GetObjectCommand({ ...this.#inputOf(key), Range: 'bytes=0-0' });
+    try {
+      const { Body } = await this.#client.send(command, { abortSignal: signal });
+      (Body as Readable).destroy();
+      return false;
+    } catch (error) {
+      return error instanceof S3ServiceException && error.name === 'NoSuchBucket';
+    }
   }
 
   #inputOf(key: ObjectKey): { Bucket: string; Key: string; VersionId?: string } {
@@ -122,7 +155,11 @@ async function readCredentials(
 ): Promise<Credentials> {
   const secret = await readSecret(namespace, name, signal).catch((error) => {
     signal.throwIfAborted();
-    throw new Retryable('CredentialsNotFound', `Secret ${name} cannot be read.`, error);
+    const isHidden = isApiError(error, 403);
+    const message = isHidden
+      ? `The operator may not read Secret ${name}, or there is none: name it in sourceSecrets of the pool's chart.`
+      : `Secret ${name} cannot be read.`;
+    throw new Retryable('CredentialsNotFound', message, error);
   });
   // Retryable: a Secret often arrives after the object that names it.
   if (secret === null)
@@ -141,35 +178,44 @@ async function readCredentials(
 }
 
 /** The SDK's error as ours. Its message and cause may hold signed headers and the endpoint's own text: both are dropped. */
-function s3Failure(error: unknown, what: ObjectKey, signal: AbortSignal): Error {
+function s3Failure(
+  error: unknown,
+  { name, isSigned }: { name: string; isSigned: boolean },
+  signal: AbortSignal,
+): Error {
   if (signal.aborted) return signal.reason;
   if (error instanceof SourceError) return error;
   const refused = causesOf(error).find((cause) => cause instanceof SourceError);
   if (refused) return refused;
-  const status = error instanceof S3ServiceException ? error.$metadata.httpStatusCode : undefined;
+  const status = statusOf(error);
+  const how = isSigned ? '' : 'to a request that nothing signs (spec.source names no credentialsSecretRef) ';
   switch (status) {
     case 404:
-      return new Retryable('SourceNotFound', `${what} does not exist.`);
+      return new Retryable('SourceNotFound', `There is no ${name}.`);
     case 401:
     case 403:
-      return new Retryable('SourceAccessDenied', `The object store denies access to ${what}.`);
+      return new Retryable('SourceAccessDenied', `The object store denies access ${how}to ${name}.`);
     case 412:
-      return new Retryable('SourceChanged', `${what} was overwritten while it was read.`);
+      return new Retryable('SourceChanged', `The object was overwritten while it was read: ${name}.`);
     case 416:
-      return new Terminal('AdapterMalformed', `${what} is empty or shorter than it was.`);
+      return new Terminal('AdapterMalformed', `The object is empty or shorter than it was: ${name}.`);
     case 301:
     case 307:
     case 400:
       return new Terminal(
         'SourceInvalid',
-        `The object store refuses the request for ${what} (${status}): wrong region, bucket or version?`,
+        `The object store refuses the request (${status}): wrong region, bucket or version? ${name}`,
       );
     default:
       return new Retryable(
         'SourceUnreachable',
-        `The object store does not deliver ${what} (${status ?? codeOf(error)}).`,
+        `The object store does not answer (${status ?? codeOf(error)}): ${name}.`,
       );
   }
+}
+
+function statusOf(error: unknown): number | undefined {
+  return error instanceof S3ServiceException ? error.$metadata.httpStatusCode : undefined;
 }
 
 /** A code of the system such as ECONNREFUSED; never text. */

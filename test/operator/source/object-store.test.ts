@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type Failure, failureOf } from '../../../operator/adapter/failures.ts';
+import { ApiError } from '../../../operator/kube/api-error.ts';
 import { systemClock } from '../../../operator/kube/clock.ts';
 import { openSources, type SourceOptions } from '../../../operator/source/index.ts';
 import { type FetchLimits, type SourcedAdapter, SourceError } from '../../../operator/source/types.ts';
@@ -244,9 +245,18 @@ describe('a store that stalls or breaks off', () => {
 });
 
 describe('a source that cannot be read', () => {
-  it('says SourceNotFound for a missing object', async () => {
-    const error = await failure(fetched(adapter('nowhere')));
+  it.each([
+    [
+      'object',
+      's3://adapters/nowhere/',
+      /^There is no s3:\/\/adapters\/nowhere\/adapter_(model|config)\..*\.$/,
+    ],
+    ['bucket', 's3://no-such-bucket/sql/', /^There is no bucket no-such-bucket\.$/],
+  ])('says SourceNotFound for a missing %s, with its name', async (_, uri, message) => {
+    await put(goodAdapter());
+    const error = await failure(fetched(adapter('any', { uri })));
     expect([error.reason, error.retryable]).toEqual(['SourceNotFound', true]);
+    expect(error.message).toMatch(message);
   });
 
   it('says SourceInvalid for a scheme that nobody reads', async () => {
@@ -270,11 +280,23 @@ describe('a source that cannot be read', () => {
     ['a missing Secret', async () => null],
     ['a Secret without the keys', async () => ({ password: CANARY })],
     ['a Secret that may not be read', async () => Promise.reject(new Error(`Bearer ${CANARY}`))],
+    [
+      'a Secret that RBAC hides',
+      async () => Promise.reject(new ApiError({ status: 403, reason: 'Forbidden' }, CANARY)),
+    ],
   ])('says CredentialsNotFound for %s', async (_, readSecret) => {
     const error = await failure(fetched(adapter('any'), source({ readSecret })));
     expect([error.reason, error.retryable]).toEqual(['CredentialsNotFound', true]);
     expect(error.message).not.toContain(CANARY);
     expect(proxy.seen).toEqual([]);
+  });
+
+  it('says what to do about a Secret that RBAC hides', async () => {
+    const readSecret = async () => Promise.reject(new ApiError({ status: 403, reason: 'Forbidden' }, 'no'));
+    const error = await failure(fetched(adapter('any'), source({ readSecret })));
+    expect(error.message).toBe(
+      "The operator may not read Secret bucket-key, or there is none: name it in sourceSecrets of the pool's chart.",
+    );
   });
 
   it('is read unsigned without credentials, whatever the environment holds', async () => {
@@ -284,6 +306,7 @@ describe('a source that cannot be read', () => {
     try {
       const error = await failure(fetched(adapter(path, { credentialsSecretRef: undefined })));
       expect(error.reason).toBe('SourceAccessDenied');
+      expect(error.message).toContain('nothing signs (spec.source names no credentialsSecretRef) to s3://');
     } finally {
       delete process.env.AWS_ACCESS_KEY_ID;
       delete process.env.AWS_SECRET_ACCESS_KEY;
