@@ -60,7 +60,11 @@ export function assemble(parts: Parts): {
     pools: watches.pools,
     fleet,
     errands: new Errands({ clock: systemClock, onAnswer: (key) => queues.adapters.add(key) }),
-    sources: openSources({ readSecret: secretsOf(rest), clock: systemClock }),
+    sources: openSources({
+      readSecret: secretsOf(rest),
+      clock: systemClock,
+      ambientCredentials: config.awsIdentity === 'ambient',
+    }),
     spool,
     leader: elector,
     records: new Records(),

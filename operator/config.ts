@@ -13,6 +13,8 @@ export interface OperatorConfig {
   metricsPort: number;
   spoolDir: string;
   spoolBytes: number;
+  /** See S3Options. */
+  awsIdentity: 'none' | 'ambient';
   leaderNamespace: string;
   leaderName: string;
   identity: string;
@@ -44,6 +46,11 @@ export const FLAGS = {
     help: 'where revisions are kept for new pods; absent: a temporary one',
   },
   'spool-bytes': { value: 'BYTES', default: '2Gi', help: 'how much of them' },
+  'aws-identity': {
+    value: ['none', 'ambient'],
+    default: 'none',
+    help: 'what signs reads of s3:// without Secret and endpoint',
+  },
   'leader-namespace': { value: 'NAME', default: 'default', help: 'namespace of the lease' },
   'leader-name': { value: 'NAME', default: 'lorikeet-operator', help: 'name of the lease' },
   identity: {
@@ -77,6 +84,7 @@ export function parseConfig(args: string[], environment: NodeJS.ProcessEnv): Ope
     metricsPort: read.port('metrics-port'),
     spoolDir: read.optional('spool-dir') ?? join(tmpdir(), `lorikeet-spool-${process.pid}`),
     spoolBytes: read.bytes('spool-bytes'),
+    awsIdentity: read.oneOf('aws-identity'),
     leaderNamespace: read.text('leader-namespace'),
     leaderName: read.text('leader-name'),
     identity: read.optional('identity') ?? hostname(),

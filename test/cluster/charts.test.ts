@@ -131,6 +131,7 @@ describe('the operator chart', () => {
     const more = {
       metrics: { port: 9191 },
       spool: { bytes: '8Gi' },
+      source: { awsIdentity: 'ambient' },
       logLevel: 'debug',
       watchNamespace: 'team',
     };
@@ -142,7 +143,7 @@ describe('the operator chart', () => {
     expect(parseOperatorConfig(args, {})).toEqual({
       ...{ pushHost: '10.1.2.3', pushPort: 9000, pushAudience: 'elsewhere', pushUrl: 'https://push.example' },
       ...{ metricsHost: '10.1.2.3', metricsPort: 9191, advertiseHost: '10.1.2.3', identity: 'bird-0' },
-      ...{ spoolDir: '/var/lib/lorikeet/spool', spoolBytes: 8 * 2 ** 30 },
+      ...{ spoolDir: '/var/lib/lorikeet/spool', spoolBytes: 8 * 2 ** 30, awsIdentity: 'ambient' },
       ...{ leaderNamespace: 'test', leaderName: 'bird', watchNamespace: 'team', logLevel: 'debug' },
     });
   });

@@ -11,6 +11,7 @@ describe('the flags of the operator', () => {
       pushUrl: null,
       metricsPort: 9090,
       spoolBytes: 2 * 2 ** 30,
+      awsIdentity: 'none',
       leaderName: 'lorikeet-operator',
       watchNamespace: null,
       logLevel: 'info',
@@ -34,6 +35,7 @@ describe('the flags of the operator', () => {
     [['--spool-bytes', 'much'], '--spool-bytes'],
     [['--push-url', 'ftp://host'], '--push-url'],
     [['--log-level', 'loud'], '--log-level'],
+    [['--aws-identity', 'mine'], '--aws-identity'],
     [['positional'], 'positional'],
   ])('%j is refused by name', (args, named) => {
     expect(() => parseConfig(args, {})).toThrow(ConfigError);
@@ -43,7 +45,7 @@ describe('the flags of the operator', () => {
   it('are all in --help', () => {
     expect(parseConfig(['--help'], {})).toBeNull();
     const names = HELP.match(/^ {2}--[a-z-]+/gm) ?? [];
-    expect(names).toHaveLength(15);
+    expect(names).toHaveLength(16);
     expect(environmentName('push-port')).toBe('LORIKEET_PUSH_PORT');
   });
 });
