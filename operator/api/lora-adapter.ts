@@ -49,7 +49,7 @@ const ObjectStoreSource = z.object({
     .object({ name: ObjectName.describe('A Secret of the same namespace.') })
     .optional()
     .describe(
-      'A Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and maybe AWS_SESSION_TOKEN. Default: requests are not signed.',
+      'A Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, maybe AWS_SESSION_TOKEN, and in ca.crt the private CA of the endpoint, if any. Default: requests are not signed.',
     ),
 });
 

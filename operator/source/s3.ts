@@ -1,6 +1,7 @@
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import type { Readable } from 'node:stream';
+import { createSecureContext, rootCertificates } from 'node:tls';
 import {
   GetObjectCommand,
   type GetObjectCommandOutput,
@@ -32,6 +33,13 @@ interface Credentials {
   sessionToken?: string;
 }
 
+/** What a Secret holds for one store. */
+interface Access {
+  credentials: Credentials;
+  /** Certificates that the store's may be signed by, besides those that every program trusts; null: none. */
+  ca: string | null;
+}
+
 /** s3:// */
 export async function openS3(
   adapter: SourcedAdapter,
@@ -39,7 +47,8 @@ export async function openS3(
   signal: AbortSignal,
 ): Promise<ObjectStore> {
   const location = locationOf(adapter);
-  const credentials = location.secret && (await readCredentials(location.secret, options.readSecret, signal));
+  const access = location.secret && (await readAccess(location.secret, options.readSecret, signal));
+  const credentials = access?.credentials ?? null;
   const ambient = credentials === null && location.endpoint === null && options.ambientCredentials;
   const agent = { keepAlive: true, maxSockets: 8, lookup: guardedLookup };
   const client = new S3Client({
@@ -55,7 +64,7 @@ export async function openS3(
     responseChecksumValidation: 'WHEN_REQUIRED',
     requestHandler: {
       httpAgent: new HttpAgent(agent),
-      httpsAgent: new HttpsAgent(agent),
+      httpsAgent: new HttpsAgent({ ...agent, ...(access?.ca && { ca: [...rootCertificates, access.ca] }) }),
       connectionTimeout: options.connectTimeoutMs,
     },
   });
@@ -148,11 +157,11 @@ const anonymous = {
   signer: { sign: async <T>(request: T): Promise<T> => request },
 };
 
-async function readCredentials(
+async function readAccess(
   { namespace, name }: { namespace: string; name: string },
   readSecret: ReadSecret,
   signal: AbortSignal,
-): Promise<Credentials> {
+): Promise<Access> {
   const secret = await readSecret(namespace, name, signal).catch((error) => {
     signal.throwIfAborted();
     const isHidden = isApiError(error, 403);
@@ -174,7 +183,20 @@ async function readCredentials(
     );
   }
   const trimmed = { accessKeyId: accessKeyId.trim(), secretAccessKey: secretAccessKey.trim() };
-  return sessionToken ? { ...trimmed, sessionToken: sessionToken.trim() } : trimmed;
+  const credentials = sessionToken ? { ...trimmed, sessionToken: sessionToken.trim() } : trimmed;
+  return { credentials, ca: caOf(secret, name) };
+}
+
+function caOf(secret: Record<string, string>, name: string): string | null {
+  const ca = secret['ca.crt'];
+  if (ca === undefined) return null;
+  try {
+    createSecureContext({ ca });
+    if (ca.includes('-----BEGIN CERTIFICATE-----')) return ca;
+  } catch {
+    // Said below: what OpenSSL says of it does not help anybody.
+  }
+  throw new Retryable('CredentialsNotFound', `Expected certificates in PEM under ca.crt in Secret ${name}.`);
 }
 
 /** The SDK's error as ours. Its message and cause may hold signed headers and the endpoint's own text: both are dropped. */
@@ -207,11 +229,25 @@ function s3Failure(
         `The object store refuses the request (${status}): wrong region, bucket or version? ${name}`,
       );
     default:
-      return new Retryable(
-        'SourceUnreachable',
-        `The object store does not answer (${status ?? codeOf(error)}): ${name}.`,
-      );
+      return unreachable(status ?? codeOf(error), name);
   }
+}
+
+/** Of TLS: who signed the certificate of the store is not known. */
+const UNTRUSTED = new Set([
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'UNABLE_TO_GET_ISSUER_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+]);
+
+function unreachable(code: number | string, name: string): Retryable {
+  const isUntrusted = typeof code === 'string' && UNTRUSTED.has(code);
+  const way = isUntrusted
+    ? ' Put the CA of the store under ca.crt into the Secret of credentialsSecretRef.'
+    : '';
+  return new Retryable('SourceUnreachable', `The object store does not answer (${code}): ${name}.${way}`);
 }
 
 function statusOf(error: unknown): number | undefined {

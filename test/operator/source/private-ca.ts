@@ -1,0 +1,24 @@
+/**
+ * A certificate for 127.0.0.1 that signs itself, and its key: `openssl req -x509 -newkey ec -pkeyopt
+ * ec_paramgen_curve:P-256 -nodes -days 36500 -subj /CN=lorikeet-test -addext subjectAltName=IP:127.0.0.1`. It protects
+ * nothing.
+ */
+export const CERTIFICATE = `-----BEGIN CERTIFICATE-----
+MIIBmTCCAT6gAwIBAgIUR7nS/jD4bY9+4d0c36IzyZD4FAgwCgYIKoZIzj0EAwIw
+GDEWMBQGA1UEAwwNbG9yaWtlZXQtdGVzdDAgFw0yNjExMzAwMDUzNDRaGA8yMTI2
+MTEwNjAwNTM0NFowGDEWMBQGA1UEAwwNbG9yaWtlZXQtdGVzdDBZMBMGByqGSM49
+AgEGCCqGSM49AwEHA0IABBpmreNcbmdFunaEO+uq2xxPun2VqzBHxi1w3cWcqcqS
+3fTgl/yXwqNLXeh2/ZSHNLkrrK8jCIX605ENDHq9mJSjZDBiMB0GA1UdDgQWBBRi
+TqakPLez7iQvVELLhDHwtIb/ZTAfBgNVHSMEGDAWgBRiTqakPLez7iQvVELLhDHw
+tIb/ZTAPBgNVHRMBAf8EBTADAQH/MA8GA1UdEQQIMAaHBH8AAAEwCgYIKoZIzj0E
+AwIDSQAwRgIhAK/5iaQ1ZsdCIkWJAUeQFLgA0r/KVpB9lJC1zmrjwForAiEA5e1e
+MXhV+0nuDesBJkf2E7tVKUdKQNQRDf/QklruEac=
+-----END CERTIFICATE-----
+`;
+
+export const KEY = `-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgr1VeVAL9z1ORnVzq
+eCpl3DHXYjWLJbQL4WIYSN+6gBChRANCAAQaZq3jXG5nRbp2hDvrqtscT7p9lasw
+R8YtcN3FnKnKkt304Jf8l8KjS13odv2UhzS5K6yvIwiF+tORDQx6vZiU
+-----END PRIVATE KEY-----
+`;

@@ -1,0 +1,60 @@
+import { createServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { openS3 } from '../../../operator/source/s3.ts';
+import { CERTIFICATE, KEY } from './private-ca.ts';
+
+const KEYS = { accessKeyId: 'key', secretAccessKey: 'secret' };
+const signal = AbortSignal.timeout(60_000);
+
+let endpoint: string;
+const server = createServer({ cert: CERTIFICATE, key: KEY }, (_request, response) => {
+  response.writeHead(200, { etag: '"one"', 'content-length': '7' }).end();
+});
+
+beforeAll(async () => {
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  endpoint = `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
+});
+afterAll(() => void server.close());
+
+/** Looks at the config behind a store whose certificate a CA of ours has signed. */
+async function look(secret: Record<string, string>) {
+  const source = {
+    objectStore: { uri: 's3://adapters/sql/', endpoint, credentialsSecretRef: { name: 'minio' } },
+  };
+  const adapter = { metadata: { name: 'sql', namespace: 'team-a' }, spec: { source } };
+  const options = { readSecret: async () => secret, ambientCredentials: false, connectTimeoutMs: 5_000 };
+  const store = await openS3(adapter, options, signal);
+  try {
+    return await store.head('adapter_config.json', signal);
+  } finally {
+    store.close();
+  }
+}
+
+describe('a store with a certificate of a private CA', () => {
+  it('is read with the CA of its Secret', async () => {
+    expect(await look({ ...KEYS, 'ca.crt': CERTIFICATE })).toMatchObject({ version: 'one', size: 7 });
+  });
+
+  it('is not trusted without, and the message says where the CA goes', async () => {
+    await expect(look(KEYS)).rejects.toMatchObject({
+      reason: 'SourceUnreachable',
+      message:
+        'The object store does not answer (DEPTH_ZERO_SELF_SIGNED_CERT): s3://adapters/sql/adapter_config.json.' +
+        ' Put the CA of the store under ca.crt into the Secret of credentialsSecretRef.',
+    });
+  });
+
+  it.each([
+    ['text', 'not a certificate'],
+    ['a broken certificate', CERTIFICATE.replace(/[A-Z]{4}/g, '')],
+    ['nothing', ''],
+  ])('is not asked where the CA is %s', async (_name, ca) => {
+    await expect(look({ ...KEYS, 'ca.crt': ca })).rejects.toMatchObject({
+      reason: 'CredentialsNotFound',
+      message: 'Expected certificates in PEM under ca.crt in Secret minio.',
+    });
+  });
+});
