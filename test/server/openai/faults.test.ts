@@ -57,7 +57,7 @@ async function serve({
     const { engine } = scripted;
     return { ...engine, snapshot: () => ({ ...engine.snapshot(), ...progress?.() }) };
   }, watch);
-  const { submitted, cancelled } = scripted as unknown as ScriptedEngine;
+  const { submitted, cancelled, emit } = scripted as unknown as ScriptedEngine;
   const app = buildServingApp({
     model: { name: 'parrot', createdAt: 0, maxTokens: 2048, vocabSize: 1024, eosTokenIds: [4] },
     engine,
@@ -93,7 +93,7 @@ async function serve({
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ model: 'sql', prompt: [7], ...body }),
     });
-  return { app, url, post, submitted, cancelled };
+  return { app, url, post, submitted, cancelled, emit };
 }
 
 describe('a revision that is in no slot', () => {
@@ -351,6 +351,8 @@ describe('the byte budget', () => {
     );
     client.abort();
     await left;
+    const id = await eventually('it is cancelled', { timeoutMs: 10_000, everyMs: 5 }, () => cancelled[0]);
+    emit([{ id, type: 'finished', reason: 'cancelled', stopToken: null, logprobs: null }]);
     await eventually(
       'nothing is held',
       { timeoutMs: 10_000, everyMs: 5 },
@@ -374,7 +376,7 @@ describe('a client that leaves a stream', () => {
   ])('%s is no error of ours', async (_, events) => {
     const lines: { level: string; code?: number }[] = [];
     const log = createLog('debug', { write: (line) => void lines.push(JSON.parse(line)) });
-    const { url, post, submitted } = await serve({ script: () => events, log });
+    const { url, post, submitted, cancelled, emit } = await serve({ script: () => events, log });
     const client = new AbortController();
     const left = post({ stream: true }, { signal: client.signal }).then(
       (reply) => reply.text().catch(() => undefined),
