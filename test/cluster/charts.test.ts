@@ -148,6 +148,23 @@ describe('the operator chart', () => {
     });
   });
 
+  it.each([
+    ['', {}, 'kubectl delete loras --all -A'],
+    [' of one namespace', { watchNamespace: 'team' }, 'kubectl delete loras --all -n team'],
+  ])(
+    'says in which order to uninstall%s, and how to get out where that was not kept',
+    async (_, values, first) => {
+      const told = await helm(['install', 'bird', chart, '--dry-run=client', '-n', 'test', '-f', '-'], {
+        values,
+      });
+      const notes = told.slice(told.indexOf('NOTES:'));
+      const order = [first, 'helm uninstall bird -n test', '\'{"metadata":{"finalizers":null}}\''];
+      const places = order.map((words) => notes.indexOf(words));
+      expect(places).not.toContain(-1);
+      expect(places).toEqual(places.toSorted((a, b) => a - b));
+    },
+  );
+
   it('advertises its Service for pushes where no URL is given', async () => {
     const args = argsOf(await helmTemplate({ chart, values: { push: { port: 9000 } } }));
     expect(args).toContain('--push-url=http://lorikeet.test.svc:9000');
