@@ -71,7 +71,7 @@ export const FLAGS = {
   'max-batch-tokens': {
     value: 'N',
     default: '512',
-    help: 'tokens of one engine step; longer prompts go in chunks',
+    help: 'tokens of one engine step at most; longer prompts go in chunks',
   },
   'max-waiting': { value: 'N', default: '256', help: 'sequences that may wait; one more is answered 503' },
   threads: { value: 'N', default: '0', help: 'threads that compute, at most 256; 0 = one per processor' },

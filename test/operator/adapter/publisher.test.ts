@@ -224,6 +224,8 @@ describe('after an operator that accepted pushes died', () => {
     await start();
     await push(1);
     const again = await stageEverywhere(1);
+    // The push keeps its lock until the pods have reported: no report may come after what follows.
+    await harness.deps.mutexes.run('lora/policy', async () => {});
     harness.forget();
     harness.world.term = 8;
     Object.assign(harness.fleet.podsOf('lora/parrot')[1] as object, { state: null });

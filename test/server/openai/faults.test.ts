@@ -351,8 +351,6 @@ describe('the byte budget', () => {
     );
     client.abort();
     await left;
-    const id = await eventually('it is cancelled', { timeoutMs: 10_000, everyMs: 5 }, () => cancelled[0]);
-    emit([{ id, type: 'finished', reason: 'cancelled', stopToken: null, logprobs: null }]);
     await eventually(
       'nothing is held',
       { timeoutMs: 10_000, everyMs: 5 },
@@ -386,6 +384,8 @@ describe('a client that leaves a stream', () => {
     await fetch(`${url}/health`);
     client.abort();
     await left;
+    const id = await eventually('it is cancelled', { timeoutMs: 10_000, everyMs: 5 }, () => cancelled[0]);
+    emit([{ id, type: 'finished', reason: 'cancelled', stopToken: null, logprobs: null }]);
     await eventually(
       'it is logged',
       { timeoutMs: 10_000, everyMs: 5 },
