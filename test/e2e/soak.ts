@@ -73,11 +73,11 @@ class Soak {
       return atMs;
     },
     'leader stopped': async ({ name, ip }) => {
-      const atMs = performance.now();
       // As a Service does with what is not ready.
       this.#stopped = ip;
       await this.#lookForOperators();
       this.#world.node.pause(SYSTEM, name);
+      const atMs = performance.now();
       await sleep(AWAY_MS);
       this.#world.node.resume(SYSTEM, name);
       this.#stopped = null;
