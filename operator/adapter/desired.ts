@@ -50,20 +50,23 @@ export interface Reported {
 export function newerInPods(
   known: RevisionRecord | null,
   pods: readonly Pod[],
-  servedName: string,
+  { servedName, uid }: { servedName: string; uid: string },
 ): Reported | null {
-  const newest = lastAccepted(pods, servedName);
+  const newest = lastAccepted(pods, servedName, uid);
   if (newest === null || known?.accepted === undefined) return newest;
   return isOlderFence(known.accepted, newest.accepted) ? newest : null;
 }
 
-function lastAccepted(pods: readonly Pod[], servedName: string): Reported | null {
+function lastAccepted(pods: readonly Pod[], servedName: string, uid: string): Reported | null {
   let newest: Reported | null = null;
   for (const pod of pods) {
     const adapter = adapterIn(pod.state, servedName);
     if (!adapter?.current || !adapter.fence) continue;
+    // A pod that was silent while the object of that name was deleted and made again.
+    if (adapter.accepted && adapter.accepted.object !== uid) continue;
     // A server that is older than `accepted` only tells who activated it last.
-    const reported = { pod, digest: adapter.current, accepted: adapter.accepted ?? adapter.fence };
+    const { term, sequence } = adapter.accepted ?? adapter.fence;
+    const reported = { pod, digest: adapter.current, accepted: { term, sequence } };
     if (newest === null || isOlderFence(newest.accepted, reported.accepted)) newest = reported;
   }
   return newest;

@@ -1,4 +1,4 @@
-import { type Fence, HEADER } from '../contract/adapter-api.ts';
+import { type Acceptance, type Fence, HEADER } from '../contract/adapter-api.ts';
 import { expected } from '../contract/errors.ts';
 
 /** One revision under one served name. */
@@ -24,7 +24,7 @@ export interface Adapter {
   /** Of the activation that made `current` current; null where no operator did. */
   fence: Fence | null;
   /** What that activation said of when an operator accepted `current`. */
-  accepted: Fence | null;
+  accepted: Acceptance | null;
   /** The highest of all activations of this name: what an operator's call must not be below. */
   highestFence: Fence | null;
   revisions: Map<string, Revision>;
@@ -68,7 +68,7 @@ export class Adapters {
   makeCurrent(
     adapter: Adapter,
     digest: string,
-    { fence, accepted }: { fence: Fence | null; accepted: Fence | null },
+    { fence, accepted }: { fence: Fence | null; accepted: Acceptance | null },
   ): void {
     const revision = adapter.revisions.get(digest);
     if (revision === undefined) return;

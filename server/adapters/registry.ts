@@ -1,6 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
-import type { ActivateReply, Fence, PodState, RemoveReply, StageReply } from '../contract/adapter-api.ts';
+import type {
+  Acceptance,
+  ActivateReply,
+  Fence,
+  PodState,
+  RemoveReply,
+  StageReply,
+} from '../contract/adapter-api.ts';
 import { isOlderFence } from '../contract/fence.ts';
 import type { AdapterEngine, Switched } from '../engine/port.ts';
 import { Serial } from '../transfer/serial.ts';
@@ -52,8 +59,7 @@ export interface ActivateCall {
   /** Earlier current revisions to keep. */
   keep?: number | undefined;
   fence?: Fence | null;
-  /** See ActivateRequest. */
-  accepted?: Fence | undefined;
+  accepted?: Acceptance | undefined;
 }
 
 /**

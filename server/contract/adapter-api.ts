@@ -54,6 +54,14 @@ export const Fence = z.object({
 });
 export type Fence = z.infer<typeof Fence>;
 
+/**
+ * The term and count under which an operator accepted a revision from a trainer, for which object (its uid). A later
+ * operator that brings the revision to more pods has a fence of its own but says the same here: of what two pods hold for
+ * one object, the later accepted is the newer.
+ */
+export const Acceptance = Fence.extend({ object: z.string().max(128) });
+export type Acceptance = z.infer<typeof Acceptance>;
+
 export const RevisionState = z.object({
   digest: Digest,
   step: Step,
@@ -73,7 +81,7 @@ export const AdapterState = z.object({
   /** The fence of the activation that made `current` current; null where no operator did. */
   fence: Fence.nullable(),
   /** What that activation said of `accepted`; null where it said nothing. */
-  accepted: Fence.nullish(),
+  accepted: Acceptance.nullish(),
   revisions: z.array(RevisionState),
 });
 export type AdapterState = z.infer<typeof AdapterState>;
@@ -143,11 +151,7 @@ export const ActivateRequest = z.object({
   /** Revisions to keep besides the current one; the others go when their leases do. */
   keep: z.number().int().min(0).max(16).default(2),
   inFlight: z.enum(['Finish']).default('Finish'),
-  /**
-   * The term and count under which an operator accepted this revision from a trainer. A later operator that brings it to
-   * more pods has a fence of its own but says the same here: of what two pods hold, the later accepted is the newer.
-   */
-  accepted: Fence.optional(),
+  accepted: Acceptance.optional(),
 });
 export type ActivateRequest = z.input<typeof ActivateRequest>;
 

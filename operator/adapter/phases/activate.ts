@@ -47,7 +47,11 @@ export async function activateOn(
   const { lock, pods, target, signal } = activation;
   const { record, servedName, adapter } = draft;
   const { digest: revision, accepted } = target;
-  const request = { revision, keep: adapter.spec.update.keepRevisions, ...(accepted && { accepted }) };
+  const request = {
+    revision,
+    keep: adapter.spec.update.keepRevisions,
+    ...(accepted && { accepted: { ...accepted, object: record.uid } }),
+  };
   const order = { servedName, request, fence: fenceOf(deps, record) };
   const outcome = await swap(pods, order, deps.clock, signal);
   for (const { pod, error } of outcome.results) {

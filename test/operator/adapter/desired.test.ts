@@ -15,6 +15,7 @@ import { loraAdapter } from './objects.ts';
 const [A, B, C] = [digest('a'), digest('b'), digest('c')];
 
 type At = readonly [term: number, sequence: number];
+const UID = 'uid-sql';
 const fenceOf = ([term, sequence]: At) => ({ term, sequence });
 
 function revision(of: string, step: number | null = null, accepted?: At): RevisionRecord {
@@ -30,8 +31,13 @@ function revision(of: string, step: number | null = null, accepted?: At): Revisi
   };
 }
 
-function podWith(current: string, fence: At | null, accepted: At | null = fence, step: number | null = null) {
-  const at = { fence: fence && fenceOf(fence), accepted: accepted && fenceOf(accepted) };
+function podWith(
+  current: string,
+  fence: At | null,
+  accepted: At | null = fence,
+  { step = null, object = UID }: { step?: number | null; object?: string } = {},
+) {
+  const at = { fence: fence && fenceOf(fence), accepted: accepted && { ...fenceOf(accepted), object } };
   return new FakePod({
     adapters: [{ ...adapterState('sql', current, [held(current, 'current', { step })]), ...at }],
   });
@@ -50,14 +56,20 @@ describe('what pods have of a pushed adapter that is newer than what is known', 
     ['a pod has the same content, accepted again', known, [podWith(B, [1, 9], [1, 8])], B],
     ['the term counts before the sequence', null, [podWith(A, [1, 9]), podWith(B, [2, 1])], B],
     ['put by hand, without a fence, it does not count', known, [podWith(C, null)], null],
+    [
+      'a pod has it of an object of that name before',
+      null,
+      [podWith(A, [1, 6], [1, 6], { object: 'x' })],
+      null,
+    ],
     ['a server that knows no acceptance tells the fence', known, [podWith(C, [1, 6], null)], C],
     ['an operator that knew none wrote status', revision(B), [podWith(C, [1, 1])], C],
   ] as const)('%s', (_name, told, pods, expected) => {
-    expect(newerInPods(told, pods, 'sql')?.digest ?? null).toBe(expected);
+    expect(newerInPods(told, pods, { servedName: 'sql', uid: UID })?.digest ?? null).toBe(expected);
   });
 
   it('accepted again with a later step is the same revision, with that step', () => {
-    const pod = podWith(B, [1, 9], [1, 8], 12);
+    const pod = podWith(B, [1, 9], [1, 8], { step: 12 });
     const found = { pod, digest: B, accepted: fenceOf([1, 8]) };
     const seen = { servedName: 'sql', known: { ...known, pushedBy: 'trainer' }, now: new Date(0) };
     expect(recordFromPod(found, seen)).toEqual({ ...seen.known, step: 12, accepted: found.accepted });
