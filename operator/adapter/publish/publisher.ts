@@ -93,7 +93,9 @@ export class RevisionPublisher {
       // Pods that have the content from an earlier push are to report that it was accepted again.
       const has = (pod: Pod) => isRetry && observe(pod, draft.servedName, digest) === 'current';
       const pods = publication.staged.flatMap(({ ok, pod }) => (ok && !has(pod) ? [pod] : []));
-      const { outcome, reported } = await this.#activate(lock, draft, { pods, wait: publication.wait });
+      if (publication.wait === 'staged') resolve(resultOf(draft, publication, { noop, swap: null }));
+      // At once all the same: until a pod has it as current, nobody but this process knows that it was accepted.
+      const { outcome, reported } = await this.#activate(lock, draft, pods);
       if (outcome !== null && outcome.timing === null) throw activationFailed(outcome.results);
       resolve(resultOf(draft, publication, { noop, swap: outcome }));
       await reported;
@@ -126,10 +128,10 @@ export class RevisionPublisher {
   async #activate(
     lock: Lock,
     draft: Draft,
-    { pods, wait }: { pods: Pod[]; wait: Publication['wait'] },
+    pods: Pod[],
   ): Promise<{ outcome: Swap | null; reported: Promise<unknown> }> {
     const target = draft.record.desired;
-    if (wait === 'staged' || pods.length === 0 || target === null) {
+    if (pods.length === 0 || target === null) {
       return { outcome: null, reported: Promise.resolve() };
     }
     try {
