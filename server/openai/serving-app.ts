@@ -3,6 +3,7 @@ import { refuseUnreadable } from '../transfer/refusal.ts';
 import type { Account } from './byte-budget.ts';
 import { chat } from './chat.ts';
 import { completions } from './completions.ts';
+import { keepRoom } from './connections.ts';
 import { ApiError, answerOf, isClientGone, toApiError } from './errors.ts';
 import { parseJsonBody } from './json-body.ts';
 import { describeModel, listModels } from './models.ts';
@@ -23,11 +24,13 @@ const HEADER_BYTES_MAX = 16 << 10;
 const HEADERS_MS_MAX = 10_000;
 const REQUEST_MS_MAX = 30_000;
 const CONNECTIONS_MAX = 4096;
+/** Answered on the last free connections too. */
+const PROBES = new Set(['/health', '/ready', '/metrics']);
 
 /** The HTTP status that proxies log for a client that went away. */
 const CLIENT_CLOSED_REQUEST = 499;
 
-export function buildServingApp(serving: Serving): FastifyInstance {
+export function buildServingApp(serving: Serving, connectionsMax: number = CONNECTIONS_MAX): FastifyInstance {
   const app = fastify({
     bodyLimit: BODY_BYTES_MAX,
     requestTimeout: REQUEST_MS_MAX,
@@ -43,7 +46,7 @@ export function buildServingApp(serving: Serving): FastifyInstance {
     forceCloseConnections: 'idle',
     exposeHeadRoutes: false,
   });
-  app.server.maxConnections = CONNECTIONS_MAX;
+  const room = keepRoom(app.server, { connectionsMax, roomFor: Math.ceil(connectionsMax / 16) });
   closeConnectionsWhenDone(app);
   app.decorateRequest('account');
   app.removeContentTypeParser('application/json');
@@ -61,6 +64,10 @@ export function buildServingApp(serving: Serving): FastifyInstance {
     cutOffUnread(reply);
     request.account = serving.budget.open();
     reply.raw.once('close', () => request.account.close());
+    if (room.isFull() && !PROBES.has(request.routeOptions.url ?? '')) {
+      void reply.header('connection', 'close');
+      throw new ApiError('overloaded', 'As many connections are busy as may be.');
+    }
     request.account.setBody(announcedBytes(request));
   });
   app.addHook('onRequest', refuseEncodings);

@@ -34,6 +34,7 @@ interface Setup {
   budget?: ByteBudget;
   watch?: StepWatch;
   progress?: () => { step: number; running: number };
+  connectionsMax?: number;
 }
 
 const apps: { close(): Promise<void> }[] = [];
@@ -50,6 +51,7 @@ async function serve({
   budget = new ByteBudget(1 << 30),
   watch = new StepWatch(0),
   progress,
+  connectionsMax = 64,
 }: Setup) {
   let scripted: ScriptedEngine | undefined;
   const engine = new NativeEngine((onEvents) => {
@@ -58,32 +60,35 @@ async function serve({
     return { ...engine, snapshot: () => ({ ...engine.snapshot(), ...progress?.() }) };
   }, watch);
   const { submitted, cancelled, emit } = scripted as unknown as ScriptedEngine;
-  const app = buildServingApp({
-    model: { name: 'parrot', createdAt: 0, maxTokens: 2048, vocabSize: 1024, eosTokenIds: [4] },
-    engine,
-    adapters: {
-      resolve: (name) => (name === 'parrot' ? { kind: 'base' } : { kind: 'adapter', name }),
-      describe: (name, revision) => ({ name, revision, step: 3 }),
-      enter: async () => undefined,
-      waitForSlot,
-      models: () => [],
+  const app = buildServingApp(
+    {
+      model: { name: 'parrot', createdAt: 0, maxTokens: 2048, vocabSize: 1024, eosTokenIds: [4] },
+      engine,
+      adapters: {
+        resolve: (name) => (name === 'parrot' ? { kind: 'base' } : { kind: 'adapter', name }),
+        describe: (name, revision) => ({ name, revision, step: 3 }),
+        enter: async () => undefined,
+        waitForSlot,
+        models: () => [],
+      },
+      tokenizer,
+      encoder,
+      template,
+      metrics: createMetrics({
+        baseModel: 'parrot',
+        blockTokens: 16,
+        kvBlocks: 128,
+        pages: 1,
+        snapshot: () => engine.snapshot(),
+        hostTier: { bytesMax: 0, usedBytes: 0 },
+        residency: () => ({ slots: 1, resident: [], host: [] }),
+      }),
+      budget,
+      notReady,
+      log,
     },
-    tokenizer,
-    encoder,
-    template,
-    metrics: createMetrics({
-      baseModel: 'parrot',
-      blockTokens: 16,
-      kvBlocks: 128,
-      pages: 1,
-      snapshot: () => engine.snapshot(),
-      hostTier: { bytesMax: 0, usedBytes: 0 },
-      residency: () => ({ slots: 1, resident: [], host: [] }),
-    }),
-    budget,
-    notReady,
-    log,
-  });
+    connectionsMax,
+  );
   apps.push(app);
   const url = await app.listen({ host: '127.0.0.1', port: 0 });
   const post = (body: object, { path = '/v1/completions', signal = null as AbortSignal | null } = {}) =>
@@ -471,5 +476,23 @@ describe("a refusal before any route is in OpenAI's shape", () => {
     socket.destroy();
     other.destroy();
     await closed;
+  });
+});
+
+describe('a server whose connections are all busy', () => {
+  it('answers probes, and asks others to come again', async () => {
+    const { url, post } = await serve({ script: () => [accepted, token], connectionsMax: 33 });
+    const client = new AbortController();
+    // One after the other: of those that have only just connected some would go to make room.
+    const busy: Response[] = [];
+    while (busy.length < 30) busy.push(await post({ stream: true }, { signal: client.signal }));
+    const probe = await fetch(`${url}/health`);
+    expect([probe.status, await probe.text()]).toEqual([200, '{"status":"ok"}']);
+    const refused = await post({});
+    expect(refused.status).toBe(503);
+    expect(refused.headers.get('retry-after')).toBe('1');
+    expect(refused.headers.get('connection')).toBe('close');
+    client.abort();
+    await Promise.allSettled(busy.map((reply) => reply.text()));
   });
 });
