@@ -1,5 +1,6 @@
 import type { FastifyReply } from 'fastify';
 import type { TokenLogprobs } from '../engine/port.ts';
+import type { RequestEncoder } from '../text/encoder.ts';
 import { COMPLETION_BOUNDS } from './body-bounds.ts';
 import { requireBounded } from './bounds.ts';
 import type { Account } from './byte-budget.ts';
@@ -15,7 +16,7 @@ import {
   type Naming,
   promptLogprobs,
 } from './logprobs.ts';
-import { planChoice, requireToken } from './plan.ts';
+import { type Plan, planChoice, requireToken } from './plan.ts';
 import type { GeneratedToken, Piece } from './reading.ts';
 import { CHOICES_MAX, CompletionBody, parseBody, requireStreamable } from './schemas.ts';
 import type { Serving } from './serving.ts';
@@ -40,25 +41,28 @@ export async function completions(
   requireSupported(requestBody, 'completion');
   const body = parseBody(CompletionBody, withModelDefaults(serving, requestBody));
   requireStreamable(body);
-  const prompts = await promptsOf(body, serving, gone);
-  if (prompts.length * body.n > CHOICES_MAX) {
-    throw badRequest(
-      `Expected at most ${CHOICES_MAX} choices but received ${prompts.length} prompts times n = ${body.n}`,
-      'n',
-    );
+  const items = itemsOf(body);
+  requireFewChoices(items.length, body.n);
+  const encoder = serving.encoder.forRequest(gone);
+  const prompts: Prompt[] = [];
+  const choices: { plan: Plan; writer: CompletionWriter }[] = [];
+  // One prompt after the other: the first that is wrong spares the rest, and requests with many take turns.
+  for (const item of items) {
+    const prompt = await encoded(serving, encoder, item, body.add_special_tokens);
+    const first = prompts.push(prompt) * body.n - body.n;
+    for (let choice = 0; choice < body.n; choice += 1) {
+      choices.push({
+        plan: planChoice(body, wantedOf(body, prompt), serving.model, choice),
+        writer: new CompletionWriter(serving, body, {
+          prompt,
+          index: first + choice,
+          account: reply.request.account,
+        }),
+      });
+    }
+    // After the plan, which refuses a prompt of millions of tokens for its length.
+    for (const id of prompt.ids) requireToken(id, serving.model, 'prompt');
   }
-  const choices = prompts.flatMap((prompt, promptIndex) =>
-    Array.from({ length: body.n }, (_, choice) => ({
-      plan: planChoice(body, wantedOf(body, prompt), serving.model, choice),
-      writer: new CompletionWriter(serving, body, {
-        prompt,
-        index: promptIndex * body.n + choice,
-        account: reply.request.account,
-      }),
-    })),
-  );
-  // After the plans, which refuse a prompt of millions of tokens for its length.
-  for (const { ids } of prompts) for (const id of ids) requireToken(id, serving.model, 'prompt');
   return await answer(
     serving,
     {
@@ -79,20 +83,29 @@ export async function completions(
   );
 }
 
-async function promptsOf(body: CompletionBody, serving: Serving, gone: AbortSignal): Promise<Prompt[]> {
-  const { prompt } = body;
-  const items: (string | number[])[] =
-    typeof prompt === 'string' ? [prompt] : isTokens(prompt) ? [prompt] : prompt;
-  const encoder = serving.encoder.forRequest(gone);
-  const prompts: Prompt[] = [];
-  // One after the other, so that the first that is wrong spares the rest, and nobody's many prompts come before all others'.
-  for (const item of items) {
-    const isText = typeof item === 'string';
-    const ids = isText ? await encodeText(serving, encoder, item, body.add_special_tokens) : item;
-    if (ids.length === 0) throw badRequest('Expected at least one token but the prompt has none', 'prompt');
-    prompts.push({ ids, text: isText ? item : null });
-  }
-  return prompts;
+function itemsOf({ prompt }: CompletionBody): (string | number[])[] {
+  if (typeof prompt === 'string') return [prompt];
+  return isTokens(prompt) ? [prompt] : prompt;
+}
+
+function requireFewChoices(prompts: number, n: number): void {
+  if (prompts * n <= CHOICES_MAX) return;
+  throw badRequest(
+    `Expected at most ${CHOICES_MAX} choices but received ${prompts} prompts times n = ${n}`,
+    'n',
+  );
+}
+
+async function encoded(
+  serving: Serving,
+  encoder: RequestEncoder,
+  item: string | number[],
+  addSpecial: boolean,
+): Promise<Prompt> {
+  const isText = typeof item === 'string';
+  const ids = isText ? await encodeText(serving, encoder, item, addSpecial) : item;
+  if (ids.length === 0) throw badRequest('Expected at least one token but the prompt has none', 'prompt');
+  return { ids, text: isText ? item : null };
 }
 
 function isTokens(prompt: number[] | string[] | number[][]): prompt is number[] {

@@ -496,3 +496,23 @@ describe('a server whose connections are all busy', () => {
     await Promise.allSettled(busy.map((reply) => reply.text()));
   });
 });
+
+describe('a request whose prompts are refused', () => {
+  const TOO_LONG = Array(3000).fill(7);
+
+  it.each([
+    ['for the first of them encodes no other', { prompt: ['a', 'b', 'c'], max_tokens: 1 }, 1],
+    ['for their number encodes none', { prompt: ['a', 'b'], n: 65 }, 0],
+  ])('%s', async (_, body, encodings) => {
+    const texts: string[] = [];
+    const forRequest: Encoder['forRequest'] = () => ({
+      encode: async ({ text }) => {
+        texts.push(text);
+        return TOO_LONG;
+      },
+    });
+    const { post } = await serve({ script: () => [], encoder: { forRequest } });
+    expect((await post(body)).status).toBe(400);
+    expect(texts).toHaveLength(encodings);
+  });
+});
