@@ -3,10 +3,11 @@ import type { Pod } from '../pods/pod.ts';
 import { SourceError, type SourceReason } from '../source/types.ts';
 import type { SpooledRevision } from '../spool/spool.ts';
 import type { AdapterDeps } from './deps.ts';
-import { type Draft, targetOf } from './draft.ts';
+import type { Draft } from './draft.ts';
 import { sendErrand } from './errand.ts';
 import { RevisionLost } from './failures.ts';
 import { observe } from './plan.ts';
+import { targetOf } from './rows.ts';
 
 /** The pinned content is not there any more, however often one asks. */
 const GONE: ReadonlySet<SourceReason> = new Set(['SourceChanged', 'SourceNotFound']);

@@ -1,11 +1,10 @@
 import type { AdapterConditionType } from '../api/conditions.ts';
-import { type LoraAdapter, LoraAdapterSpec, type RevisionRecord, servedNameOf } from '../api/lora-adapter.ts';
+import { type LoraAdapter, LoraAdapterSpec, servedNameOf } from '../api/lora-adapter.ts';
 import { poolKeyOf } from '../api/names.ts';
 import type { ServerPool } from '../api/server-pool.ts';
 import { keyOf } from '../kube/resource.ts';
 import { type Placement, placementOf } from '../placement/placement.ts';
 import type { AdapterDeps } from './deps.ts';
-import { plan, type Row } from './plan.ts';
 import type { AdapterRecord } from './record.ts';
 import type { Verdict } from './status.ts';
 
@@ -66,29 +65,4 @@ export function openDraft(deps: AdapterDeps, adapter: LoraAdapter): Draft {
 
 export function lookAgain(draft: Draft, afterMs: number): void {
   draft.againMs = Math.min(draft.againMs ?? Number.POSITIVE_INFINITY, Math.max(1, afterMs));
-}
-
-/**
- * What is brought to pods that lack it. While spec.suspend is set: what the fleet served before, and only to pods that
- * serve no revision, as one that takes the place of another.
- */
-export function targetOf({ record, adapter }: Draft): RevisionRecord | null {
-  return adapter.spec.suspend ? record.current : record.target;
-}
-
-/** The plan as things stand at this moment: a pod that has left since the look began is not in it. */
-export function rowsOf(draft: Draft, deps: AdapterDeps): Row[] {
-  const { record, placement, servedName, poolKey } = draft;
-  const present = new Set(deps.fleet.podsOf(poolKey));
-  const digest = targetOf(draft)?.digest ?? null;
-  return plan({
-    servedName,
-    digest,
-    pods: placement.desired.filter((pod) => present.has(pod)),
-    attemptOf: (pod) => record.attemptOf(pod.uid),
-    refusedSomewhere:
-      digest !== null && record.refusalOf(digest) !== null && record.current?.digest !== digest,
-    onlyWhereNothing: draft.adapter.spec.suspend,
-    nowMs: deps.clock.monotonicMs(),
-  });
 }

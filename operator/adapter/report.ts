@@ -2,8 +2,9 @@ import { findCondition } from '../api/conditions.ts';
 import type { LoraAdapterStatus } from '../api/lora-adapter.ts';
 import { conclude, isServedBy } from './conclude.ts';
 import type { AdapterDeps } from './deps.ts';
-import { type Draft, lookAgain, rowsOf, type Verdicts } from './draft.ts';
+import { type Draft, lookAgain, type Verdicts } from './draft.ts';
 import { isBeingAnswered } from './errand.ts';
+import { rowsOf } from './rows.ts';
 
 /** Writes down what is, and tells people. */
 export async function report(draft: Draft, deps: AdapterDeps, verdicts: Verdicts): Promise<void> {

@@ -1,9 +1,7 @@
-import type { Fence } from '../../server/contract/adapter-api.ts';
 import type { Publication, PublishResult, PushContext } from '../adapter/publish/publication.ts';
 
-/** The side of the operator that knows what is desired. All three throw LorikeetError. */
+/** The side of the operator that knows what is desired. What it refuses is a LorikeetError; a publication that takes too long is its signal's reason. */
 export interface Publisher {
   context(namespace: string, name: string): PushContext;
   publish(publication: Publication): Promise<PublishResult>;
-  fenceFor(namespace: string, name: string): Fence;
 }

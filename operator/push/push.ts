@@ -54,14 +54,13 @@ export async function push(
     try {
       // Once more: while this push waited for its turn, pods came and went and the one before it set a config.
       const context = publisher.context(namespace, name);
-      const fence = publisher.fenceFor(namespace, name);
       const reader = new BodyReader(
         request.raw,
         { ...deps.body, maxBytes: context.maxBytes, stopping },
         clock,
       );
       if (request.headers.expect !== undefined) reply.raw.writeContinue();
-      const received = await receive(reader, { asked, context, fence, spool, limits, clock, log });
+      const received = await receive(reader, { asked, context, spool, limits, clock, log });
       const publishedAt = clock.monotonicMs();
       const what = { ...received, servedName: context.servedName };
       const result = await publish(asked, what, target, deps);

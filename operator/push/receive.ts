@@ -1,4 +1,4 @@
-import { type Fence, HEADER } from '../../server/contract/adapter-api.ts';
+import { HEADER } from '../../server/contract/adapter-api.ts';
 import { revisionDigest } from '../../server/contract/digest.ts';
 import { LorikeetError } from '../../server/contract/errors.ts';
 import {
@@ -33,7 +33,6 @@ export interface ReceivedPush extends Shape {
 export interface Receiving {
   asked: Asked;
   context: PushContext;
-  fence: Fence;
   spool: Spool;
   limits: BranchLimits;
   clock: Clock;
@@ -121,10 +120,17 @@ function configFrom(asked: Asked, context: PushContext, { metadata }: Safetensor
   );
 }
 
-function startUploads({ config, header }: Head, { asked, context, fence, limits, clock }: Receiving): FanOut {
+function startUploads({ config, header }: Head, { asked, context, limits, clock }: Receiving): FanOut {
   const { step, allow } = asked;
   const upload: Upload = (pod, body, signal) => {
-    const options = { size: header.totalBytes, config: config.raw, step, fence, allow, signal };
+    const options = {
+      size: header.totalBytes,
+      config: config.raw,
+      step,
+      fence: context.fence,
+      allow,
+      signal,
+    };
     return pod.client.upload(context.servedName, body, options);
   };
   return new FanOut(context.pods, upload, limits, clock);

@@ -6,9 +6,10 @@ import type { Pod } from '../../pods/pod.ts';
 import { msText, podsText } from '../../pods/words.ts';
 import { noteFailure } from '../attempts.ts';
 import { type AdapterDeps, fenceOf } from '../deps.ts';
-import { type Draft, NEXT, type Phase, rowsOf, STOP, targetOf } from '../draft.ts';
+import { type Draft, NEXT, type Phase, STOP } from '../draft.ts';
 import { adapterIn } from '../plan.ts';
 import { type Swap, swap } from '../publish/swap.ts';
+import { rowsOf, targetOf } from '../rows.ts';
 
 /** A pod reports a swap at once; this only bounds how long the word of the watch is waited for. */
 const REPORT_MS = 500;

@@ -6,9 +6,10 @@ import type { SpooledRevision } from '../../spool/spool.ts';
 import { noteFailure } from '../attempts.ts';
 import { bytesOf } from '../bytes.ts';
 import { type AdapterDeps, fenceOf } from '../deps.ts';
-import { type Draft, NEXT, type Phase, rowsOf, STOP, targetOf } from '../draft.ts';
+import { type Draft, NEXT, type Phase, STOP } from '../draft.ts';
 import { revisionIn } from '../plan.ts';
 import { callAll } from '../publish/laggards.ts';
+import { rowsOf, targetOf } from '../rows.ts';
 
 /** A pod reports what it was given at once; this only bounds how long that is waited for. */
 const REPORT_MS = 2_000;

@@ -1,4 +1,4 @@
-import type { Geometry } from '../../../server/contract/adapter-api.ts';
+import type { Fence, Geometry } from '../../../server/contract/adapter-api.ts';
 import type { LorikeetError } from '../../../server/contract/errors.ts';
 import type { LoraAdapter } from '../../api/lora-adapter.ts';
 import type { Pod } from '../../pods/pod.ts';
@@ -15,6 +15,8 @@ export interface PushContext {
   desired: { digest: string; step: number | null } | null;
   /** adapter_config.json of the last push, for pushes that bring none. */
   config: unknown | null;
+  /** What pods are shown with its bytes. */
+  fence: Fence;
 }
 
 export interface PodOutcome {

@@ -59,13 +59,8 @@ export class RevisionPublisher {
       maxBytes: Math.min(placement.maxBytes, maxBytes ? quantityBytes(maxBytes) : Number.MAX_SAFE_INTEGER),
       desired: record.desired && { digest: record.desired.digest, step: record.desired.step },
       config: record.config,
+      fence: fenceOf(this.#deps, record),
     };
-  }
-
-  /** Right after `context`, which has looked at what the object allows. */
-  fenceFor(namespace: string, name: string): Fence {
-    const { uid = '' } = this.#adapter(namespace, name).metadata;
-    return fenceOf(this.#deps, this.#deps.records.of(`${namespace}/${name}`, uid));
   }
 
   /**

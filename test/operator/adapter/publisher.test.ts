@@ -26,7 +26,7 @@ async function stageEverywhere(seed: number, overrides: Partial<Publication> = {
   const files = goodAdapter(seed);
   const digest = digestOf(files);
   const config = JSON.parse(files.config.toString('utf8')) as unknown;
-  const fence = publisher.fenceFor('lora', 'policy');
+  const { fence } = publisher.context('lora', 'policy');
   const signal = new AbortController().signal;
   const stage = async (pod: Pod) => {
     try {

@@ -108,8 +108,7 @@ export class MortalOperator {
 
   async #push(content: number, step: number | null, missed: number | null): Promise<void> {
     const { files, digest, config } = CONTENTS[content] as (typeof CONTENTS)[number];
-    const { pods } = this.#publisher.context('lora', 'policy');
-    const fence = this.#publisher.fenceFor('lora', 'policy');
+    const { pods, fence } = this.#publisher.context('lora', 'policy');
     const { signal } = new AbortController();
     const missing = missed === null ? null : this.#world.pods[missed]?.name;
     const stage = async (pod: Pod) => {

@@ -38,12 +38,9 @@ export class FakePublisher implements Publisher {
       maxBytes,
       desired,
       config,
+      fence: { term: 4, sequence: 2 },
     };
     return context as unknown as PushContext;
-  }
-
-  fenceFor() {
-    return { term: 4, sequence: 2 };
   }
 
   async publish(publication: Publication): Promise<PublishResult> {

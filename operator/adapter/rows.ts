@@ -1,0 +1,29 @@
+import type { RevisionRecord } from '../api/lora-adapter.ts';
+import type { AdapterDeps } from './deps.ts';
+import type { Draft } from './draft.ts';
+import { plan, type Row } from './plan.ts';
+
+/**
+ * What is brought to pods that lack it. While spec.suspend is set: what the fleet served before, and only to pods that
+ * serve no revision, as one that takes the place of another.
+ */
+export function targetOf({ record, adapter }: Draft): RevisionRecord | null {
+  return adapter.spec.suspend ? record.current : record.target;
+}
+
+/** The plan as things stand at this moment: a pod that has left since the look began is not in it. */
+export function rowsOf(draft: Draft, deps: AdapterDeps): Row[] {
+  const { record, placement, servedName, poolKey } = draft;
+  const present = new Set(deps.fleet.podsOf(poolKey));
+  const digest = targetOf(draft)?.digest ?? null;
+  return plan({
+    servedName,
+    digest,
+    pods: placement.desired.filter((pod) => present.has(pod)),
+    attemptOf: (pod) => record.attemptOf(pod.uid),
+    refusedSomewhere:
+      digest !== null && record.refusalOf(digest) !== null && record.current?.digest !== digest,
+    onlyWhereNothing: draft.adapter.spec.suspend,
+    nowMs: deps.clock.monotonicMs(),
+  });
+}
