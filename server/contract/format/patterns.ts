@@ -1,13 +1,17 @@
 import { RE2JS } from 're2js';
 import { expected, type LorikeetError } from '../errors.ts';
+import { LookAroundPattern } from './look-around.ts';
 
 const PATTERN_CHARACTERS_MAX = 1024;
 const PATTERNS_CHARACTERS_MAX = 4096;
 const INSTRUCTIONS_MAX = 2048;
 const KEYS_MAX = 4096;
+/** Of all patterns with look-around over all paths: some tenths of a second. */
+const STEPS_MAX = 4_000_000;
 
 /** A key made only of these needs no engine: its dots match any character, everything else itself. */
 const PLAIN_KEY = /^[A-Za-z0-9_.]+$/;
+const LOOK_AROUND = /\(\?<?[=!]/;
 const LARGE_REPEAT = /\{\d*,?\d{3,}\}/;
 
 export interface KeyPattern {
@@ -16,18 +20,25 @@ export interface KeyPattern {
   matches(path: string): boolean;
 }
 
+/** Whether a path matches, in a bounded time. */
+interface Matcher {
+  matches(path: string): boolean;
+  lookingAt(path: string): boolean;
+}
+
 /**
- * Compiles the regular expressions of one adapter_config.json. Matching takes linear time (RE2), and the sum of
- * their sizes is bounded, so that no config can hold the event loop.
+ * Compiles the regular expressions of one adapter_config.json. Matching takes linear time (RE2), or with look-around a
+ * bounded number of steps, and the sum of their sizes is bounded, so that no config can hold the event loop.
  */
 export class PatternCompiler {
   #characters = 0;
   #instructions = 0;
+  #steps = 0;
 
   /** Python's `re.fullmatch(pattern, path)`. */
   fullMatch(field: string, pattern: string): (path: string) => boolean {
-    const regex = this.#compile(field, pattern, pattern);
-    return (path) => regex.matches(path);
+    const matcher = this.#matcher(field, pattern, pattern);
+    return (path) => matcher.matches(path);
   }
 
   /** Python's `re.match(pattern, path)`, with the first group as a number, or null. */
@@ -46,12 +57,33 @@ export class PatternCompiler {
     }
     return patterns.map(([key, value]) => {
       if (PLAIN_KEY.test(key)) return { key, value, matches: (path) => endsWithKey(path, key) };
-      const regex = this.#compile(field, `(.*\\.)?(${key})$`, key);
-      return { key, value, matches: (path) => regex.matcher(path).lookingAt() };
+      const matcher = this.#matcher(field, `(.*\\.)?(${key})$`, key);
+      return { key, value, matches: (path) => matcher.lookingAt(path) };
     });
   }
 
-  #compile(field: string, pattern: string, source: string): RE2JS {
+  #matcher(field: string, pattern: string, source: string): Matcher {
+    if (LOOK_AROUND.test(source)) return this.#lookAround(field, pattern, source);
+    const regex = this.#compile(field, pattern, source);
+    return {
+      matches: (path) => regex.matches(path),
+      lookingAt: (path) => regex.matcher(path).lookingAt(),
+    };
+  }
+
+  #lookAround(field: string, pattern: string, source: string): Matcher {
+    this.#requireSmall(field, source);
+    try {
+      return new LookAroundPattern(pattern, (steps) => {
+        this.#steps += steps;
+        if (this.#steps > STEPS_MAX) throw this.#tooLarge(field, source);
+      });
+    } catch {
+      throw expected('malformed_config', field, 'a regular expression without back-references', source);
+    }
+  }
+
+  #requireSmall(field: string, source: string): void {
     this.#characters += source.length;
     if (
       source.length > PATTERN_CHARACTERS_MAX ||
@@ -60,11 +92,15 @@ export class PatternCompiler {
     ) {
       throw this.#tooLarge(field, source);
     }
+  }
+
+  #compile(field: string, pattern: string, source: string): RE2JS {
+    this.#requireSmall(field, source);
     let regex: RE2JS;
     try {
       regex = RE2JS.compile(pattern);
     } catch {
-      const want = 'a regular expression of the RE2 kind (no look-around, no back-references)';
+      const want = 'a regular expression of the RE2 kind (no back-references)';
       throw expected('malformed_config', field, want, source);
     }
     this.#instructions += regex.programSize();

@@ -172,7 +172,6 @@ describe('patterns', () => {
   });
 
   it.each([
-    ['look-around', '(?=q)q_proj'],
     ['a back-reference', '(q)\\1'],
     ['an open group', 'layers.(0'],
   ])('refuses %s', (_what, key) => {
@@ -180,6 +179,14 @@ describe('patterns', () => {
       code: 'malformed_config',
       field: 'rank_pattern',
     });
+  });
+
+  it('refuses look-around that takes too many steps, within two seconds of processor time', () => {
+    const { targets } = parse({ target_modules: `(?=.)(?:${'(?=(?:.*.*)*)'.repeat(60)}.)*!` });
+    const decide = () => {
+      for (let layer = 0; layer < 80; layer++) targets(`model.layers.${layer}.self_attn.q_proj`);
+    };
+    expect(cpuMs(() => expect(refusalOf(decide).code).toBe('malformed_config'))).toBeLessThan(2000);
   });
 
   it.each([
