@@ -10,12 +10,14 @@ import type { Registry } from '../adapters/registry.ts';
 import { NAME_LENGTH_MAX } from '../contract/adapter-api.ts';
 import { LorikeetError } from '../contract/errors.ts';
 import { quoted } from '../contract/strict-json.ts';
+import { keepRoom } from '../transfer/connections.ts';
 import { bodyDeadlineMs } from '../transfer/limits.ts';
 import { answerOf, refuseUnreadable } from '../transfer/refusal.ts';
 import { registerAdminRoutes } from './routes.ts';
 
 const HEADER_BYTES_MAX = 32 << 10;
 const HEADERS_MS_MAX = 10_000;
+/** Between two calls on one connection; a call that is served may take longer. */
 const IDLE_MS_MAX = 60_000;
 /** How long the rest of a refused body is read, so that the client comes to read the refusal. */
 const LINGER_MS = 5_000;
@@ -40,7 +42,7 @@ export interface AdminMetrics {
 export function buildAdminApp({ registry, token, metrics, log }: AdminAppOptions): FastifyInstance {
   const app = fastify({
     logger: false,
-    connectionTimeout: IDLE_MS_MAX,
+    keepAliveTimeout: IDLE_MS_MAX,
     requestTimeout: bodyDeadlineMs(registry.limits.maxAdapterBytes) + HEADERS_MS_MAX,
     bodyLimit: registry.limits.maxAdapterBytes,
     // In percent-encoding.
@@ -53,7 +55,7 @@ export function buildAdminApp({ registry, token, metrics, log }: AdminAppOptions
     clientErrorHandler: refuseUnreadable(HEADER_BYTES_MAX),
     frameworkErrors: (error, _request, reply) => refuse(reply, fromFramework(error)),
   });
-  app.server.maxConnections = CONNECTIONS_MAX;
+  keepRoom(app.server, { connectionsMax: CONNECTIONS_MAX, roomFor: CONNECTIONS_MAX / 16 });
   // Whoever asks before sending a body is invited only when the body will be read.
   app.server.on('checkContinue', (request, response) => app.routing(request, response));
   app.removeAllContentTypeParsers();

@@ -1,9 +1,9 @@
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
+import { keepRoom } from '../transfer/connections.ts';
 import { refuseUnreadable } from '../transfer/refusal.ts';
 import type { Account } from './byte-budget.ts';
 import { chat } from './chat.ts';
 import { completions } from './completions.ts';
-import { keepRoom } from './connections.ts';
 import { ApiError, answerOf, isClientGone, toApiError } from './errors.ts';
 import { parseJsonBody } from './json-body.ts';
 import { describeModel, listModels } from './models.ts';

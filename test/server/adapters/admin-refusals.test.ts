@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { connect } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { CONFIG, f32, factorName, goodAdapter, packSafetensors } from '../../support/adapter-files.ts';
@@ -46,6 +47,19 @@ describe('who may call', () => {
   it('anybody for the health of the process', async () => {
     const { url } = await admin();
     expect((await fetch(`${url}/healthz`)).status).toBe(200);
+  });
+
+  it('has room beside 300 connections that say nothing', async () => {
+    const { port, call } = await admin();
+    const silent = Array.from({ length: 300 }, () => connect(port, '127.0.0.1').on('error', () => {}));
+    await Promise.all(silent.map((socket) => Promise.race([once(socket, 'connect'), once(socket, 'close')])));
+    expect((await call('GET', '/lora/v1/state')).status).toBe(200);
+    for (const socket of silent) socket.destroy();
+  });
+
+  it('is not cut off while it is served, however long that takes', async () => {
+    const { app } = await admin();
+    expect([app.server.timeout, app.server.keepAliveTimeout]).toEqual([0, 60_000]);
   });
 
   it('is decided before a byte of the body is read', async () => {

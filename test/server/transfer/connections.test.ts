@@ -1,7 +1,7 @@
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { keepRoom } from '../../../server/openai/connections.ts';
+import { keepRoom } from '../../../server/transfer/connections.ts';
 import { eventually } from '../../support/eventually.ts';
 
 const PATIENCE = { timeoutMs: 10_000, everyMs: 5 };
