@@ -174,6 +174,8 @@ export interface GenerateRequest {
   promptLogprobs: number;
   /** Multiplies the adapter's own scale; 1 = as trained. */
   loraScale: number;
+  /** Requests of one group take turns with those of others for seats: the choices of one response are a group. */
+  group: number;
 }
 
 /** Log-probabilities of the raw distribution (before temperature, penalties and bias). */

@@ -305,6 +305,7 @@ GenerateRequest read_generate_request(const Napi::Value& value) {
   request.logprobs = fields.integer("logprobs", -1, 1 << 10);
   request.prompt_logprobs = fields.integer("promptLogprobs", -1, 1 << 10);
   request.lora_scale = static_cast<float>(fields.number("loraScale", -1e6, 1e6));
+  request.group = fields.integer("group", 0);
   return request;
 }
 

@@ -50,6 +50,7 @@ struct GenerateRequest {
   int64_t logprobs = -1;
   int64_t prompt_logprobs = -1;
   float lora_scale = 1;
+  int64_t group = 0;  // those of one take turns with those of others
 };
 
 struct Accepted {

@@ -11,7 +11,14 @@ bool Scheduler::is_full() const {
 
 void Scheduler::add(std::unique_ptr<Sequence> sequence) {
   sequence->arrival = ++arrivals_;
-  waiting_.push_back(std::move(sequence));
+  int64_t last = turn_;
+  for (const auto& other : waiting_) {
+    if (other->request.group == sequence->request.group) last = std::max(last, other->turn);
+  }
+  sequence->turn = last + 1;
+  const auto place = std::upper_bound(waiting_.begin(), waiting_.end(), sequence->turn,
+                                      [](int64_t turn, const auto& s) { return turn < s->turn; });
+  waiting_.insert(place, std::move(sequence));
 }
 
 std::unique_ptr<Sequence> Scheduler::take_out(int64_t id) {
@@ -51,6 +58,7 @@ void Scheduler::admit() {
   while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < limits_.max_batch) {
     Sequence& next = *waiting_.front();
     if (!kv_.grow(next.blocks, next.length())) return;
+    turn_ = std::max(turn_, next.turn);
     const auto place = std::upper_bound(running_.begin(), running_.end(), next.arrival,
                                         [](int64_t arrival, const auto& s) { return arrival < s->arrival; });
     running_.insert(place, std::move(waiting_.front()));

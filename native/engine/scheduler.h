@@ -22,6 +22,7 @@ struct Sequence {
   std::vector<TokenLogprobs> prompt_scores;
   bool prompt_reported = false;
   int64_t arrival = 0;
+  int64_t turn = 0;  // for a seat
 
   int64_t length() const { return static_cast<int64_t>(tokens.size()); }
   int64_t prompt_length() const { return static_cast<int64_t>(request.prompt.size()); }
@@ -50,6 +51,8 @@ class Scheduler {
 
   // Seats that a burst would take at once do not count as waiting.
   bool is_full() const;
+  // Waits for a seat; groups take turns (start-time fair queueing, Goyal, Vin and Cheng 1996), each with one
+  // sequence.
   void add(std::unique_ptr<Sequence> sequence);
   // Takes the sequence out and gives its blocks back; null where it is not here.
   std::unique_ptr<Sequence> take_out(int64_t id);
@@ -72,9 +75,10 @@ class Scheduler {
   Limits limits_;
   KvBlocks& kv_;
   StepPacer pacer_;
-  std::deque<std::unique_ptr<Sequence>> waiting_;
+  std::deque<std::unique_ptr<Sequence>> waiting_;   // by turn
   std::vector<std::unique_ptr<Sequence>> running_;  // by arrival, the oldest first
   int64_t arrivals_ = 0;
+  int64_t turn_ = 0;  // of the last sequence that was admitted
   int64_t preemptions_ = 0;
 };
 

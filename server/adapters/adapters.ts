@@ -99,8 +99,9 @@ export class Adapters {
     return this.all().filter((adapter) => adapter.revisions.get(digest)?.retired === false);
   }
 
-  isCurrent(digest: string): boolean {
-    return this.all().some(({ current }) => current === digest);
+  /** Digests of all current revisions. */
+  currents(): Set<string> {
+    return new Set(this.all().flatMap(({ current }) => (current === null ? [] : [current])));
   }
 }
 

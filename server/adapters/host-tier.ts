@@ -15,9 +15,9 @@ export interface Held extends Incoming {
   zeroEffect: boolean;
 }
 
-/** Whether a revision may leave the tier, and what goes with it. */
+/** Which revisions may leave the tier as things stand, and what goes with them. */
 export interface Evictions {
-  mayDrop(digest: string): boolean;
+  droppable(): (digest: string) => boolean;
   dropped(digest: string): void;
 }
 
@@ -79,9 +79,10 @@ export class HostTier {
   #makeRoom(bytes: number): void {
     const victims: string[] = [];
     let freeBytes = this.bytesMax - this.#usedBytes;
+    const mayDrop = freeBytes < bytes ? this.#evictions.droppable() : () => false;
     for (const { digest, body } of this.#held.values()) {
       if (freeBytes >= bytes) break;
-      if (!this.#evictions.mayDrop(digest)) continue;
+      if (!mayDrop(digest)) continue;
       victims.push(digest);
       freeBytes += body.length;
     }

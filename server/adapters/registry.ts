@@ -93,7 +93,7 @@ export class Registry {
     this.baseModel = options.baseModel;
     this.limits = options.limits;
     this.tier = new HostTier(options.limits.hostBytes, {
-      mayDrop: (digest) => this.#mayDrop(digest),
+      droppable: () => this.#droppable(),
       dropped: (digest) => this.#dropped(digest),
     });
     this.turns = new SlotTurns({
@@ -389,10 +389,10 @@ export class Registry {
     });
   }
 
-  #mayDrop(digest: string): boolean {
-    if (this.#adapters.isCurrent(digest) || this.#digests.isBusy(digest)) return false;
-    const leases = this.#engine.snapshot().slots.find(({ revision }) => revision === digest)?.leases ?? 0;
-    return leases === 0;
+  #droppable(): (digest: string) => boolean {
+    const kept = this.#adapters.currents();
+    for (const { revision, leases } of this.#engine.snapshot().slots) if (leases > 0) kept.add(revision);
+    return (digest) => !kept.has(digest) && !this.#digests.isBusy(digest);
   }
 
   #dropped(digest: string): void {

@@ -32,6 +32,8 @@ export interface GenerateRequest {
   logprobs: number;
   /** Alternatives to report per prompt token; -1 = none. */
   promptLogprobs: number;
+  /** Requests of one group take turns with those of others for seats: the choices of one response are a group. */
+  group: number;
   /** Multiplies the adapter's own scale; 1 = as trained. */
   loraScale: number;
 }

@@ -7,6 +7,9 @@ import type { Serving } from './serving.ts';
 /** How often a request waits for a slot: another change may take it before the request leases it. */
 const WAITS_MAX = 8;
 
+/** Of a response's choices. */
+let lastGroup = 0;
+
 /** Which revision made a response; null for the base. */
 export type LoraInfo = {
   name: string;
@@ -54,7 +57,8 @@ async function submit(
   target: Target,
   signal: AbortSignal,
 ): Promise<Lease[] | FailureCode> {
-  const all = generations.map((generation) => engine.generate({ ...generation, target }, signal));
+  const group = ++lastGroup;
+  const all = generations.map((generation) => engine.generate({ ...generation, target, group }, signal));
   const firsts = await Promise.allSettled(all.map((events) => events.next()));
   const leases: Lease[] = [];
   let failed: FailureCode | null = null;

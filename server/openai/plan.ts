@@ -6,7 +6,7 @@ import type { EitherBody } from './schemas.ts';
 import type { ServedModel } from './serving.ts';
 
 /** A request to the engine, but for who it is and which revision it is for. */
-export type Generation = Omit<GenerateRequest, 'target'>;
+export type Generation = Omit<GenerateRequest, 'target' | 'group'>;
 
 export interface Wanted {
   prompt: number[];

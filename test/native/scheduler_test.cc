@@ -1,6 +1,7 @@
-// How long prompts share steps with sequences that wait for their next token.
+// How long prompts share steps with sequences that wait for their next token, and who gets a seat.
 #include "engine/scheduler.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -71,12 +72,41 @@ void long_prompts_make_room_for_next_tokens() {
   require(scheduler.schedule()[1].count == 16, "steps without a prompt say nothing of prompts");
 }
 
+void groups_take_turns_for_seats() {
+  KvBlocks kv(1000);
+  Scheduler scheduler({2, 512, 8}, kv);
+  const auto add = [&](int64_t id, int64_t group) {
+    auto made = sequence(id, 4);
+    made->request.group = group;
+    scheduler.add(std::move(made));
+  };
+  for (const int64_t id : {1, 2, 3, 4, 5}) add(id, 1);
+  scheduler.schedule();
+  add(10, 2);
+  add(11, 2);
+  add(20, 3);
+  std::vector<int64_t> admitted = {1, 2};
+  for (size_t gone = 0; gone < admitted.size(); ++gone) {
+    scheduler.take_out(admitted[gone]);
+    scheduler.schedule();
+    if (!scheduler.running().empty() && scheduler.running().size() == 2) {
+      for (const auto& running : scheduler.running()) {
+        const int64_t id = running->request.id;
+        if (std::find(admitted.begin(), admitted.end(), id) == admitted.end()) admitted.push_back(id);
+      }
+    }
+  }
+  require(admitted == std::vector<int64_t>({1, 2, 3, 10, 20, 4, 11, 5}),
+          "nobody waits for all of another's, and each group in the order of its own");
+}
+
 }  // namespace
 
 int main() {
   steps_come_to_take_what_they_may();
   one_slow_step_is_forgotten();
   long_prompts_make_room_for_next_tokens();
-  std::printf("3 passed\n");
+  groups_take_turns_for_seats();
+  std::printf("4 passed\n");
   return 0;
 }

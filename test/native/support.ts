@@ -234,6 +234,7 @@ export const GREEDY: Omit<GenerateRequest, 'id' | 'prompt' | 'stopTokens'> = {
   logprobs: -1,
   promptLogprobs: -1,
   loraScale: 1,
+  group: 0,
 };
 
 export function logSoftmax(logits: Float32Array): Float64Array {

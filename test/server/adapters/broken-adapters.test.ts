@@ -12,7 +12,7 @@ const FOUND_IN_ENGINE = ['nan', 'infinite', 'zero-effect'];
 const LIMITS = { geometry: PARROT_GEOMETRY, maxRank: 64, maxAdapterBytes: 1 << 23 };
 
 function receive({ tensors, config }: BrokenAdapter, chunkBytes: number): ReceivedAdapter {
-  const tier = new HostTier(1 << 24, { mayDrop: () => false, dropped: () => {} });
+  const tier = new HostTier(1 << 24, { droppable: () => () => false, dropped: () => {} });
   const configHeader = config.length > 0 ? config.toString('base64url') : '';
   const receiver = new Receiver({ tier, limits: LIMITS, configHeader, contentLength: tensors.length });
   try {
