@@ -214,7 +214,10 @@ describe('the server chart', () => {
       hostBytes: '2Mi',
       kvBytes: '3Mi',
     };
-    const limits = { maxBatch: 4, maxBatchTokens: 64, maxWaiting: 5, threads: 2 };
+    const limits = {
+      ...{ maxBatch: 4, maxBatchTokens: 64, maxWaiting: 5, threads: 2 },
+      ...{ maxModelLen: 1024, generationConfig: 'vllm' },
+    };
     const manifests = await helmTemplate({
       chart,
       values: {
