@@ -12,7 +12,8 @@ const AWAY_MS = 12_000;
 const CALM_MS = 3_000;
 
 /**
- * Trainers push while leaders are killed, removed and stopped and the API server goes away: `npm run soak -- --rounds 24`.
+ * Trainers push while leaders are killed, removed and stopped and the API server goes away: `npm run soak -- --rounds 24`;
+ * `--only killed` for the disasters of that name.
  * After each disaster it says how long pushes were out and whether every pod serves the last acknowledged one.
  */
 class Soak {
@@ -46,8 +47,11 @@ class Soak {
     return soak;
   }
 
-  async run(rounds: number): Promise<void> {
-    const disasters = Object.entries(this.#disasters);
+  /** `only`: a part of the names of the disasters that strike. */
+  async run(rounds: number, only: string): Promise<void> {
+    const disasters = Object.entries(this.#disasters).filter(([name]) => name.includes(only));
+    if (disasters.length === 0)
+      throw new Error(`Expected a part of ${Object.keys(this.#disasters).join(', ')}`);
     for (let round = 0; round < rounds; round += 1) {
       const [name, strike] = disasters[round % disasters.length] as (typeof disasters)[number];
       await this.#round(`${round + 1} ${name}`, strike);
@@ -160,10 +164,12 @@ function say(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
-const { values } = parseArgs({ options: { rounds: { type: 'string', default: '20' } } });
+const { values } = parseArgs({
+  options: { rounds: { type: 'string', default: '20' }, only: { type: 'string', default: '' } },
+});
 const soak = await Soak.start();
 try {
-  await soak.run(Number(values.rounds));
+  await soak.run(Number(values.rounds), values.only);
 } finally {
   await soak.stop();
 }
