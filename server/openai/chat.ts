@@ -1,7 +1,5 @@
 import type { FastifyReply } from 'fastify';
 import type { TokenLogprobs } from '../engine/port.ts';
-import { CHAT_BOUNDS } from './body-bounds.ts';
-import { requireBounded } from './bounds.ts';
 import type { Account } from './byte-budget.ts';
 import { clientGone } from './client.ts';
 import { withModelDefaults } from './defaults.ts';
@@ -18,7 +16,6 @@ import { requireSupported } from './unsupported.ts';
 
 export async function chat(serving: Serving, requestBody: unknown, reply: FastifyReply): Promise<object> {
   const gone = clientGone(reply);
-  requireBounded(requestBody, CHAT_BOUNDS);
   requireSupported(requestBody, 'chat');
   const body = parseBody(ChatBody, withModelDefaults(serving, requestBody));
   requireStreamable(body);

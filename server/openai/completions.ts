@@ -1,8 +1,6 @@
 import type { FastifyReply } from 'fastify';
 import type { TokenLogprobs } from '../engine/port.ts';
 import type { RequestEncoder } from '../text/encoder.ts';
-import { COMPLETION_BOUNDS } from './body-bounds.ts';
-import { requireBounded } from './bounds.ts';
 import type { Account } from './byte-budget.ts';
 import { clientGone } from './client.ts';
 import { withModelDefaults } from './defaults.ts';
@@ -37,7 +35,6 @@ export async function completions(
   reply: FastifyReply,
 ): Promise<object> {
   const gone = clientGone(reply);
-  requireBounded(requestBody, COMPLETION_BOUNDS);
   requireSupported(requestBody, 'completion');
   const body = parseBody(CompletionBody, withModelDefaults(serving, requestBody));
   requireStreamable(body);

@@ -1,6 +1,4 @@
 import type { FastifyReply } from 'fastify';
-import { DETOKENIZE_BOUNDS, TOKENIZE_BOUNDS } from './body-bounds.ts';
-import { requireBounded } from './bounds.ts';
 import { clientGone } from './client.ts';
 import { encodeChat, encodeText } from './encode.ts';
 import { badRequest } from './errors.ts';
@@ -10,7 +8,6 @@ import type { Serving } from './serving.ts';
 import { requireSupported } from './unsupported.ts';
 
 export async function tokenize(serving: Serving, requestBody: unknown, reply: FastifyReply): Promise<object> {
-  requireBounded(requestBody, TOKENIZE_BOUNDS);
   requireSupported(requestBody, 'tokenize');
   const body = parseBody(TokenizeBody, requestBody);
   if (body.model !== null) serving.adapters.resolve(body.model);
@@ -32,7 +29,6 @@ export async function tokenize(serving: Serving, requestBody: unknown, reply: Fa
 }
 
 export function detokenize(serving: Serving, requestBody: unknown): object {
-  requireBounded(requestBody, DETOKENIZE_BOUNDS);
   const body = parseBody(DetokenizeBody, requestBody);
   if (body.model !== null) serving.adapters.resolve(body.model);
   if (body.tokens.length > serving.model.maxTokens) {

@@ -51,7 +51,7 @@ describe('a swap by PUT', () => {
     model: 'swap',
     prompt: [0, 151, 759, 613],
     temperature: 0,
-    max_tokens: 1500,
+    max_tokens: 500,
     ignore_eos: true,
   };
 
