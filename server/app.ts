@@ -69,7 +69,7 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
   const serving = buildServingApp({
     model,
     engine,
-    adapters: registry,
+    adapters: registry.lookup,
     tokenizer,
     encoder,
     template,

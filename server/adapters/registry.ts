@@ -11,19 +11,13 @@ import type {
 import { isOlderFence } from '../contract/fence.ts';
 import type { AdapterEngine, Switched } from '../engine/port.ts';
 import { Serial } from '../transfer/serial.ts';
-import {
-  type Adapter,
-  Adapters,
-  findPinned,
-  requireCurrent,
-  requireNewerStep,
-  superseded,
-} from './adapters.ts';
+import { type Adapter, Adapters, requireCurrent, requireNewerStep, superseded } from './adapters.ts';
 import { requireLater, requireNotOlder, staleFence } from './fences.ts';
 import { type Held, HostTier } from './host-tier.ts';
+import { Lookup } from './lookup.ts';
 import { type BaseIdentity, describePod, type PodLimits, residencyOf } from './pod-state.ts';
 import type { ReceivedAdapter } from './receive.ts';
-import { adapterNotFound, baseModelName, noEffect, revisionNotFound } from './refusals.ts';
+import { baseModelName, noEffect, revisionNotFound } from './refusals.ts';
 import { hasNoEffect, newRevision, stageReply } from './replies.ts';
 import { SlotTurns } from './slot-turns.ts';
 
@@ -38,17 +32,16 @@ export interface RegistryOptions {
   log: Logger;
 }
 
-export type ResolvedModel =
-  | { kind: 'base' }
-  | { kind: 'adapter'; name: string }
-  | { kind: 'revision'; name: string; digest: string; step: number | null };
-
-export interface StageRequest {
-  name: string;
-  received: ReceivedAdapter;
+/** What a push says of its content. */
+interface Asked {
   step: number | null;
   /** Take a revision whose every B is zero. */
   allowZeroEffect: boolean;
+}
+
+export interface StageRequest extends Asked {
+  name: string;
+  received: ReceivedAdapter;
 }
 
 export interface ActivateCall {
@@ -75,7 +68,8 @@ export interface ActivateCall {
 export class Registry {
   readonly bootId = randomUUID();
   readonly tier: HostTier;
-  readonly turns: SlotTurns;
+  readonly lookup: Lookup;
+  readonly #turns: SlotTurns;
   readonly baseModel: BaseIdentity;
   readonly limits: PodLimits;
   readonly #engine: AdapterEngine;
@@ -96,58 +90,26 @@ export class Registry {
       droppable: () => this.#droppable(),
       dropped: (digest) => this.#dropped(digest),
     });
-    this.turns = new SlotTurns({
+    this.#turns = new SlotTurns({
       slots: options.engine.info.slots,
       waitingMax: options.waiting.max,
       turnMax: options.waiting.turnMax,
       slotsInUse: () => options.engine.snapshot().slots,
       bringIn: (digest) => this.#bringIn(digest),
     });
-    options.engine.onEnded(() => this.turns.wake());
-    options.engine.onFreed((digest) => this.#freed(digest));
-  }
-
-  /** Which target a request's `model` names: the base, an adapter, or a pinned revision `name@step-42`, `name@3fa9c1`. */
-  resolve(model: string): ResolvedModel {
-    if (model === this.baseModel.name) return { kind: 'base' };
-    const [name = '', ...pin] = model.split('@');
-    const adapter = this.#adapters.find(name);
-    if (adapter === undefined || (pin.length === 0 && adapter.current === null)) throw adapterNotFound(model);
-    if (pin.length === 0) return { kind: 'adapter', name };
-    const revision = findPinned(adapter, pin.join('@'));
-    if (revision === undefined) throw revisionNotFound(name, pin.join('@'));
-    this.tier.touch(revision.digest);
-    return { kind: 'revision', name, digest: revision.digest, step: revision.step };
-  }
-
-  describe(name: string, digest: string): { name: string; revision: string; step: number | null } {
-    const step = this.#adapters.find(name)?.revisions.get(digest)?.step ?? null;
-    return { name, revision: digest, step };
-  }
-
-  /** Adapters that can be asked for, with their current revisions. `createdAt` in Unix seconds. */
-  models(): { name: string; revision: string; step: number | null; createdAt: number; bytes: number }[] {
-    return this.#adapters.all().flatMap(({ name, current, revisions }) => {
-      const revision = current === null ? undefined : revisions.get(current);
-      if (revision === undefined) return [];
-      const { digest, step, createdAt, bytes } = revision;
-      return [{ name, revision: digest, step, createdAt, bytes }];
+    this.lookup = new Lookup({
+      baseModelName: options.baseModel.name,
+      adapters: this.#adapters,
+      tier: this.tier,
+      turns: this.#turns,
     });
+    options.engine.onEnded(() => this.#turns.wake());
+    options.engine.onFreed((digest) => this.#freed(digest));
   }
 
   /** Adapter names by where their current revision is. */
   residency(): { slots: number; resident: string[]; host: string[] } {
     return residencyOf(this.state());
-  }
-
-  /** Resolves when a request for the current (null) or the named revision may be submitted. */
-  enter(name: string, digest: string | null, signal: AbortSignal): Promise<void> {
-    return this.turns.enter(this.#wanted(name, digest), signal);
-  }
-
-  /** Resolves once the current (null) or the named revision has come into a slot, or another one is current. */
-  waitForSlot(name: string, digest: string | null, signal: AbortSignal): Promise<void> {
-    return this.turns.wait(this.#wanted(name, digest), signal);
   }
 
   /** Refuses names that nothing may be stored under, before a body is read. */
@@ -173,13 +135,13 @@ export class Registry {
   }
 
   /** The reply for a revision that the pod holds already; null where it does not. */
-  async restage(name: string, digest: string, step: number | null): Promise<StageReply | null> {
+  async restage(name: string, digest: string, asked: Asked): Promise<StageReply | null> {
     this.requireName(name);
     return this.#names.run(name, () =>
       this.#digests.run(digest, async () => {
         const held = this.tier.get(digest);
         if (held === undefined) return null;
-        const reply = await this.#addKnown(name, held, step);
+        const reply = await this.#addKnown(name, held, asked);
         this.#changed();
         return reply;
       }),
@@ -283,10 +245,7 @@ export class Registry {
     const { incoming, reservation, receiveMs, checkMs } = received;
     return this.#digests.run(incoming.digest, async () => {
       const known = this.tier.get(incoming.digest);
-      if (known !== undefined) {
-        if (known.zeroEffect && !allowZeroEffect) throw noEffect();
-        return this.#addKnown(name, known, step);
-      }
+      if (known !== undefined) return this.#addKnown(name, known, { step, allowZeroEffect });
       const report = await this.#engine.stage(incoming);
       const zeroEffect = hasNoEffect(report, incoming.bound);
       if (zeroEffect && !allowZeroEffect) {
@@ -307,7 +266,8 @@ export class Registry {
     });
   }
 
-  async #addKnown(name: string, held: Held, step: number | null): Promise<StageReply> {
+  async #addKnown(name: string, held: Held, { step, allowZeroEffect }: Asked): Promise<StageReply> {
+    if (held.zeroEffect && !allowZeroEffect) throw noEffect();
     this.tier.touch(held.digest);
     const revision = this.#adapters.add(name, newRevision(held, step));
     this.#adapters.forgetRetired(held.digest);
@@ -345,14 +305,6 @@ export class Registry {
     this.tier.touch(digest);
     await this.#engine.stage(held);
     return this.#engine.activate(name, digest);
-  }
-
-  #wanted(name: string, digest: string | null): string {
-    const adapter = this.#adapters.find(name);
-    const wanted = digest ?? adapter?.current ?? null;
-    if (adapter === undefined || wanted === null) throw adapterNotFound(name);
-    if (adapter.revisions.get(wanted)?.retired !== false) throw revisionNotFound(name, wanted);
-    return wanted;
   }
 
   /** True as well where the revision is gone: whoever waits for it is to look again. */
@@ -409,7 +361,7 @@ export class Registry {
   }
 
   #changed(): void {
-    this.turns.wake();
+    this.#turns.wake();
     for (const listener of this.#listeners) listener();
   }
 }

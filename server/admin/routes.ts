@@ -76,7 +76,7 @@ async function stage(registry: Registry, call: Call, reply: FastifyReply): Promi
   const step = readStep(call.headers);
   const allowZeroEffect = readAllow(call.headers).includes('zero_effect');
   registry.requireFence(readFence(call.headers));
-  const known = digest === null ? null : await registry.restage(name, digest, step);
+  const known = digest === null ? null : await registry.restage(name, digest, { step, allowZeroEffect });
   if (known !== null) return known;
   registry.requireName(name);
   const received = await receive(registry, call, reply);
@@ -155,7 +155,7 @@ async function fetchRevision(registry: Registry, call: Call, reply: FastifyReply
   const name = readName(call.params.name);
   const digest = readDigest(call.params.digest);
   const held = registry.fetch(name, digest);
-  const { step } = registry.describe(name, digest);
+  const { step } = registry.lookup.describe(name, digest);
   const content = writeContent(MEDIA_TYPE, held.body.length);
   return reply.headers({ ...content, ...configHeader(held), ...writeStep(step) }).send(held.body);
 }

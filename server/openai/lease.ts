@@ -1,4 +1,4 @@
-import type { ResolvedModel } from '../adapters/registry.ts';
+import type { ResolvedModel } from '../adapters/lookup.ts';
 import type { FailureCode, RequestEvent, Target } from '../engine/port.ts';
 import { ApiError, engineFailure } from './errors.ts';
 import type { Generation } from './plan.ts';

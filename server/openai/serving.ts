@@ -1,5 +1,5 @@
 import type { Logger } from 'pino';
-import type { Registry } from '../adapters/registry.ts';
+import type { Lookup } from '../adapters/lookup.ts';
 import type { AdapterEngine } from '../engine/port.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { ChatTemplate } from '../text/chat-template.ts';
@@ -8,7 +8,7 @@ import type { Tokenizer } from '../text/tokenizer.ts';
 import type { ByteBudget } from './byte-budget.ts';
 
 /** What the serving API asks of the registry of adapters. */
-export type AdapterLookup = Pick<Registry, 'resolve' | 'describe' | 'enter' | 'waitForSlot' | 'models'>;
+export type AdapterLookup = Pick<Lookup, 'resolve' | 'describe' | 'enter' | 'waitForSlot' | 'models'>;
 
 export interface ServedModel {
   name: string;

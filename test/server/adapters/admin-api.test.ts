@@ -38,7 +38,7 @@ describe('staging', () => {
       layers: [0, 1, 2, 3],
       rank: 8,
     });
-    expect(registry.models()).toEqual([]);
+    expect(registry.lookup.models()).toEqual([]);
   });
 
   it('knows a revision by its digest, and then needs no body', async () => {
@@ -202,7 +202,7 @@ describe('PUT /v1/adapters/{name}', () => {
       const path = `/v1/adapters/${encodeURIComponent(name)}`;
       const reply = await call('PUT', path, upload(1));
       expect(reply.body).toMatchObject({ name });
-      expect(registry.resolve(name)).toEqual({ kind: 'adapter', name });
+      expect(registry.lookup.resolve(name)).toEqual({ kind: 'adapter', name });
       expect((await call('DELETE', path.replace('/v1', '/lora/v1'))).status).toBe(200);
     },
   );

@@ -75,10 +75,10 @@ describe('order', () => {
     await expect(put(registry, 'sql', 2, 9)).rejects.toEqual(code('step_not_newer'));
     await put(registry, 'sql', 1, 10);
     await put(registry, 'sql', 1, 12);
-    expect(registry.models()[0]?.step).toBe(12);
+    expect(registry.lookup.models()[0]?.step).toBe(12);
     await put(registry, 'sql', 2, 13);
     await put(registry, 'sql', 3);
-    expect(registry.models()[0]?.step).toBeNull();
+    expect(registry.lookup.models()[0]?.step).toBeNull();
   });
 
   it('serialises many changes of many names to what each name was told last', async () => {
@@ -95,13 +95,13 @@ describe('what a request may name', () => {
     const { registry } = bench();
     const first = await put(registry, 'sql', 1, 41);
     const second = await put(registry, 'sql', 2, 42);
-    expect(registry.resolve('parrot')).toEqual({ kind: 'base' });
-    expect(registry.resolve('sql')).toEqual({ kind: 'adapter', name: 'sql' });
+    expect(registry.lookup.resolve('parrot')).toEqual({ kind: 'base' });
+    expect(registry.lookup.resolve('sql')).toEqual({ kind: 'adapter', name: 'sql' });
     const pinned = { kind: 'revision', name: 'sql', digest: first, step: 41 };
-    expect(registry.resolve('sql@step-41')).toEqual(pinned);
-    expect(registry.resolve(`sql@${first.slice(7, 13)}`)).toEqual(pinned);
-    expect(registry.resolve(`sql@${first}`)).toEqual(pinned);
-    expect(registry.describe('sql', second)).toEqual({ name: 'sql', revision: second, step: 42 });
+    expect(registry.lookup.resolve('sql@step-41')).toEqual(pinned);
+    expect(registry.lookup.resolve(`sql@${first.slice(7, 13)}`)).toEqual(pinned);
+    expect(registry.lookup.resolve(`sql@${first}`)).toEqual(pinned);
+    expect(registry.lookup.describe('sql', second)).toEqual({ name: 'sql', revision: second, step: 42 });
   });
 
   it.each([
@@ -118,7 +118,7 @@ describe('what a request may name', () => {
     const { registry } = bench();
     await put(registry, 'sql', 1, 41);
     await stage(registry, 'staged', 2);
-    expect(() => registry.resolve(model)).toThrow(expect.objectContaining({ code: refusal }));
+    expect(() => registry.lookup.resolve(model)).toThrow(expect.objectContaining({ code: refusal }));
   });
 });
 

@@ -12,12 +12,12 @@ describe('staging and activating', () => {
     const { engine, registry } = bench();
     const digest = await stage(registry, 'sql', 1, 7);
     expect(revisionsOf(registry, 'sql')).toEqual({ [digest]: 'staged/slot' });
-    expect(registry.models()).toEqual([]);
+    expect(registry.lookup.models()).toEqual([]);
     const reply = await registry.activate({ name: 'sql', digest });
     expect(reply).toMatchObject({ name: 'sql', revision: digest, previous: null, epoch: 1 });
     expect(engine.current.get('sql')).toBe(digest);
     expect(revisionsOf(registry, 'sql')).toEqual({ [digest]: 'current/slot' });
-    expect(registry.models()).toMatchObject([
+    expect(registry.lookup.models()).toMatchObject([
       { name: 'sql', revision: digest, step: 7, bytes: ADAPTER_BYTES },
     ]);
   });
@@ -139,6 +139,9 @@ describe('what the engine finds', () => {
     expect(engine.snapshot().slots).toEqual([]);
     expect((await registry.put(request(true), {})).report.warnings).toEqual(['the adapter changes nothing']);
     await expect(registry.stage({ ...request(false), name: 'other' })).rejects.toEqual(code('zero_effect'));
+    const [{ revision = '' } = {}] = registry.lookup.models();
+    const again = registry.restage('other', revision, { step: 0, allowZeroEffect: false });
+    await expect(again).rejects.toEqual(code('zero_effect'));
   });
 
   it('counts a scale of zero as no effect', async () => {
@@ -186,10 +189,10 @@ describe('host tier and slots', () => {
     const { engine, registry } = bench({ slots: 2 });
     const digests = [await put(registry, 'a', 1), await put(registry, 'b', 2), await put(registry, 'c', 3)];
     expect(registry.residency()).toMatchObject({ slots: 2, resident: ['b', 'c'], host: ['a'] });
-    await registry.waitForSlot('a', null, NEVER);
+    await registry.lookup.waitForSlot('a', null, NEVER);
     expect(registry.residency()).toMatchObject({ resident: ['a', 'c'], host: ['b'] });
     expect(engine.current.get('a')).toBe(digests[0]);
-    await registry.waitForSlot('a', digests[0] ?? '', NEVER);
+    await registry.lookup.waitForSlot('a', digests[0] ?? '', NEVER);
     expect(engine.packed).toHaveLength(4);
   });
 
@@ -262,7 +265,7 @@ describe('removal', () => {
     expect(await registry.remove('sql', null, null)).toEqual({ name: 'sql', removed: [digest], leases: 1 });
     expect(engine.current.has('sql')).toBe(false);
     expect(revisionsOf(registry, 'sql')).toEqual({ [digest]: 'retired/slot' });
-    expect(() => registry.resolve('sql')).toThrow(/sql/);
+    expect(() => registry.lookup.resolve('sql')).toThrow(/sql/);
     expect(registry.tier.usedBytes).toBe(0);
     expect(await registry.remove('sql', null, null)).toMatchObject({ leases: 1 });
     engine.endLease(digest);
