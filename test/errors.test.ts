@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path';
 import { expect, it } from 'vitest';
 import { ENGINE_ERRORS } from '../native/types.ts';
 import { ERRORS } from '../server/contract/errors.ts';
-import { API_ERRORS } from '../server/openai/errors.ts';
+import { OPENAI_ERRORS } from '../server/openai/errors.ts';
 
 const ROOT = resolve(import.meta.dirname, '..');
 
@@ -36,9 +36,9 @@ const tables = [
   },
   {
     name: "the OpenAI API's",
-    codes: Object.keys(API_ERRORS),
+    codes: Object.keys(OPENAI_ERRORS),
     texts: textsUnder('server/openai', /\.ts$/),
-    thrown: /new ApiError\(\s*'([a-z_]+)'/g,
+    thrown: /new OpenAiError\(\s*'([a-z_]+)'/g,
   },
 ];
 

@@ -28,7 +28,7 @@ import {
 import { bodyDeadlineMs, requireBodySize } from '../transfer/limits.ts';
 import { readDigest, readName } from './path.ts';
 import { pump, readJson } from './request-body.ts';
-import { Watches } from './watch.ts';
+import { OpenWatches } from './watch.ts';
 
 /** Clients commonly take 16 KiB of reply headers; a longer config that the body carries too is left to the body. */
 const CONFIG_HEADER_CHARACTERS_MAX = 12 << 10;
@@ -44,7 +44,7 @@ export interface AdminRoutes {
 
 /** The admin API as server/contract/adapter-api.ts defines it. A usual method that a path lacks is answered 405. */
 export function registerAdminRoutes(app: FastifyInstance, { registry }: AdminRoutes): void {
-  const watches = new Watches(registry);
+  const watches = new OpenWatches(registry);
   app.addHook('preClose', async () => watches.endAll());
   const routes: Record<string, Partial<Record<Method, Handler>>> = {
     '/lora/v1/state': { GET: async () => registry.state() },
@@ -165,7 +165,7 @@ function configHeader({ config, configInBody }: Held): Record<string, string> {
   return configInBody && header[HEADER.config].length > CONFIG_HEADER_CHARACTERS_MAX ? {} : header;
 }
 
-async function watch(watches: Watches, reply: FastifyReply): Promise<void> {
+async function watch(watches: OpenWatches, reply: FastifyReply): Promise<void> {
   watches.requireRoom();
   reply.hijack();
   watches.open(reply.raw);

@@ -49,7 +49,7 @@ export function watchState(registry: Registry, response: ServerResponse): void {
 }
 
 /** The open watches of a server: bounded in number, and ended when it closes, as they never end by themselves. */
-export class Watches {
+export class OpenWatches {
   readonly #registry: Registry;
   readonly #open = new Set<ServerResponse>();
 

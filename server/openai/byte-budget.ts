@@ -1,5 +1,5 @@
 import { getHeapStatistics } from 'node:v8';
-import { ApiError, badRequest } from './errors.ts';
+import { badRequest, OpenAiError } from './errors.ts';
 
 /** Of the heap that the process may use. What is counted is text and bytes; objects made of them come on top. */
 const HEAP_SHARE = 1 / 4;
@@ -65,7 +65,10 @@ export class Account {
 
   #take(bytes: number): void {
     if (bytes > 0 && this.#budget.used + bytes > this.#budget.bytesMax) {
-      throw new ApiError('overloaded', 'The requests under way hold as many bytes as may be held at once.');
+      throw new OpenAiError(
+        'overloaded',
+        'The requests under way hold as many bytes as may be held at once.',
+      );
     }
     this.#budget.used += bytes;
   }

@@ -1,10 +1,10 @@
 import type { FastifyReply } from 'fastify';
-import { ClientGone } from './errors.ts';
+import { Disconnected } from './errors.ts';
 
 /** Aborts once nobody can read the answer any more; to be asked for before the first await, or a close is missed. */
 export function clientGone({ raw }: FastifyReply): AbortSignal {
   const controller = new AbortController();
-  const leave = () => controller.abort(new ClientGone('The connection is closed.'));
+  const leave = () => controller.abort(new Disconnected('The connection is closed.'));
   if (raw.destroyed || raw.closed) leave();
   else raw.once('close', leave);
   return controller.signal;

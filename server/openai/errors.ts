@@ -5,7 +5,7 @@ import { ChatTemplateError } from '../text/chat-template.ts';
 import { EncoderError } from '../text/encoder-job.ts';
 import type { Answer } from '../transfer/refusal.ts';
 
-interface ApiErrorKind {
+interface OpenAiErrorKind {
   /** Of HTTP; it is also the envelope's `code`. */
   status: number;
   type: string;
@@ -14,7 +14,7 @@ interface ApiErrorKind {
 }
 
 /** Every refusal of this API; `type` and the numeric code are vLLM's, which routers in front of us read. */
-export const API_ERRORS = {
+export const OPENAI_ERRORS = {
   bad_request: { status: 400, type: 'BadRequestError' },
   model_not_found: { status: 404, type: 'NotFoundError' },
   route_not_found: { status: 404, type: 'NotFoundError' },
@@ -31,19 +31,19 @@ export const API_ERRORS = {
   overloaded: { status: 503, type: 'ServiceUnavailableError', retryAfterSeconds: 1 },
   shutting_down: { status: 503, type: 'ServiceUnavailableError', retryAfterSeconds: 5 },
   not_ready: { status: 503, type: 'ServiceUnavailableError' },
-} satisfies Record<string, ApiErrorKind>;
+} satisfies Record<string, OpenAiErrorKind>;
 
-export type ApiErrorCode = keyof typeof API_ERRORS;
+export type OpenAiErrorCode = keyof typeof OPENAI_ERRORS;
 
 /** A refusal in OpenAI's envelope. */
-export class ApiError extends Error {
-  readonly kind: ApiErrorKind;
+export class OpenAiError extends Error {
+  readonly kind: OpenAiErrorKind;
   readonly param: string | null;
 
-  constructor(code: ApiErrorCode, message: string, param?: string) {
+  constructor(code: OpenAiErrorCode, message: string, param?: string) {
     // Both may quote what the client sent.
     super(message.toWellFormed());
-    this.kind = API_ERRORS[code];
+    this.kind = OPENAI_ERRORS[code];
     this.param = param?.toWellFormed() ?? null;
   }
 
@@ -58,14 +58,14 @@ export class ApiError extends Error {
 }
 
 /** The client has gone; nobody reads the answer. */
-export class ClientGone extends Error {}
+export class Disconnected extends Error {}
 
-export function badRequest(message: string, param?: string): ApiError {
-  return new ApiError('bad_request', message, param);
+export function badRequest(message: string, param?: string): OpenAiError {
+  return new OpenAiError('bad_request', message, param);
 }
 
-export function modelNotFound(model: string): ApiError {
-  return new ApiError('model_not_found', `The model ${JSON.stringify(model)} does not exist.`, 'model');
+export function modelNotFound(model: string): OpenAiError {
+  return new OpenAiError('model_not_found', `The model ${JSON.stringify(model)} does not exist.`, 'model');
 }
 
 /** What a `failed` event of the engine means to the client; `lora` is whose weights the request ran with. */
@@ -73,16 +73,16 @@ export function engineFailure(
   code: FailureCode,
   model: string,
   lora: { name: string; revision: string } | null = null,
-): ApiError {
+): OpenAiError {
   switch (code) {
     case 'adapter_not_found':
       return modelNotFound(model);
     case 'not_resident':
-      return new ApiError('no_slot', `No slot became free for ${model}.`, 'model');
+      return new OpenAiError('no_slot', `No slot became free for ${model}.`, 'model');
     case 'queue_full':
-      return new ApiError('queue_full', 'Too many requests wait already.');
+      return new OpenAiError('queue_full', 'Too many requests wait already.');
     case 'closing':
-      return new ApiError('shutting_down', 'The server is shutting down.');
+      return new OpenAiError('shutting_down', 'The server is shutting down.');
     case 'non_finite':
       return lora === null ? engineFailed() : overflow(lora);
     default:
@@ -90,70 +90,70 @@ export function engineFailure(
   }
 }
 
-function engineFailed(): ApiError {
-  return new ApiError('engine_failed', 'The engine failed.');
+function engineFailed(): OpenAiError {
+  return new OpenAiError('engine_failed', 'The engine failed.');
 }
 
-function overflow({ name, revision }: { name: string; revision: string }): ApiError {
+function overflow({ name, revision }: { name: string; revision: string }): OpenAiError {
   const adapter = `Revision ${revision} of the adapter ${JSON.stringify(name)}`;
-  return new ApiError('non_finite', `${adapter} overflows: it made logits that are not finite.`, 'model');
+  return new OpenAiError('non_finite', `${adapter} overflows: it made logits that are not finite.`, 'model');
 }
 
 /** Any error as a refusal; what is not ours to show becomes a plain 500. */
-export function toApiError(error: unknown): ApiError {
-  if (error instanceof ApiError) return error;
+export function toOpenAiError(error: unknown): OpenAiError {
+  if (error instanceof OpenAiError) return error;
   if (error instanceof ChatTemplateError)
     return badRequest(`The chat template refused: ${error.message}`, 'messages');
   if (error instanceof EncoderError) return ofEncoderError(error);
   if (error instanceof LorikeetError) return ofLorikeetError(error);
   const { statusCode = 500, message = 'bad request', code } = error as Partial<FastifyError>;
   if (code === 'invalid_argument') return badRequest(message);
-  if (statusCode === 413) return new ApiError('body_too_large', message);
-  if (statusCode === 415) return new ApiError('unsupported_media_type', message);
+  if (statusCode === 413) return new OpenAiError('body_too_large', message);
+  if (statusCode === 415) return new OpenAiError('unsupported_media_type', message);
   if (statusCode >= 400 && statusCode < 500) return badRequest(message);
-  return new ApiError('internal', 'Internal error.');
+  return new OpenAiError('internal', 'Internal error.');
 }
 
-function ofEncoderError({ code, message }: EncoderError): ApiError {
+function ofEncoderError({ code, message }: EncoderError): OpenAiError {
   switch (code) {
     case 'too_slow':
       return badRequest(message, 'prompt');
     case 'too_many_jobs':
-      return new ApiError('queue_full', message);
+      return new OpenAiError('queue_full', message);
     case 'closed':
-      return new ApiError('shutting_down', message);
+      return new OpenAiError('shutting_down', message);
   }
 }
 
-function ofLorikeetError({ code, message }: LorikeetError): ApiError {
+function ofLorikeetError({ code, message }: LorikeetError): OpenAiError {
   switch (code) {
     case 'adapter_not_found':
     case 'revision_not_found':
-      return new ApiError('model_not_found', message, 'model');
+      return new OpenAiError('model_not_found', message, 'model');
     case 'no_capacity':
-      return new ApiError('no_slot', message, 'model');
+      return new OpenAiError('no_slot', message, 'model');
     case 'shutting_down':
-      return new ApiError('shutting_down', message);
+      return new OpenAiError('shutting_down', message);
     case 'request_timeout':
-      return new ApiError('request_timeout', message);
+      return new OpenAiError('request_timeout', message);
     case 'header_too_large':
-      return new ApiError('header_too_large', message);
+      return new OpenAiError('header_too_large', message);
     case 'malformed_request':
       return badRequest(message);
     default:
-      return new ApiError('internal', 'Internal error.');
+      return new OpenAiError('internal', 'Internal error.');
   }
 }
 
 /** Node's word for a stream whose reader went away. */
-export function isClientGone(error: unknown): boolean {
+export function isDisconnected(error: unknown): boolean {
   return (
-    error instanceof ClientGone || (error as NodeJS.ErrnoException).code === 'ERR_STREAM_PREMATURE_CLOSE'
+    error instanceof Disconnected || (error as NodeJS.ErrnoException).code === 'ERR_STREAM_PREMATURE_CLOSE'
   );
 }
 
 export function answerOf(error: unknown): Answer {
-  const refusal = toApiError(error);
+  const refusal = toOpenAiError(error);
   const { status, retryAfterSeconds } = refusal.kind;
   const headers: Record<string, string> = { 'content-type': 'application/json; charset=utf-8' };
   if (retryAfterSeconds !== undefined) headers['retry-after'] = String(retryAfterSeconds);

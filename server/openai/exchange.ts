@@ -3,7 +3,7 @@ import type { FastifyReply } from 'fastify';
 import { writeStep } from '../contract/headers.ts';
 import type { FailureCode, TokenLogprobs } from '../engine/port.ts';
 import type { Account } from './byte-budget.ts';
-import { type ApiError, engineFailure } from './errors.ts';
+import { engineFailure, type OpenAiError } from './errors.ts';
 import { sendJson } from './json-text.ts';
 import { type Lease, type LoraInfo, takeIn } from './lease.ts';
 import { merge } from './merge.ts';
@@ -77,7 +77,7 @@ export async function answer(
 }
 
 /** An adapter whose weights overflow fails its own requests alone, which is for its owner to mend. */
-function refusal({ log }: Serving, model: string, lora: LoraInfo, code: FailureCode): ApiError {
+function refusal({ log }: Serving, model: string, lora: LoraInfo, code: FailureCode): OpenAiError {
   const refused = engineFailure(code, model, lora);
   if (code === 'non_finite' && lora !== null) {
     log.warn({ adapter: lora.name, revision: lora.revision }, refused.message);

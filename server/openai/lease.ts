@@ -1,6 +1,6 @@
 import type { ResolvedModel } from '../adapters/lookup.ts';
 import type { FailureCode, RequestEvent, Target } from '../engine/port.ts';
-import { ApiError, engineFailure } from './errors.ts';
+import { engineFailure, OpenAiError } from './errors.ts';
 import type { Generation } from './plan.ts';
 import type { Serving } from './serving.ts';
 
@@ -72,7 +72,7 @@ async function submit(
     if (event?.type === 'failed') failed ??= event.code;
     else if (event?.type === 'accepted')
       leases.push({ digest: event.revision, events: all[index] as Lease['events'] });
-    else thrown ??= new ApiError('internal', `The engine began with ${event?.type ?? 'nothing'}.`);
+    else thrown ??= new OpenAiError('internal', `The engine began with ${event?.type ?? 'nothing'}.`);
   }
   if (leases.length === generations.length) return leases;
   await Promise.all(all.map((events) => events.return(undefined)));

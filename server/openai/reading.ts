@@ -1,7 +1,7 @@
 import type { FailureCode, RequestEvent, TokenLogprobs } from '../engine/port.ts';
 import { StopStrings } from '../text/stop-strings.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
-import { ApiError, ClientGone } from './errors.ts';
+import { Disconnected, OpenAiError } from './errors.ts';
 
 /** How the tokens of one choice become text. */
 export interface Reading {
@@ -34,7 +34,7 @@ export interface Hearing {
   /** The prompt's log-probabilities come first, where they were asked for. */
   onPrompt(logprobs: TokenLogprobs[]): void;
   /** What to throw where the engine failed the choice. */
-  refusal(code: FailureCode): ApiError;
+  refusal(code: FailureCode): OpenAiError;
 }
 
 export async function* readChoice(
@@ -60,7 +60,7 @@ export async function* readChoice(
         break;
       }
       case 'finished':
-        if (event.reason === 'cancelled') throw new ClientGone('cancelled');
+        if (event.reason === 'cancelled') throw new Disconnected('cancelled');
         if (event.stopToken !== null) tokens.push({ id: event.stopToken, logprobs: event.logprobs });
         yield { tokens, ...text.end({ reason: event.reason, stopReason: named(event.stopToken, reading) }) };
         return;
@@ -68,7 +68,7 @@ export async function* readChoice(
         throw hearing.refusal(event.code);
     }
   }
-  throw new ApiError('internal', 'The engine ended without a word.');
+  throw new OpenAiError('internal', 'The engine ended without a word.');
 }
 
 function named(token: number | null, reading: Reading): number | null {

@@ -4,7 +4,7 @@ import { refuseUnreadable } from '../transfer/refusal.ts';
 import type { Account } from './byte-budget.ts';
 import { chat } from './chat.ts';
 import { completions } from './completions.ts';
-import { ApiError, answerOf, isClientGone, toApiError } from './errors.ts';
+import { answerOf, isDisconnected, OpenAiError, toOpenAiError } from './errors.ts';
 import { parseJsonBody } from './json-body.ts';
 import { describeModel, listModels } from './models.ts';
 import type { Serving } from './serving.ts';
@@ -40,7 +40,7 @@ export function buildServingApp(serving: Serving, connectionsMax: number = CONNE
       connectionsCheckingInterval: 2000,
     },
     clientErrorHandler: refuseUnreadable(HEADER_BYTES_MAX, answerOf),
-    frameworkErrors: (error, _request, reply) => void answer(reply, toApiError(error)),
+    frameworkErrors: (error, _request, reply) => void answer(reply, toOpenAiError(error)),
     // Fastify's own answer to a request on a kept-alive connection has another shape; see closeConnectionsWhenDone.
     return503OnClosing: false,
     forceCloseConnections: 'idle',
@@ -66,14 +66,14 @@ export function buildServingApp(serving: Serving, connectionsMax: number = CONNE
     reply.raw.once('close', () => request.account.close());
     if (room.isFull() && !PROBES.has(request.routeOptions.url ?? '')) {
       void reply.header('connection', 'close');
-      throw new ApiError('overloaded', 'As many connections are busy as may be.');
+      throw new OpenAiError('overloaded', 'As many connections are busy as may be.');
     }
     request.account.setBody(announcedBytes(request));
   });
   app.addHook('onRequest', refuseEncodings);
   app.setErrorHandler((error, request, reply) => refuse(serving, error, request, reply));
   app.setNotFoundHandler(({ method, url }, reply) =>
-    answer(reply, new ApiError('route_not_found', `There is no ${method} ${url.split('?')[0]} here.`)),
+    answer(reply, new OpenAiError('route_not_found', `There is no ${method} ${url.split('?')[0]} here.`)),
   );
   addRoutes(app, serving);
   return app;
@@ -89,13 +89,14 @@ function addRoutes(app: FastifyInstance, serving: Serving): void {
   app.post('/tokenize', (request, reply) => tokenize(serving, request.body, reply));
   app.post('/detokenize', async (request) => detokenize(serving, request.body));
   app.get('/health', async (_, reply) => {
-    if (serving.engine.failed !== null) return answer(reply, new ApiError('not_ready', 'The engine failed.'));
+    if (serving.engine.failed !== null)
+      return answer(reply, new OpenAiError('not_ready', 'The engine failed.'));
     return { status: 'ok' };
   });
   app.get('/ready', async (_, reply) => {
     const reason = serving.notReady();
     if (reason === null) return { status: 'ready' };
-    const refusal = new ApiError('not_ready', reason.message);
+    const refusal = new OpenAiError('not_ready', reason.message);
     return reply.code(refusal.status).send({ error: { ...refusal.toJSON().error, reason: reason.code } });
   });
   app.get('/metrics', async (_, reply) => {
@@ -117,7 +118,7 @@ function closeConnectionsWhenDone(app: FastifyInstance): void {
     closing = true;
   });
   app.addHook('onRequest', async () => {
-    if (closing) throw new ApiError('shutting_down', 'The server is shutting down.');
+    if (closing) throw new OpenAiError('shutting_down', 'The server is shutting down.');
   });
   app.addHook('onResponse', async () => {
     if (closing) setImmediate(() => app.server.closeIdleConnections());
@@ -128,16 +129,16 @@ function closeConnectionsWhenDone(app: FastifyInstance): void {
 async function refuseEncodings(request: FastifyRequest): Promise<void> {
   const encoding = request.headers['content-encoding'];
   if (encoding !== undefined && encoding !== 'identity') {
-    throw new ApiError('unsupported_media_type', `Expected no content-encoding but received ${encoding}`);
+    throw new OpenAiError('unsupported_media_type', `Expected no content-encoding but received ${encoding}`);
   }
 }
 
 function refuse(serving: Serving, error: unknown, request: FastifyRequest, reply: FastifyReply): void {
-  if (isClientGone(error)) {
+  if (isDisconnected(error)) {
     if (!reply.sent) void reply.code(CLIENT_CLOSED_REQUEST).send();
     return;
   }
-  const refusal = toApiError(error);
+  const refusal = toOpenAiError(error);
   if (refusal.status === 500) {
     serving.log.error(
       { err: error, method: request.method, url: request.routeOptions.url },
@@ -147,7 +148,7 @@ function refuse(serving: Serving, error: unknown, request: FastifyRequest, reply
   void answer(reply, refusal);
 }
 
-function answer(reply: FastifyReply, refusal: ApiError): FastifyReply {
+function answer(reply: FastifyReply, refusal: OpenAiError): FastifyReply {
   const { status, headers, body } = answerOf(refusal);
   return reply.code(status).headers(headers).send(body);
 }

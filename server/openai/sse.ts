@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream';
-import { toApiError } from './errors.ts';
+import { toOpenAiError } from './errors.ts';
 import { patiently } from './unread.ts';
 
 export const SSE_HEADERS = {
@@ -20,7 +20,7 @@ async function* lines(objects: AsyncIterable<object>): AsyncGenerator<string> {
   try {
     for await (const object of objects) yield `data: ${JSON.stringify(object)}\n\n`;
   } catch (error) {
-    yield `data: ${JSON.stringify(toApiError(error))}\n\n`;
+    yield `data: ${JSON.stringify(toOpenAiError(error))}\n\n`;
   }
   yield 'data: [DONE]\n\n';
 }

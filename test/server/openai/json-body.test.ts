@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ApiError } from '../../../server/openai/errors.ts';
+import { OpenAiError } from '../../../server/openai/errors.ts';
 import { parseJsonBody } from '../../../server/openai/json-body.ts';
 
 const times = <T>(count: number, item: T): T[] => Array(count).fill(item);
@@ -10,7 +10,7 @@ function refusalOf(act: () => unknown): { param: string | null; message: string 
     act();
     return null;
   } catch (error) {
-    if (!(error instanceof ApiError)) throw error;
+    if (!(error instanceof OpenAiError)) throw error;
     return { param: error.param, message: error.message };
   }
 }

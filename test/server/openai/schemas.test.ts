@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ApiError } from '../../../server/openai/errors.ts';
+import { OpenAiError } from '../../../server/openai/errors.ts';
 import {
   ChatBody,
   CompletionBody,
@@ -21,7 +21,7 @@ function accepts(endpoint: keyof typeof SCHEMAS, body: unknown): boolean {
     parseBody(SCHEMAS[endpoint] as typeof ChatBody, body);
     return true;
   } catch (error) {
-    if (error instanceof ApiError && error.status === 400 && error.message.length > 0) return false;
+    if (error instanceof OpenAiError && error.status === 400 && error.message.length > 0) return false;
     throw error;
   }
 }
