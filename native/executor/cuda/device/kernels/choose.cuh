@@ -85,12 +85,12 @@ __device__ __forceinline__ int draw(const Row& row, const Wanted& wanted, void* 
   }
   const auto kept = [&](int i) {
     const float weight = row.weight(i);
-    return row.rank(i) >= floor && weight >= wanted.min_p ? static_cast<double>(weight) : -1.0;
+    return row.rank(i) >= floor && weight >= wanted.min_p ? static_cast<double>(weight) : 0.0;
   };
   const int each = (row.vocab + kChooseThreads - 1) / kChooseThreads;
   const auto end_of = [&](int thread) { return min((thread + 1) * each, row.vocab); };
   double sum = 0;
-  for (int i = threadIdx.x * each; i < end_of(threadIdx.x); ++i) sum += max(kept(i), 0.0);
+  for (int i = threadIdx.x * each; i < end_of(threadIdx.x); ++i) sum += kept(i);
   auto* sums = static_cast<double*>(shared);  // [kChooseThreads]
   __syncthreads();
   sums[threadIdx.x] = sum;
@@ -107,7 +107,7 @@ __device__ __forceinline__ int draw(const Row& row, const Wanted& wanted, void* 
   int drawn = -1;
   for (int i = t * each; i < end_of(t); ++i) {
     const double weight = kept(i);
-    if (weight < 0) continue;
+    if (weight == 0) continue;
     drawn = i;
     left -= weight;
     if (left < 0) break;
