@@ -1,5 +1,6 @@
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { LorikeetError } from '../../server/contract/errors.ts';
+import { keepRoom } from '../../server/transfer/connections.ts';
 import { BODY_PACE } from '../../server/transfer/limits.ts';
 import { answerOf, refuseUnreadable } from '../../server/transfer/refusal.ts';
 import { ObjectName, shortDigest } from '../api/lora-adapter.ts';
@@ -146,7 +147,7 @@ function createApp({ connectionsMax, headersMs }: PushLimits): FastifyInstance {
       void send(reply, answerOf(new LorikeetError('malformed_request', 'The path cannot be read')));
     },
   });
-  app.server.maxConnections = connectionsMax;
+  keepRoom(app.server, { connectionsMax, roomFor: Math.ceil(connectionsMax / 16) });
   // Not before the caller is known and the headers are good: see push.ts.
   app.server.on('checkContinue', (request, response) => app.server.emit('request', request, response));
   app.removeAllContentTypeParsers();

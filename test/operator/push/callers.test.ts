@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import type { IncomingMessage } from 'node:http';
+import { connect } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { goodAdapter } from '../../support/adapter-files.ts';
 import { configHeader } from './adapters.ts';
@@ -176,5 +178,16 @@ describe('what the API server is asked', () => {
         },
       },
     ]);
+  });
+});
+
+describe('callers who say nothing', () => {
+  it('leave room for one who pushes', async () => {
+    await rig.close();
+    rig = await startRig({ connectionsMax: 16 });
+    const silent = Array.from({ length: 40 }, () => connect(rig.port, '127.0.0.1').on('error', () => {}));
+    await Promise.all(silent.map((socket) => Promise.race([once(socket, 'connect'), once(socket, 'close')])));
+    expect((await put(rig, files)).status).toBe(200);
+    for (const socket of silent) socket.destroy();
   });
 });
