@@ -52,20 +52,25 @@ describe.skipIf(reason !== null)('the Python client', () => {
     await server?.stop();
   });
 
-  it.each(['test_digest', 'test_safetensors', 'test_push', 'test_refusals', 'test_retries', 'test_operator'])(
-    '%s',
-    async (module) => {
-      const { code, output } = await unittest(module, {
-        LORIKEET_ADMIN: server.admin,
-        LORIKEET_SERVING: server.serving,
-        LORIKEET_TOKEN: server.adminToken,
-        LORIKEET_OPERATOR: `http://127.0.0.1:${operator.port}`,
-        LORIKEET_OPERATOR_TOKEN: TOKENS.trainer,
-        LORIKEET_CANONICAL: JSON.stringify(JSON_TEXTS.map((text) => [text, canonicalJson(JSON.parse(text))])),
-      });
-      expect(code, output).toBe(0);
-    },
-  );
+  it.each([
+    'test_digest',
+    'test_safetensors',
+    'test_push',
+    'test_refusals',
+    'test_retries',
+    'test_tls',
+    'test_operator',
+  ])('%s', async (module) => {
+    const { code, output } = await unittest(module, {
+      LORIKEET_ADMIN: server.admin,
+      LORIKEET_SERVING: server.serving,
+      LORIKEET_TOKEN: server.adminToken,
+      LORIKEET_OPERATOR: `http://127.0.0.1:${operator.port}`,
+      LORIKEET_OPERATOR_TOKEN: TOKENS.trainer,
+      LORIKEET_CANONICAL: JSON.stringify(JSON_TEXTS.map((text) => [text, canonicalJson(JSON.parse(text))])),
+    });
+    expect(code, output).toBe(0);
+  });
 });
 
 /** Not in this process's turn: the operator that it asks runs here. */

@@ -60,7 +60,7 @@ class Push(unittest.TestCase):
 
     def test_with_a_config_too_long_for_a_header_puts_it_into_the_file(self):
         tensors, config = read_adapter("sql")
-        pushed = client.push(self.name, tensors, {**config, "base_model_name_or_path": "x" * 20_000})
+        pushed = client.push(self.name, tensors, {**config, "base_model_name_or_path": "x" * 40_000})
         self.assertEqual(client.current(self.name).revision, pushed.revision)
 
     def test_of_a_peft_model_takes_its_active_adapter_and_config(self):
