@@ -1,5 +1,6 @@
 import { type Acceptance, type Fence, HEADER } from '../contract/adapter-api.ts';
 import { expected } from '../contract/errors.ts';
+import { type Expectation, meetsExpectation } from '../contract/expectation.ts';
 
 /** One revision under one served name. */
 export interface Revision {
@@ -124,6 +125,18 @@ export function findPinned(adapter: Adapter, selector: string): Revision | undef
   if (digits === undefined) return undefined;
   const found = revisions.filter(({ digest }) => digest.startsWith(`sha256:${digits}`));
   return found.length === 1 ? found[0] : undefined;
+}
+
+/**
+ * The revision that a request with this expectation runs on: the current one where it meets it. A digest also means an
+ * earlier one that is kept; one that was never current waits for its activation, and so does a step for a later one.
+ */
+export function findExpected(adapter: Adapter, expectation: Expectation): Revision | undefined {
+  const current = adapter.current === null ? undefined : adapter.revisions.get(adapter.current);
+  if (current !== undefined && !current.retired && meetsExpectation(current, expectation)) return current;
+  if (expectation.kind === 'min_step') return undefined;
+  const kept = findPinned(adapter, expectation.prefix);
+  return kept?.activation == null ? undefined : kept;
 }
 
 /** A step must grow within an adapter; the same content again is a retry. */

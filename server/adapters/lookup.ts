@@ -1,5 +1,7 @@
-import type { Adapters } from './adapters.ts';
-import { findPinned } from './adapters.ts';
+import { type Expectation, meetsExpectation } from '../contract/expectation.ts';
+import type { Adapters, Revision } from './adapters.ts';
+import { findExpected, findPinned } from './adapters.ts';
+import type { ChangeWaits } from './change-waits.ts';
 import type { HostTier } from './host-tier.ts';
 import { adapterNotFound, revisionNotFound } from './refusals.ts';
 import type { SlotTurns } from './slot-turns.ts';
@@ -9,11 +11,21 @@ export type ResolvedModel =
   | { kind: 'adapter'; name: string }
   | { kind: 'revision'; name: string; digest: string; step: number | null };
 
+/** No revision that the request may run on. */
+export interface Unmet {
+  kind: 'unmet';
+  /** What `model` stands for instead; null where it stands for nothing. */
+  actual: { digest: string; step: number | null } | null;
+  /** Whether an activation can bring one. */
+  mayCome: boolean;
+}
+
 export interface LookupOptions {
   baseModelName: string;
   adapters: Adapters;
   tier: HostTier;
   turns: SlotTurns;
+  changes: ChangeWaits;
 }
 
 /** What requests ask of the pod's adapters: which revision a name means, and its turn for a slot. */
@@ -33,8 +45,28 @@ export class Lookup {
     if (pin.length === 0) return { kind: 'adapter', name };
     const revision = findPinned(adapter, pin.join('@'));
     if (revision === undefined) throw revisionNotFound(name, pin.join('@'));
-    this.#options.tier.touch(revision.digest);
-    return { kind: 'revision', name, digest: revision.digest, step: revision.step };
+    return this.#pinned(name, revision);
+  }
+
+  /** The same for a request that runs on no other than the revision it expects: now, as it may be gone any time. */
+  resolveExpected(model: string, expectation: Expectation): ResolvedModel | Unmet {
+    if (model === this.#options.baseModelName) return { kind: 'base' };
+    const adapter = this.#options.adapters.find(model);
+    if (adapter === undefined && model.includes('@')) {
+      const pinned = this.resolve(model);
+      if (pinned.kind !== 'revision') return { kind: 'unmet', actual: null, mayCome: false };
+      if (meetsExpectation(pinned, expectation)) return pinned;
+      return { kind: 'unmet', actual: pinned, mayCome: false };
+    }
+    const revision = adapter === undefined ? undefined : findExpected(adapter, expectation);
+    if (revision !== undefined) return this.#pinned(model, revision);
+    const current = adapter?.revisions.get(adapter.current ?? '');
+    return { kind: 'unmet', actual: current ?? null, mayCome: true };
+  }
+
+  /** Resolves after the next change of names and revisions, and at the latest after `waitMs`. */
+  nextChange(waitMs: number, signal: AbortSignal): Promise<void> {
+    return this.#options.changes.next(waitMs, signal);
   }
 
   describe(name: string, digest: string): { name: string; revision: string; step: number | null } {
@@ -60,6 +92,11 @@ export class Lookup {
   /** Resolves once the current (null) or the named revision has come into a slot, or another one is current. */
   waitForSlot(name: string, digest: string | null, signal: AbortSignal): Promise<void> {
     return this.#options.turns.wait(this.#wanted(name, digest), signal);
+  }
+
+  #pinned(name: string, { digest, step }: Revision): Extract<ResolvedModel, { kind: 'revision' }> {
+    this.#options.tier.touch(digest);
+    return { kind: 'revision', name, digest, step };
   }
 
   #wanted(name: string, digest: string | null): string {

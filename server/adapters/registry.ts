@@ -12,6 +12,7 @@ import { isOlderFence } from '../contract/fence.ts';
 import type { AdapterEngine, Switched } from '../engine/port.ts';
 import { Serial } from '../transfer/serial.ts';
 import { type Adapter, Adapters, requireCurrent, requireNewerStep, superseded } from './adapters.ts';
+import { ChangeWaits } from './change-waits.ts';
 import { requireLater, requireNotOlder, staleFence } from './fences.ts';
 import { type Held, HostTier } from './host-tier.ts';
 import { Lookup } from './lookup.ts';
@@ -27,7 +28,7 @@ export interface RegistryOptions {
   engine: AdapterEngine;
   baseModel: BaseIdentity;
   limits: PodLimits;
-  /** Requests that may wait for a slot, and how many of one revision go on at once while others wait. */
+  /** Requests that may wait for a slot, and as many for a revision; and how many of one revision go on at once while others wait. */
   waiting: { max: number; turnMax: number };
   log: Logger;
 }
@@ -102,6 +103,10 @@ export class Registry {
       adapters: this.#adapters,
       tier: this.tier,
       turns: this.#turns,
+      changes: new ChangeWaits({
+        subscribe: (listener) => this.subscribe(listener),
+        waitingMax: options.waiting.max,
+      }),
     });
     options.engine.onEnded(() => this.#turns.wake());
     options.engine.onFreed((digest) => this.#freed(digest));

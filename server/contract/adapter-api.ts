@@ -27,6 +27,10 @@ export const HEADER = {
   fence: 'x-lora-fence',
   /** Comma-separated checks to waive: `zero_effect`. */
   allow: 'x-lora-allow',
+  /** Of a request to the serving API: `revision=<first digits of the digest>` or `min_step=<n>`. */
+  expect: 'x-lora-expect',
+  /** How long such a request waits for that revision, in milliseconds. */
+  waitMs: 'x-lora-wait-ms',
   contentDigest: 'content-digest',
 } as const;
 

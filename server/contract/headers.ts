@@ -6,11 +6,14 @@
 import { DIGEST_PATTERN, type Fence, HEADER } from './adapter-api.ts';
 import { canonicalJson } from './digest.ts';
 import { expected } from './errors.ts';
+import { type Expectation, parseExpectation } from './expectation.ts';
 import { fenceText } from './fence.ts';
 
 type Fields = Readonly<Record<string, string | string[] | undefined>>;
 
 const WAIVABLE = ['zero_effect'];
+/** How long a request may wait for the revision that it expects. */
+export const EXPECT_WAIT_MS_MAX = 60_000;
 
 /** The value as it came; several of them as one list. */
 function textOf(fields: Fields, name: string): string | undefined {
@@ -68,6 +71,23 @@ export function readAllow(fields: Fields): string[] {
 
 export function writeAllow(checks: readonly string[]): Record<string, string> {
   return checks.length === 0 ? {} : { [HEADER.allow]: checks.join(',') };
+}
+
+/** Which revision may answer; null where the client takes any. */
+export function readExpectation(fields: Fields): Expectation | null {
+  const value = textOf(fields, HEADER.expect);
+  if (value === undefined) return null;
+  const expectation = parseExpectation(value);
+  if (expectation !== null) return expectation;
+  const want = 'revision=<at least 6 hexadecimal digits> or min_step=<whole number>';
+  throw expected('malformed_request', HEADER.expect, want, value);
+}
+
+export function readWaitMs(fields: Fields): number | null {
+  const value = textOf(fields, HEADER.waitMs);
+  if (value === undefined) return null;
+  if (/^\d{1,5}$/.test(value) && Number(value) <= EXPECT_WAIT_MS_MAX) return Number(value);
+  throw expected('malformed_request', HEADER.waitMs, `0 to ${EXPECT_WAIT_MS_MAX}`, value);
 }
 
 /** The digest that must be current, `*` for any, null for no check. */

@@ -41,6 +41,7 @@ export async function chat(serving: Serving, requestBody: unknown, reply: Fastif
     serving,
     {
       model: body.model,
+      lora: body.lora,
       idPrefix: 'chatcmpl',
       object: { whole: 'chat.completion', chunk: 'chat.completion.chunk' },
       stream: body.stream

@@ -64,6 +64,7 @@ export async function completions(
     serving,
     {
       model: body.model,
+      lora: body.lora,
       idPrefix: 'cmpl',
       object: { whole: 'text_completion', chunk: 'text_completion' },
       stream: body.stream

@@ -1,5 +1,6 @@
 import type { FastifyError } from 'fastify';
 import { LorikeetError } from '../contract/errors.ts';
+import { type Expectation, expectationText } from '../contract/expectation.ts';
 import type { FailureCode } from '../engine/port.ts';
 import { ChatTemplateError } from '../text/chat-template.ts';
 import { EncoderError } from '../text/encoder-job.ts';
@@ -19,6 +20,8 @@ export const OPENAI_ERRORS = {
   model_not_found: { status: 404, type: 'NotFoundError' },
   route_not_found: { status: 404, type: 'NotFoundError' },
   request_timeout: { status: 408, type: 'RequestTimeoutError' },
+  /** A later try may find another revision, but when is not ours to say. */
+  expectation_unmet: { status: 409, type: 'ConflictError' },
   body_too_large: { status: 413, type: 'PayloadTooLargeError' },
   unsupported_media_type: { status: 415, type: 'UnsupportedMediaTypeError' },
   /** Not of 500: nothing is wrong with the pod, which a router would take out, and no retry helps. */
@@ -66,6 +69,18 @@ export function badRequest(message: string, param?: string): OpenAiError {
 
 export function modelNotFound(model: string): OpenAiError {
   return new OpenAiError('model_not_found', `The model ${JSON.stringify(model)} does not exist.`, 'model');
+}
+
+/** `actual` is what `model` stands for. */
+export function expectationUnmet(
+  model: string,
+  expectation: Expectation,
+  actual: { digest: string; step: number | null },
+): OpenAiError {
+  const want = `Expected ${expectationText(expectation)} for ${JSON.stringify(model)}`;
+  const step = actual.step === null ? 'no step' : `step ${actual.step}`;
+  const message = `${want} but received revision ${actual.digest} of ${step}.`;
+  return new OpenAiError('expectation_unmet', message, 'lora.expect');
 }
 
 /** What a `failed` event of the engine means to the client; `lora` is whose weights the request ran with. */

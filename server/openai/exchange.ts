@@ -4,6 +4,7 @@ import { writeStep } from '../contract/headers.ts';
 import type { FailureCode, TokenLogprobs } from '../engine/port.ts';
 import type { Account } from './byte-budget.ts';
 import { engineFailure, type OpenAiError } from './errors.ts';
+import { type ExpectFields, readExpect } from './expect.ts';
 import { sendJson } from './json-text.ts';
 import { type Lease, type LoraInfo, takeIn } from './lease.ts';
 import { merge } from './merge.ts';
@@ -37,6 +38,8 @@ export interface Gathered {
 
 export interface Exchange {
   model: string;
+  /** What the body says of its revision, where the endpoint has a field for that. */
+  lora?: ExpectFields;
   idPrefix: string;
   object: { whole: string; chunk: string };
   stream: { includeUsage: boolean; usageInEveryChunk: boolean } | null;
@@ -55,9 +58,9 @@ export async function answer(
   gone.throwIfAborted();
   const failed = new AbortController();
   const signal = AbortSignal.any([gone, failed.signal]);
-  const resolved = serving.adapters.resolve(exchange.model);
+  const expect = readExpect(exchange.lora, reply.request.headers);
   const generations = exchange.choices.map(({ plan }) => plan.generation);
-  const request = { model: exchange.model, resolved, generations };
+  const request = { model: exchange.model, expect, generations };
   const taken = await takeIn(serving, request, signal);
   const { lora } = taken;
   if (lora !== null) {

@@ -1,6 +1,7 @@
 import type { ResolvedModel } from '../adapters/lookup.ts';
 import type { FailureCode, RequestEvent, Target } from '../engine/port.ts';
 import { engineFailure, OpenAiError } from './errors.ts';
+import { chooser, type Expect } from './expect.ts';
 import type { Generation } from './plan.ts';
 import type { Serving } from './serving.ts';
 
@@ -26,33 +27,62 @@ export interface Lease {
 
 interface Asked {
   model: string;
-  resolved: ResolvedModel;
+  expect: Expect | null;
   generations: Generation[];
 }
 
-/** Takes in all choices of a response, or none. Waits while the revision is in no slot. */
+/** What taking requests in stands on. */
+type Entrance = Pick<Serving, 'adapters' | 'engine'>;
+
+/**
+ * Takes in all choices of a response, or none. Waits for the revision that the request expects, for its turn, and while
+ * it is in no slot; after each wait another revision may be the one.
+ */
 export async function takeIn(
-  serving: Serving,
-  { model, resolved, generations }: Asked,
+  serving: Entrance,
+  { model, expect, generations }: Asked,
   signal: AbortSignal,
 ): Promise<{ lora: LoraInfo; leases: Lease[] }> {
   const { adapters } = serving;
-  const asked = { ...resolved, digest: resolved.kind === 'revision' ? resolved.digest : null };
-  if (asked.kind !== 'base') await adapters.enter(asked.name, asked.digest, signal);
-  for (let waits = 0; ; waits += 1) {
+  const untilMs = performance.now() + (expect?.waitMs ?? 0);
+  const choose = chooser(adapters, model, expect, untilMs);
+  let entered: string | null = null;
+  let needsSlot = false;
+  for (let waits = 0; ; ) {
+    const resolved = choose();
+    if (resolved === null) {
+      await adapters.nextChange(untilMs - performance.now(), signal);
+      continue;
+    }
+    if (resolved.kind !== 'base') {
+      const digest = resolved.kind === 'revision' ? resolved.digest : null;
+      const turn = digest ?? resolved.name;
+      if (turn !== entered) {
+        entered = turn;
+        needsSlot = false;
+        await adapters.enter(resolved.name, digest, signal);
+        continue;
+      }
+      if (needsSlot) {
+        needsSlot = false;
+        await adapters.waitForSlot(resolved.name, digest, signal);
+        continue;
+      }
+    }
+    // In one turn of the event loop with the choice, which may not hold in the next.
     const taken = await submit(serving, generations, targetOf(resolved), signal);
     if (Array.isArray(taken)) {
       return { lora: loraInfo(serving, resolved, taken[0]?.digest ?? null), leases: taken };
     }
-    const mayWait = taken === 'not_resident' && asked.kind !== 'base' && waits < WAITS_MAX;
-    if (!mayWait) throw engineFailure(taken, model);
-    await adapters.waitForSlot(asked.name, asked.digest, signal);
+    needsSlot = taken === 'not_resident' && resolved.kind !== 'base' && waits < WAITS_MAX;
+    if (!needsSlot) throw engineFailure(taken, model);
+    waits += 1;
   }
 }
 
 /** All in one turn of the event loop: no swap in between can mix two revisions in one response. */
 async function submit(
-  { engine }: Serving,
+  { engine }: Entrance,
   generations: Generation[],
   target: Target,
   signal: AbortSignal,
@@ -91,7 +121,7 @@ function targetOf(resolved: ResolvedModel): Target {
   }
 }
 
-function loraInfo(serving: Serving, resolved: ResolvedModel, digest: string | null): LoraInfo {
+function loraInfo(serving: Entrance, resolved: ResolvedModel, digest: string | null): LoraInfo {
   if (resolved.kind === 'base' || digest === null) return null;
   return { ...serving.adapters.describe(resolved.name, digest), spans: [{ from: 0, revision: digest }] };
 }

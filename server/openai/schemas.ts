@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import type { Expectation } from '../contract/expectation.ts';
+import { EXPECT_WAIT_MS_MAX } from '../contract/headers.ts';
 import { badRequest } from './errors.ts';
 import { entriesOf, firstWrong, listOf, oneOf, optional, take, tokenList } from './fields.ts';
 
@@ -6,6 +8,8 @@ import { entriesOf, firstWrong, listOf, oneOf, optional, take, tokenList } from 
 export const CHOICES_MAX = 128;
 export const LOGPROBS_MAX = 20;
 export const LORA_SCALE_MAX = 16;
+/** Of 15 digits, as in headers. */
+const STEP_MAX = 10 ** 15 - 1;
 const STOP_CHARACTERS_MAX = 16_000;
 
 const integer = (min: number, max: number) => z.number().int().min(min).max(max);
@@ -37,6 +41,29 @@ const Seed = z
     error: 'Expected a whole number of 64 bits',
   })
   .transform(BigInt);
+
+/** One of the two. */
+const Expect = z
+  .strictObject({
+    revision: optional(
+      z.string().regex(/^(?:sha256:)?[0-9a-f]{6,64}$/, 'Expected at least 6 hexadecimal digits of a digest'),
+      null,
+    ),
+    min_step: optional(integer(0, STEP_MAX), null),
+  })
+  .transform(({ revision, min_step }, context): Expectation => {
+    if (revision !== null && min_step === null)
+      return { kind: 'revision', prefix: revision.replace('sha256:', '') };
+    if (revision === null && min_step !== null) return { kind: 'min_step', step: min_step };
+    context.addIssue({ code: 'custom', message: 'Expected either revision or min_step' });
+    return z.NEVER;
+  });
+
+const Lora = z.strictObject({
+  scale: optional(z.number().min(0).max(LORA_SCALE_MAX), 1),
+  expect: optional(Expect, null),
+  wait_ms: optional(integer(0, EXPECT_WAIT_MS_MAX), null),
+});
 
 const Either = {
   model: text(1, 512),
@@ -76,7 +103,7 @@ const Either = {
   prompt_logprobs: optional(integer(0, LOGPROBS_MAX), null),
   return_token_ids: optional(z.boolean(), false),
   return_tokens_as_token_ids: optional(z.boolean(), false),
-  lora: optional(z.strictObject({ scale: optional(z.number().min(0).max(LORA_SCALE_MAX), 1) }), { scale: 1 }),
+  lora: optional(Lora, { scale: 1, expect: null, wait_ms: null }),
 };
 
 const Prompts = { min: 1, max: CHOICES_MAX };

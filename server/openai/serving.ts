@@ -8,7 +8,10 @@ import type { Tokenizer } from '../text/tokenizer.ts';
 import type { ByteBudget } from './byte-budget.ts';
 
 /** What the serving API asks of the registry of adapters. */
-export type AdapterLookup = Pick<Lookup, 'resolve' | 'describe' | 'enter' | 'waitForSlot' | 'models'>;
+export type AdapterLookup = Pick<
+  Lookup,
+  'resolve' | 'resolveExpected' | 'describe' | 'enter' | 'waitForSlot' | 'nextChange' | 'models'
+>;
 
 export interface ServedModel {
   name: string;

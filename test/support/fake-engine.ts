@@ -12,7 +12,7 @@ type Slot = EngineSnapshot['slots'][number] & { zeroEffect: boolean; lastUsed: n
 
 /**
  * Slots, names and leases as the engine keeps them, without a model. `nextStageError` fails one staging; `gate`, while
- * set, holds stagings back; `lease` and `endLease` stand for running sequences.
+ * set, holds stagings back; `lease` and `endLease` stand for running sequences, and requests run until `finish`.
  */
 export class FakeEngine implements Engine {
   readonly info: EngineInfo;
@@ -21,6 +21,8 @@ export class FakeEngine implements Engine {
   gate: Promise<void> | null = null;
   /** Every staging that packed bytes: what a resident revision is spared. */
   readonly packed: string[] = [];
+  onLeased: (request: GenerateRequest, revision: string) => void = () => undefined;
+  readonly #running = new Map<number, string>();
   readonly #slots: Slot[] = [];
   #onEvents: (events: EngineEvent[]) => void = () => undefined;
   #epoch = 0;
@@ -98,7 +100,7 @@ export class FakeEngine implements Engine {
     const freed = slot.leases === 0 && slot.state === 'retired';
     if (freed) this.#free(slot);
     this.#onEvents([
-      { id: 1, type: 'finished', reason: 'stop', stopToken: null, logprobs: null },
+      { id: 0, type: 'finished', reason: 'stop', stopToken: null, logprobs: null },
       ...(freed ? [{ id: 0, type: 'freed', revision } as const] : []),
     ]);
   }
@@ -109,11 +111,40 @@ export class FakeEngine implements Engine {
     if (slot !== undefined) this.#free(slot);
   }
 
-  submit(_request: GenerateRequest): void {
-    throw new Error('a fake engine generates nothing');
+  submit(request: GenerateRequest): void {
+    const { id, target } = request;
+    if (target.kind === 'base') throw new Error('a fake engine has no base model');
+    const revision = target.kind === 'revision' ? target.digest : this.current.get(target.name);
+    const slot = revision === undefined ? undefined : this.#find(revision);
+    if (slot?.state !== 'ready') {
+      const code = revision === undefined ? 'adapter_not_found' : 'not_resident';
+      this.#tell({ id, type: 'failed', code, message: 'as a real engine says it' });
+      return;
+    }
+    slot.leases += 1;
+    slot.lastUsed = ++this.#uses;
+    this.#running.set(id, slot.revision);
+    this.#tell({ id, type: 'accepted', revision: slot.revision, step: 1 });
+    this.onLeased(request, slot.revision);
   }
 
-  cancel(): void {}
+  cancel(id: number): void {
+    this.finish(id);
+  }
+
+  /** Ends a request, and its lease. */
+  finish(id: number): void {
+    const revision = this.#running.get(id);
+    if (revision === undefined) return;
+    this.#running.delete(id);
+    this.#tell({ id, type: 'finished', reason: 'stop', stopToken: null, logprobs: null });
+    this.endLease(revision);
+  }
+
+  /** Ids of requests that have not ended. */
+  get running(): number[] {
+    return [...this.#running.keys()];
+  }
 
   snapshot(): EngineSnapshot {
     return {
@@ -140,6 +171,11 @@ export class FakeEngine implements Engine {
   }
 
   async close(): Promise<void> {}
+
+  /** Not before whoever submitted can listen. */
+  #tell(event: EngineEvent): void {
+    setImmediate(() => this.#onEvents([event]));
+  }
 
   #find(revision: string): Slot | undefined {
     return this.#slots.find((slot) => slot.revision === revision);

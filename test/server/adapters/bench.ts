@@ -13,20 +13,23 @@ export const ADAPTER_BYTES = goodAdapter().tensors.length;
 
 export interface Bench {
   engine: FakeEngine;
+  /** The server's way to it. */
+  native: NativeEngine;
   registry: Registry;
 }
 
 /** A registry over a fake engine, with room for so many adapters. */
 export function bench({ slots = 8, room = 16 }: { slots?: number; room?: number } = {}): Bench {
   const engine = new FakeEngine(slots);
+  const native = new NativeEngine(engine.start);
   const options: RegistryOptions = {
-    engine: new NativeEngine(engine.start),
+    engine: native,
     baseModel: { name: 'parrot', digest: `sha256:${'0'.repeat(64)}`, geometry: PARROT_GEOMETRY },
     limits: { hostBytes: room * ADAPTER_BYTES, maxRank: 64, maxAdapterBytes: MAX_ADAPTER_BYTES },
     waiting: { max: 8, turnMax: 2 },
     log: pino({ level: 'silent' }),
   };
-  return { engine, registry: new Registry(options) };
+  return { engine, native, registry: new Registry(options) };
 }
 
 export function received(registry: Registry, files: AdapterFiles): ReceivedAdapter {

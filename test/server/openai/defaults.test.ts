@@ -63,6 +63,8 @@ async function answering(seen: GenerateRequest[]): Promise<Serving> {
     },
     adapters: {
       resolve: () => ({ kind: 'base' }),
+      resolveExpected: () => ({ kind: 'base' }),
+      nextChange: async () => undefined,
       describe: (name, revision) => ({ name, revision: revision ?? '', step: null }),
       enter: async () => undefined,
       waitForSlot: async () => undefined,

@@ -66,6 +66,8 @@ async function serve({
       engine,
       adapters: {
         resolve: (name) => (name === 'parrot' ? { kind: 'base' } : { kind: 'adapter', name }),
+        resolveExpected: () => ({ kind: 'unmet', actual: null, mayCome: false }),
+        nextChange: async () => undefined,
         describe: (name, revision) => ({ name, revision, step: 3 }),
         enter: async () => undefined,
         waitForSlot,
