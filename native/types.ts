@@ -147,6 +147,13 @@ export type Target =
   | { kind: 'adapter'; name: string }
   | { kind: 'revision'; digest: string };
 
+/**
+ * `raw`: of the logits as they are. `processed`: of what the token was drawn from, which is after penalties, bias,
+ * temperature, top_k, top_p and min_p, and minus infinity for what these cut off. Greedy tokens come from no
+ * distribution: theirs is after penalties and bias only.
+ */
+export type LogprobsMode = 'raw' | 'processed';
+
 export interface GenerateRequest {
   /** Unique among live requests; chosen by the caller. */
   id: number;
@@ -170,6 +177,8 @@ export interface GenerateRequest {
   logitBias: [token: number, bias: number][];
   /** Alternatives to report per generated token; -1 = report no log-probabilities at all. */
   logprobs: number;
+  /** Of these; a prompt's are always raw. */
+  logprobsMode: LogprobsMode;
   /** Alternatives to report per prompt token; -1 = none. */
   promptLogprobs: number;
   /** Multiplies the adapter's own scale; 1 = as trained. */
@@ -178,7 +187,6 @@ export interface GenerateRequest {
   group: number;
 }
 
-/** Log-probabilities of the raw distribution (before temperature, penalties and bias). */
 export interface TokenLogprobs {
   logprob: number;
   /** Most likely first. */

@@ -192,6 +192,13 @@ Module module(const Fields& fields) {
   refuse(fields.name_of("module"), "one of " + names, fields.get("module"));
 }
 
+LogprobsMode logprobs_mode(const Fields& fields) {
+  const std::string mode = fields.text("logprobsMode");
+  if (mode == "raw") return LogprobsMode::kRaw;
+  if (mode == "processed") return LogprobsMode::kProcessed;
+  refuse(fields.name_of("logprobsMode"), "raw or processed", fields.get("logprobsMode"));
+}
+
 SamplingParams sampling_params(const Fields& fields) {
   SamplingParams p;
   p.temperature = fields.number("temperature", 0, 1e3);
@@ -208,6 +215,7 @@ SamplingParams sampling_params(const Fields& fields) {
     p.logit_bias.emplace_back(token(pair.Get(0u), "logitBias"),
                               static_cast<float>(number(pair.Get(1u), "logitBias", -1e6, 1e6)));
   }
+  p.logprobs_mode = logprobs_mode(fields);
   return p;
 }
 

@@ -12,6 +12,10 @@
 
 namespace lorikeet {
 
+// Raw: of the logits as they are. Processed: of what the token was drawn from, which is after penalties,
+// bias, temperature, top_k, top_p and min_p; a greedy token has penalties and bias only.
+enum class LogprobsMode { kRaw, kProcessed };
+
 struct SamplingParams {
   double temperature = 0;
   double top_p = 1;
@@ -22,6 +26,7 @@ struct SamplingParams {
   double frequency_penalty = 0;
   double repetition_penalty = 1;
   std::vector<std::pair<int32_t, float>> logit_bias;
+  LogprobsMode logprobs_mode = LogprobsMode::kRaw;
 
   bool changes_logits() const {
     return presence_penalty != 0 || frequency_penalty != 0 || repetition_penalty != 1 || !logit_bias.empty();

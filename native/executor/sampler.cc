@@ -23,6 +23,9 @@ bool all_finite(std::span<const float> logits) {
   return worst != 0x7f800000u;
 }
 
+// From the highest logit, which a penalty may have made infinite.
+double below(float logit, double highest) { return logit == highest ? 0 : logit - highest; }
+
 uint64_t mix(uint64_t z) {  // the finaliser of SplitMix64
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
@@ -50,20 +53,44 @@ RowResult Sampler::choose(std::span<const float> logits, const LogitRow& wanted)
   if (!result.finite) return result;
   result.token = wanted.scored >= 0 ? wanted.scored
                                     : sample(logits, *wanted.sampling, wanted.tokens, wanted.prompt_length);
-  if (wanted.top >= 0) result.logprobs = score(logits, result.token, wanted.top);
+  if (wanted.top < 0) return result;
+  const bool processed = wanted.scored < 0 && wanted.sampling->logprobs_mode == LogprobsMode::kProcessed;
+  result.logprobs = processed ? score_processed(logits, *wanted.sampling, result.token, wanted.top)
+                              : score(logits, result.token, wanted.top);
   return result;
 }
 
 TokenLogprobs Sampler::score(std::span<const float> logits, int32_t token, int64_t top) {
   const double highest = logits[static_cast<size_t>(argmax(logits))];
   double sum = 0;
-  for (const float logit : logits) sum += std::exp(logit - highest);
-  const double log_sum = highest + std::log(sum);
+  for (const float logit : logits) sum += std::exp(below(logit, highest));
+  const double log_sum = std::log(sum);
+  const auto logprob = [&](int32_t of) { return below(logits[static_cast<size_t>(of)], highest) - log_sum; };
 
-  TokenLogprobs scores;
-  scores.logprob = logits[static_cast<size_t>(token)] - log_sum;
-  const size_t count = std::min(static_cast<size_t>(top), logits.size());
-  if (count == 0) return scores;
+  TokenLogprobs scores{logprob(token), {}};
+  for (const int32_t of : likeliest(logits, top)) scores.top.emplace_back(of, logprob(of));
+  return scores;
+}
+
+TokenLogprobs Sampler::score_processed(std::span<const float> logits, const SamplingParams& params,
+                                       int32_t token, int64_t top) {
+  if (params.temperature == 0) return score(params.changes_logits() ? changed_ : logits, token, top);
+  const double highest = changed_[static_cast<size_t>(argmax(changed_))];
+  const double log_sum = std::log(std::accumulate(weights_.begin(), weights_.end(), 0.0));
+  const auto logprob = [&](int32_t of) {
+    const auto at = static_cast<size_t>(of);
+    if (weights_[at] == 0) return -std::numeric_limits<double>::infinity();
+    return below(changed_[at], highest) / params.temperature - log_sum;
+  };
+
+  TokenLogprobs scores{logprob(token), {}};
+  for (const int32_t of : likeliest(changed_, top)) scores.top.emplace_back(of, logprob(of));
+  return scores;
+}
+
+std::span<const int32_t> Sampler::likeliest(std::span<const float> logits, int64_t count) {
+  const auto wanted = std::min(count, static_cast<int64_t>(logits.size()));
+  if (wanted == 0) return {};
   candidates_.resize(logits.size());
   std::iota(candidates_.begin(), candidates_.end(), 0);
   const auto likelier = [&](int32_t a, int32_t b) {
@@ -71,12 +98,8 @@ TokenLogprobs Sampler::score(std::span<const float> logits, int32_t token, int64
     const float y = logits[static_cast<size_t>(b)];
     return x > y || (x == y && a < b);
   };
-  std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<int64_t>(count), candidates_.end(),
-                    likelier);
-  for (size_t i = 0; i < count; ++i) {
-    scores.top.emplace_back(candidates_[i], logits[static_cast<size_t>(candidates_[i])] - log_sum);
-  }
-  return scores;
+  std::partial_sort(candidates_.begin(), candidates_.begin() + wanted, candidates_.end(), likelier);
+  return std::span(candidates_).first(static_cast<size_t>(wanted));
 }
 
 int32_t Sampler::sample(std::span<const float> logits, const SamplingParams& params,
@@ -119,8 +142,7 @@ void Sampler::apply_penalties(const SamplingParams& params, std::span<const int3
 int32_t Sampler::draw(const SamplingParams& params, double uniform) {
   const double highest = changed_[static_cast<size_t>(argmax(changed_))];
   for (size_t i = 0; i < changed_.size(); ++i) {
-    // The likeliest weighs 1 also where a penalty made it infinite.
-    weights_[i] = changed_[i] == highest ? 1 : std::exp((changed_[i] - highest) / params.temperature);
+    weights_[i] = std::exp(below(changed_[i], highest) / params.temperature);
   }
   drop_unlikely(params);
   double left = uniform * std::accumulate(weights_.begin(), weights_.end(), 0.0);

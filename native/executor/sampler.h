@@ -18,8 +18,13 @@ class Sampler {
   RowResult choose(std::span<const float> logits, const LogitRow& wanted);
 
  private:
-  // Log-softmax of the raw logits: of `token`, and the `top` most likely ones.
+  // Log-softmax of the logits: of `token`, and the `top` most likely ones.
   TokenLogprobs score(std::span<const float> logits, int32_t token, int64_t top);
+  // The same under what `sample` has just drawn `token` from; those that were cut off have minus infinity.
+  TokenLogprobs score_processed(std::span<const float> logits, const SamplingParams& params, int32_t token,
+                                int64_t top);
+  // The `count` highest logits, those of the lower id first where they are equal.
+  std::span<const int32_t> likeliest(std::span<const float> logits, int64_t count);
 
   // The next token after `tokens`, whose first `prompt_length` are the prompt. A draw depends on the seed and
   // the position only, so a preempted sequence continues as it would have.
@@ -30,7 +35,7 @@ class Sampler {
   void drop_unlikely(const SamplingParams& params);
   void keep(Cut cut);
 
-  std::vector<float> changed_;   // [vocab]
+  std::vector<float> changed_;   // [vocab], logits after penalties and bias
   std::vector<int32_t> counts_;  // [vocab], zero between calls
   std::vector<double> weights_;  // [vocab], unnormalised probabilities
   Cutter cutter_;

@@ -9,6 +9,13 @@ export type Target =
   | { kind: 'adapter'; name: string }
   | { kind: 'revision'; digest: string };
 
+/**
+ * `raw`: of the logits as they are. `processed`: of what the token was drawn from, which is after penalties, bias,
+ * temperature, top_k, top_p and min_p, and minus infinity for what these cut off. Greedy tokens come from no
+ * distribution: theirs is after penalties and bias only.
+ */
+export type LogprobsMode = 'raw' | 'processed';
+
 export interface GenerateRequest {
   /** At least one token id. */
   prompt: number[];
@@ -30,6 +37,8 @@ export interface GenerateRequest {
   logitBias: [token: number, bias: number][];
   /** Alternatives to report per generated token; -1 = report no log-probabilities at all. */
   logprobs: number;
+  /** Of these; a prompt's are always raw. */
+  logprobsMode: LogprobsMode;
   /** Alternatives to report per prompt token; -1 = none. */
   promptLogprobs: number;
   /** Requests of one group take turns with those of others for seats: the choices of one response are a group. */
@@ -38,7 +47,6 @@ export interface GenerateRequest {
   loraScale: number;
 }
 
-/** Log-probabilities of the raw distribution (before temperature, penalties and bias). */
 export interface TokenLogprobs {
   logprob: number;
   /** Most likely first. */

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { FastifyReply } from 'fastify';
 import { writeStep } from '../contract/headers.ts';
-import type { FailureCode, TokenLogprobs } from '../engine/port.ts';
+import type { FailureCode, LogprobsMode, TokenLogprobs } from '../engine/port.ts';
 import type { Account } from './byte-budget.ts';
 import { engineFailure, type OpenAiError } from './errors.ts';
 import { type ExpectFields, readExpect } from './expect.ts';
@@ -88,9 +88,16 @@ function refusal({ log }: Serving, model: string, lora: LoraInfo, code: FailureC
   return refused;
 }
 
+/** All choices of a request have the same. */
+function logprobsModeOf([first]: Exchange['choices']): { logprobs_mode?: LogprobsMode } {
+  const { logprobs = -1, logprobsMode = 'raw' } = first?.plan.generation ?? {};
+  return logprobs < 0 ? {} : { logprobs_mode: logprobsMode };
+}
+
 class Run {
   private readonly exchange: Exchange;
-  private readonly lora: LoraInfo;
+  /** What the tokens came from: the revision, and which log-probabilities theirs are, where they were asked for. */
+  private readonly origin: { lora: LoraInfo; logprobs_mode?: LogprobsMode };
   private readonly account: Account;
   private readonly sources: AsyncGenerator<Piece>[];
   private readonly id: string;
@@ -107,7 +114,7 @@ class Run {
   ) {
     const { lora, leases } = taken;
     this.exchange = exchange;
-    this.lora = lora;
+    this.origin = { lora, ...logprobsModeOf(exchange.choices) };
     this.account = reply.request.account;
     this.onFirstToken = () => serving.metrics.firstToken(reply.elapsedTime / 1000);
     this.id = `${exchange.idPrefix}-${randomUUID()}`;
@@ -133,7 +140,7 @@ class Run {
       ...this.head(this.exchange.object.whole),
       choices,
       usage: this.usage(),
-      lora: this.lora,
+      ...this.origin,
       ...(await this.exchange.extra()),
     };
   }
@@ -149,10 +156,10 @@ class Run {
     for await (const { index, item } of merge(this.sources)) {
       this.count(item.tokens);
       const delta = (choices[index] as Exchange['choices'][number]).writer.delta(item);
-      const lora = item.finish === null ? {} : { lora: this.lora };
-      yield { ...head, choices: [delta], ...usage(), ...lora };
+      const origin = item.finish === null ? {} : this.origin;
+      yield { ...head, choices: [delta], ...usage(), ...origin };
     }
-    if (stream?.includeUsage) yield { ...head, choices: [], usage: this.usage(), lora: this.lora };
+    if (stream?.includeUsage) yield { ...head, choices: [], usage: this.usage(), ...this.origin };
   }
 
   private async collect(source: AsyncGenerator<Piece>, writer: ChoiceWriter): Promise<Gathered> {

@@ -100,6 +100,7 @@ const Either = {
     entriesOf({ pattern: /^\d{1,9}$/, want: 'a token id', max: 1024 }, z.number().min(-100).max(100)),
     {},
   ),
+  logprobs_mode: optional(z.enum(['raw', 'processed']), 'raw' as const),
   prompt_logprobs: optional(integer(0, LOGPROBS_MAX), null),
   return_token_ids: optional(z.boolean(), false),
   return_tokens_as_token_ids: optional(z.boolean(), false),

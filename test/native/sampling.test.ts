@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { GenerateRequest } from '../../native/types.ts';
+import type { GenerateRequest, TokenLogprobs } from '../../native/types.ts';
 import { type GoldenCase, goldenCases, goldenTensors, logSoftmax, TestEngine } from './support.ts';
 
 // One token as prompt: the next one is uncertain enough to be worth sampling.
@@ -111,6 +111,36 @@ describe('sampling', () => {
     expect(bent.tokens).toEqual([77]);
     expect(bent.logprobs[0]?.top).toEqual(plain.logprobs[0]?.top);
     expect(Math.abs((bent.logprobs[0]?.logprob ?? 0) - (golden[77] ?? 0))).toBeLessThan(2e-3);
+  });
+
+  it("reports log-probabilities of what it drew from, a prompt's raw all the same", async () => {
+    const sampling = { temperature: 0.7, topK: 8, presencePenalty: 1.5, seed: 3 };
+    const request = {
+      prompt: PROMPT,
+      target: SQL,
+      stopTokens: [],
+      maxTokens: 6,
+      logprobs: 1024,
+      ...sampling,
+    };
+    const raw = await served.generate({ ...request, promptLogprobs: 3 });
+    const drawn = await served.generate({ ...request, promptLogprobs: 3, logprobsMode: 'processed' });
+    expect(drawn.tokens).toEqual(raw.tokens);
+    expect(drawn.promptLogprobs).toEqual(raw.promptLogprobs);
+    for (const [place, token] of drawn.tokens.entries()) {
+      const before = new Set(drawn.tokens.slice(0, place));
+      const bent = (raw.logprobs[place]?.top ?? [])
+        .map(([id, logprob]) => ({ id, logit: (logprob - (before.has(id) ? 1.5 : 0)) / 0.7 }))
+        .sort((a, b) => b.logit - a.logit);
+      const kept = bent.slice(0, 8);
+      const logSum = Math.log(kept.reduce((sum, { logit }) => sum + Math.exp(logit), 0));
+      const wanted = new Map(kept.map(({ id, logit }) => [id, logit - logSum]));
+      const { logprob, top } = drawn.logprobs[place] as TokenLogprobs;
+      expect(logprob).toBeCloseTo(wanted.get(token) ?? Number.NaN, 5);
+      expect(top.slice(0, 8).map(([id]) => id)).toEqual([...wanted.keys()]);
+      for (const [id, value] of top.slice(0, 8)) expect(value).toBeCloseTo(wanted.get(id) ?? Number.NaN, 5);
+      expect(new Set(top.slice(8).map(([, value]) => value))).toEqual(new Set([Number.NEGATIVE_INFINITY]));
+    }
   });
 
   it('ends at a stop token, which is not delivered, and at maxTokens', async () => {

@@ -108,6 +108,7 @@ describe('submit', () => {
     ['a negative token', { prompt: [-1] }, 'prompt'],
     ['more tokens than the cache holds', { maxTokens: 1000 }, 'maxTokens'],
     ['a negative temperature', { temperature: -1 }, 'temperature'],
+    ['a mode that is none', { logprobsMode: 'drawn' as 'raw' }, 'logprobsMode'],
     ['a bias of no token', { logitBias: [[5000, 1]] }, 'logitBias'],
     ['a target without a name', { target: { kind: 'adapter', name: '' } }, 'target.name'],
     ['an infinite scale', { loraScale: Number.POSITIVE_INFINITY }, 'loraScale'],

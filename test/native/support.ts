@@ -232,6 +232,7 @@ export const GREEDY: Omit<GenerateRequest, 'id' | 'prompt' | 'stopTokens'> = {
   repetitionPenalty: 1,
   logitBias: [],
   logprobs: -1,
+  logprobsMode: 'raw',
   promptLogprobs: -1,
   loraScale: 1,
   group: 0,

@@ -1,5 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { adapterFlags, type ParrotServer, startParrot, userSays } from '../../support/parrot-server.ts';
+import {
+  adapterFlags,
+  type ParrotServer,
+  sseObjects,
+  startParrot,
+  userSays,
+} from '../../support/parrot-server.ts';
 
 let server: ParrotServer;
 beforeAll(async () => {
@@ -95,13 +101,60 @@ describe('sampling parameters', () => {
     expect(new Set(await tokensOf({ ...loop, repetition_penalty: 3 })).size).toBeGreaterThan(1);
   });
 
-  it('log-probabilities are of the raw distribution', async () => {
+  it('log-probabilities are of the raw distribution unless the request says otherwise', async () => {
     const of = async (more: object) =>
       (await complete({ ...WILD, logprobs: 5, max_tokens: 1, ...more })).choices[0].logprobs;
     const raw = await of({ temperature: 0 });
     expect(
       (await of({ temperature: 0, logit_bias: { 5: 50 }, presence_penalty: 1 })).top_logprobs[0],
     ).toMatchObject(raw.top_logprobs[0]);
+  });
+});
+
+describe('logprobs_mode', () => {
+  const LIKELY = { ...WILD, temperature: 0.7, top_k: 5, max_tokens: 1, logprobs: 20, seed: 11 };
+  const namesById = { return_tokens_as_token_ids: true };
+
+  it('processed is the raw distribution at the temperature, among what top_k leaves', async () => {
+    const raw = await complete({ ...LIKELY, ...namesById });
+    const drawn = await complete({ ...LIKELY, ...namesById, logprobs_mode: 'processed' });
+    expect([raw.logprobs_mode, drawn.logprobs_mode]).toEqual(['raw', 'processed']);
+    const top = Object.entries<number>(raw.choices[0].logprobs.top_logprobs[0]);
+    const scaled = top.map(([name, logprob]) => [name, logprob / 0.7] as const);
+    const kept = scaled.toSorted(([, a], [, b]) => b - a).slice(0, 5);
+    const logSum = Math.log(kept.reduce((sum, [, logit]) => sum + Math.exp(logit), 0));
+    const wanted = new Map(kept.map(([name, logit]) => [name, logit - logSum]));
+    const { tokens, token_logprobs, top_logprobs } = drawn.choices[0].logprobs;
+    expect(tokens).toEqual(raw.choices[0].logprobs.tokens);
+    expect(token_logprobs[0]).toBeCloseTo(wanted.get(tokens[0]) ?? Number.NaN, 5);
+    expect(token_logprobs[0]).not.toBeCloseTo(raw.choices[0].logprobs.token_logprobs[0], 2);
+    for (const [name, logprob] of Object.entries<number>(top_logprobs[0])) {
+      expect(logprob).toBeCloseTo(wanted.get(name) ?? -9999, 5);
+    }
+  });
+
+  const chat = { model: 'sql', messages: userSays('List'), temperature: 2, max_tokens: 3, seed: 5 };
+  const ask = async (body: object) => await server.post('/v1/chat/completions', body);
+
+  it('is in a chat too, streamed as at once', async () => {
+    const body = { ...chat, logprobs: true, logprobs_mode: 'processed' };
+    const whole = (await ask(body)).body;
+    const chunks = sseObjects((await ask({ ...body, stream: true })).body);
+    expect([whole.logprobs_mode, chunks.at(-1).logprobs_mode]).toEqual(['processed', 'processed']);
+    const logprobs = (choice: { logprobs: { content: { logprob: number }[] } | null }) =>
+      (choice.logprobs?.content ?? []).map(({ logprob }) => logprob);
+    expect(chunks.flatMap(({ choices: [choice] }) => logprobs(choice))).toEqual(logprobs(whole.choices[0]));
+    const raw = (await ask({ ...body, logprobs_mode: 'raw' })).body;
+    expect(logprobs(raw.choices[0])).not.toEqual(logprobs(whole.choices[0]));
+  });
+
+  it('is not in an answer without log-probabilities', async () => {
+    expect((await ask(chat)).body).not.toHaveProperty('logprobs_mode');
+  });
+
+  it('is refused where it is neither', async () => {
+    const { status, body } = await ask({ ...chat, logprobs_mode: 'drawn' });
+    expect([status, body.error.param]).toEqual([400, 'logprobs_mode']);
   });
 });
 
