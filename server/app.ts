@@ -134,7 +134,7 @@ function describeBase(config: ServerConfig, loaded: LoadedModel, engine: NativeE
     maxTokens: Math.min(loaded.contextTokens, kvBlocks * blockTokens),
     vocabSize: loaded.descriptor.config.vocabSize,
     eosTokenIds: loaded.eosTokenIds,
-    samplingDefaults: { ...loaded.samplingDefaults },
+    requestDefaults: { ...loaded.samplingDefaults, logprobs_mode: config.logprobsMode },
   };
 }
 

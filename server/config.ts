@@ -1,6 +1,7 @@
 import { AdapterName } from './contract/adapter-api.ts';
 import { ConfigError, FlagReader, type Flags, helpText } from './contract/flags.ts';
 import { LOG_LEVELS, type LogLevel } from './contract/log.ts';
+import type { LogprobsMode } from './engine/port.ts';
 import { type Machine, requireMemory, thisMachine } from './machine.ts';
 
 /** Of the engine. */
@@ -33,6 +34,7 @@ export interface ServerConfig {
   maxModelLen: number;
   /** auto, vllm, or a folder. */
   generationConfig: string;
+  logprobsMode: LogprobsMode;
   readyWhen: 'serving' | 'seeded';
   /** 0: none. */
   stepTimeoutMs: number;
@@ -95,6 +97,11 @@ export const FLAGS = {
     default: 'auto',
     help: "sampling defaults: of the model's generation_config.json, none, or of another folder's",
   },
+  'logprobs-mode': {
+    value: ['raw', 'processed'],
+    default: 'raw',
+    help: 'log-probabilities where a request names none: of the logits, or of what a token was drawn from',
+  },
   'ready-when': {
     value: ['serving', 'seeded'],
     default: 'serving',
@@ -148,6 +155,7 @@ export function parseConfig(
     dtype: read.oneOf('dtype'),
     maxModelLen: read.integer('max-model-len', 0, 2 ** 31 - 1),
     generationConfig: read.text('generation-config'),
+    logprobsMode: read.oneOf('logprobs-mode'),
     readyWhen: read.oneOf('ready-when'),
     stepTimeoutMs: read.integer('step-timeout', 0, 86_400) * 1000,
     shutdownTimeoutMs: read.integer('shutdown-timeout', 0, 3600) * 1000,

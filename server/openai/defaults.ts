@@ -1,8 +1,8 @@
 import type { Serving } from './serving.ts';
 
-/** A request's body with the model's own sampling parameters where it names none; null names none. */
+/** A request's body with what this server, or the model itself, has in place of what it does not name; null names none. */
 export function withModelDefaults({ model }: Pick<Serving, 'model'>, body: unknown): unknown {
   if (typeof body !== 'object' || body === null || Array.isArray(body)) return body;
   const named = Object.entries(body).filter(([, value]) => value !== null);
-  return { ...body, ...model.samplingDefaults, ...Object.fromEntries(named) };
+  return { ...body, ...model.requestDefaults, ...Object.fromEntries(named) };
 }

@@ -21,8 +21,8 @@ export interface ServedModel {
   maxTokens: number;
   vocabSize: number;
   eosTokenIds: readonly number[];
-  /** Of a request that names none, by the requests' own names. */
-  samplingDefaults?: Readonly<Record<string, number>>;
+  /** For what a request does not name, by the names that requests have for it. */
+  requestDefaults?: Readonly<Record<string, number | string>>;
 }
 
 /** Null: ready. */

@@ -216,7 +216,7 @@ describe('the server chart', () => {
     };
     const limits = {
       ...{ maxBatch: 4, maxBatchTokens: 64, maxWaiting: 5, threads: 2 },
-      ...{ maxModelLen: 1024, generationConfig: 'vllm' },
+      ...{ maxModelLen: 1024, generationConfig: 'vllm', logprobsMode: 'processed' },
     };
     const manifests = await helmTemplate({
       chart,

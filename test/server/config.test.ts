@@ -21,6 +21,7 @@ describe('flags', () => {
       maxAdapterBytes: 512 * 2 ** 20,
       backend: 'auto',
       dtype: 'auto',
+      logprobsMode: 'raw',
       readyWhen: 'serving',
       shutdownTimeoutMs: 25_000,
       logLevel: 'info',
@@ -37,6 +38,7 @@ describe('flags', () => {
         'allowed-origins': ['*', 'https://ui.example'],
         'log-level': ['warn', 'debug'],
         dtype: ['float32', 'bfloat16'],
+        'logprobs-mode': ['processed', 'raw'],
         'ready-when': ['seeded', 'serving'],
         'max-batch-tokens': ['100', '200'],
       };

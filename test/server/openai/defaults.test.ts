@@ -11,14 +11,14 @@ import { Encoder } from '../../../server/text/encoder.ts';
 import { Tokenizer } from '../../../server/text/tokenizer.ts';
 import { PARROT } from '../../support/parrot-server.ts';
 
-const serving = (samplingDefaults?: Record<string, number>) => ({
+const serving = (requestDefaults?: Record<string, number>) => ({
   model: {
     name: 'base',
     createdAt: 0,
     maxTokens: 1,
     vocabSize: 1,
     eosTokenIds: [],
-    ...(samplingDefaults === undefined ? {} : { samplingDefaults }),
+    ...(requestDefaults === undefined ? {} : { requestDefaults }),
   },
 });
 

@@ -148,6 +148,15 @@ describe('logprobs_mode', () => {
     expect(logprobs(raw.choices[0])).not.toEqual(logprobs(whole.choices[0]));
   });
 
+  it('is what --logprobs-mode says where a request does not', async () => {
+    const processing = await startParrot(['--logprobs-mode', 'processed']);
+    const modeOf = async (more: object) =>
+      (await processing.post('/v1/completions', { ...LIKELY, model: 'parrot', ...more })).body.logprobs_mode;
+    const modes = [await modeOf({}), await modeOf({ logprobs_mode: 'raw' })];
+    await processing.close();
+    expect(modes).toEqual(['processed', 'raw']);
+  });
+
   it('is not in an answer without log-probabilities', async () => {
     expect((await ask(chat)).body).not.toHaveProperty('logprobs_mode');
   });
