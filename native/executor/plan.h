@@ -31,6 +31,12 @@ struct SamplingParams {
   bool changes_logits() const {
     return presence_penalty != 0 || frequency_penalty != 0 || repetition_penalty != 1 || !logit_bias.empty();
   }
+  // Whether log-probabilities are of other numbers than the logits.
+  bool changes_logprobs() const {
+    const bool cuts = top_k > 0 || top_p < 1 || min_p > 0;
+    return logprobs_mode == LogprobsMode::kProcessed &&
+           (changes_logits() || (temperature != 0 && (temperature != 1 || cuts)));
+  }
 };
 
 struct TokenLogprobs {

@@ -18,7 +18,9 @@ int32_t int32(int64_t n) { return static_cast<int32_t>(n); }
 
 // Only what the device computes; the rest is for the host.
 bool is_for_host(const LogitRow& row) {
-  return row.top > kTopMax || (row.scored < 0 && row.sampling->changes_logits());
+  if (row.top > kTopMax) return true;
+  if (row.scored >= 0) return false;
+  return row.sampling->changes_logits() || (row.top >= 0 && row.sampling->changes_logprobs());
 }
 
 Wanted wanted_of(const LogitRow& row) {

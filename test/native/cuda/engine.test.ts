@@ -192,6 +192,29 @@ describe('sampling on the device', () => {
     expect(answer.tokens).toEqual([77, 77, 77]);
     expect(answer.logprobs[0]?.top[0]?.[0]).not.toBe(77);
   });
+
+  it.each([
+    { sampling: { temperature: TEMPERATURE }, kept: 5 },
+    { sampling: { temperature: 1, topK: 3 }, kept: 3 },
+    { sampling: { temperature: 1, topP: 1e-6 }, kept: 1 },
+    { sampling: { temperature: 1, minP: 1 }, kept: 1 },
+  ])('has log-probabilities of what $sampling left', SLOW, async ({ sampling, kept }) => {
+    await using served = await open('parrot');
+    const request = { prompt: PROMPT, stopTokens: [], maxTokens: 1, seed: 2, logprobs: 5 };
+    const [raw, drawn] = await Promise.all([
+      served.generate({ ...request, logprobsMode: 'raw' }),
+      served.generate({ ...request, ...sampling, logprobsMode: 'processed' }),
+    ]);
+    const top = drawn.logprobs[0]?.top.filter(([, logprob]) => logprob > Number.NEGATIVE_INFINITY) ?? [];
+    const likeliest = raw.logprobs[0]?.top ?? [];
+    expect(top.map(([token]) => token)).toEqual(likeliest.slice(0, kept).map(([token]) => token));
+    const to = (scores: [number, number][], rank: number) => (scores[rank]?.[1] ?? 0) - (scores[0]?.[1] ?? 0);
+    top.forEach((_, rank) => {
+      expect(to(top, rank)).toBeCloseTo(to(likeliest, rank) / sampling.temperature, 4);
+    });
+    const sum = top.reduce((total, [, logprob]) => total + Math.exp(logprob), 0);
+    if (kept < 5) expect(sum).toBeCloseTo(1, 5);
+  });
 });
 
 // Last: a device that failed stays so.
