@@ -1,4 +1,3 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
 import fastify, {
   type FastifyError,
   type FastifyInstance,
@@ -10,6 +9,7 @@ import type { Registry } from '../adapters/registry.ts';
 import { NAME_LENGTH_MAX } from '../contract/adapter-api.ts';
 import { LorikeetError } from '../contract/errors.ts';
 import { quoted } from '../contract/strict-json.ts';
+import { isBearer } from '../transfer/bearer.ts';
 import { keepRoom } from '../transfer/connections.ts';
 import { bodyDeadlineMs } from '../transfer/limits.ts';
 import { answerOf, refuseUnreadable } from '../transfer/refusal.ts';
@@ -87,16 +87,11 @@ export function buildAdminApp({ registry, token, metrics, log }: AdminAppOptions
 function bearerHook(token: AdminAppOptions['token']) {
   return async (request: FastifyRequest) => {
     if (PUBLIC_ROUTES.has(request.routeOptions.url ?? '')) return;
-    const [, given = ''] = /^Bearer ([\x21-\x7e]+)$/i.exec(request.headers.authorization ?? '') ?? [];
-    if (timingSafeEqual(sha256(given), sha256(await token()))) return;
+    if (isBearer(request.headers.authorization, await token())) return;
     throw new LorikeetError('unauthenticated', 'Expected the admin token as bearer token', {
       field: 'authorization',
     });
   };
-}
-
-function sha256(text: string): Buffer {
-  return createHash('sha256').update(text).digest();
 }
 
 function refuse(reply: FastifyReply, error: LorikeetError): FastifyReply {
