@@ -3,7 +3,7 @@ import { basename, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
-import { putDirectory } from './adapters/load-directory.ts';
+import { filesIn, putDirectory } from './adapters/load-directory.ts';
 import { Registry } from './adapters/registry.ts';
 import { buildAdminApp } from './admin/admin-app.ts';
 import { type AdminToken, adminToken } from './admin-token.ts';
@@ -58,7 +58,7 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
   });
   const metrics = openMetrics(model.name, engine, registry);
   engine.onTimed(metrics);
-  for (const { name, dir } of config.adapters) await putDirectory(registry, name, dir);
+  for (const { name, dir } of config.adapters) await putDirectory(registry, name, filesIn(dir));
 
   const notReady = (): NotReady => {
     if (shuttingDown) return { code: 'shutting_down', message: 'The server is shutting down.' };
