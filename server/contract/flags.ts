@@ -2,7 +2,7 @@ import { parseArgs } from 'node:util';
 import { sizeBytes } from './size.ts';
 
 export interface Flag {
-  /** What --help shows after the name; a list holds the only values that there are. */
+  /** What --help shows after the name; a list holds the only values that there are; empty: a switch, which has none. */
   value: string | readonly string[];
   /** Null: there is none, and help says what the flag's absence means. */
   default: string | null;
@@ -24,7 +24,7 @@ export function environmentName(flag: string): string {
 }
 
 export function synopsis(name: string, { value }: Flag): string {
-  return `--${name} ${typeof value === 'string' ? value : value.join('|')}`;
+  return `--${name} ${typeof value === 'string' ? value : value.join('|')}`.trimEnd();
 }
 
 export function helpText(usage: string, flags: Flags, notes: string[]): string {
@@ -79,6 +79,14 @@ export class FlagReader<F extends Record<keyof F, Flag>> {
     return value;
   }
 
+  /** Whether a switch is given; its variable is 1 or 0. */
+  isOn(name: NameOf<F>): boolean {
+    if (this.#given[name] !== undefined) return true;
+    const value = this.#fromEnvironment(name) ?? '0';
+    if (value === '0' || value === '1') return value === '1';
+    throw new ConfigError(`Expected 1 or 0 for ${environmentName(name)} but received ${value}`);
+  }
+
   integer(name: NameOf<F>, min: number, max: number): number {
     const text = this.text(name);
     const value = Number(text);
@@ -121,9 +129,11 @@ export class FlagReader<F extends Record<keyof F, Flag>> {
 }
 
 /** Lets every flag be repeated, so that the reader can refuse it instead of going by the last one. */
-function parseFlags(flags: object, args: string[]): Record<string, unknown> {
-  const strings = Object.keys(flags).map((name) => [name, { type: 'string', multiple: true }] as const);
-  const options = { ...Object.fromEntries(strings), help: { type: 'boolean' } } as const;
+function parseFlags(flags: Record<string, Flag>, args: string[]): Record<string, unknown> {
+  const known = Object.entries(flags).map(([name, { value }]) => {
+    return [name, { type: value === '' ? 'boolean' : 'string', multiple: true }] as const;
+  });
+  const options = { ...Object.fromEntries(known), help: { type: 'boolean' } } as const;
   try {
     return parseArgs({ args, options, strict: true, allowPositionals: false }).values;
   } catch (cause) {

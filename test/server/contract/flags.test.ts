@@ -13,6 +13,7 @@ const FLAGS = {
   base: { value: 'URL', default: null, help: 'whence' },
   size: { value: 'BYTES', default: '1Ki', help: 'how much' },
   pace: { value: ['slow', 'fast'], default: 'slow', help: 'how' },
+  dry: { value: '', default: null, help: 'whether' },
 } as const satisfies Flags;
 
 const read = (args: string[], environment: NodeJS.ProcessEnv = {}) =>
@@ -54,7 +55,21 @@ describe('a reader of flags', () => {
     expect(pace).toBe('fast');
   });
 
+  it('reads switches, whose variables are 1 or 0', () => {
+    const given = [read(['--dry']), read([], { LORIKEET_DRY: '1' }), read(['--dry'], { LORIKEET_DRY: '0' })];
+    expect(given.map((reader) => reader.isOn('dry'))).toEqual([true, true, true]);
+    expect([read([]), read([], { LORIKEET_DRY: '0' })].map((reader) => reader.isOn('dry'))).toEqual([
+      false,
+      false,
+    ]);
+  });
+
   it.each<[string, () => unknown]>([
+    [
+      'Expected 1 or 0 for LORIKEET_DRY but received yes',
+      () => read([], { LORIKEET_DRY: 'yes' }).isOn('dry'),
+    ],
+    ["Option '--dry' does not take an argument", () => read(['--dry=1'])],
     ['--port was given 2 times; once is allowed', () => read(['--port', '1', '--port', '1']).port('port')],
     ['--name is required (or LORIKEET_NAME)', () => read([]).text('name')],
     [
@@ -76,7 +91,7 @@ describe('a reader of flags', () => {
   it('knows --help, and what to print then', () => {
     expect([read(['--help']).wantsHelp, read([]).wantsHelp]).toEqual([true, false]);
     expect(helpText('node a.ts', FLAGS, ['A note.'])).toMatch(
-      /^Usage: node a\.ts\n\n {2}--port PORT +where \[80\]\n[\s\S]*\n {2}--pace slow\|fast +how \[slow\]\n[\s\S]*\nA note\.\n$/,
+      /^Usage: node a\.ts\n\n {2}--port PORT +where \[80\]\n[\s\S]*\n {2}--pace slow\|fast +how \[slow\]\n {2}--dry +whether\n[\s\S]*\nA note\.\n$/,
     );
   });
 });
