@@ -7,7 +7,7 @@ import { filesIn, putDirectory } from './adapters/load-directory.ts';
 import { Registry } from './adapters/registry.ts';
 import { buildAdminApp } from './admin/admin-app.ts';
 import { type AdminToken, adminToken } from './admin-token.ts';
-import { isLoopback, type ServerConfig } from './config.ts';
+import { hostsOfToken, isLoopback, type ServerConfig } from './config.ts';
 import { ConfigError } from './contract/flags.ts';
 import { NativeEngine } from './engine/native.ts';
 import { StepWatch } from './engine/step-watch.ts';
@@ -15,12 +15,14 @@ import { requireMemory, thisMachine } from './machine.ts';
 import { type LoadedModel, loadModel, withTokenizerEnd } from './model/load.ts';
 import { ByteBudget, budgetOfHeap } from './openai/byte-budget.ts';
 import { allowOrigins } from './openai/cors.ts';
-import type { NotReady, ServedModel } from './openai/serving.ts';
+import type { NotReady, ServedModel, Serving } from './openai/serving.ts';
 import { buildServingApp } from './openai/serving-app.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
 import { ChatTemplate } from './text/chat-template.ts';
 import { Encoder } from './text/encoder.ts';
 import { Tokenizer } from './text/tokenizer.ts';
+import { speakVllm } from './vllm/dialect.ts';
+import { LoraRoot } from './vllm/lora-root.ts';
 
 /** For clients to read the error that ended their stream, before they are cut off. */
 const LAST_BYTES_MS = 100;
@@ -36,6 +38,7 @@ export interface Server {
 /** Opens the model, loads the adapters of the command line, and listens. */
 export async function startServer(config: ServerConfig, log: Logger): Promise<Server> {
   const token = await trustedToken(config, log);
+  const loraRoot = await openLoraRoot(config.loraRoot);
   const read = await loadModel(config.model, {
     generationConfig: config.generationConfig,
     ...(config.maxModelLen === 0 ? {} : { contextTokens: config.maxModelLen }),
@@ -66,7 +69,7 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
     if (config.readyWhen === 'serving' || registry.seeded) return null;
     return { code: 'not_seeded', message: 'The operator has not said yet that all adapters are here.' };
   };
-  const serving = buildServingApp({
+  const stand: Serving = {
     model,
     engine,
     adapters: registry.lookup,
@@ -77,8 +80,18 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
     budget: new ByteBudget(budgetOfHeap()),
     notReady,
     log,
-  });
+  };
+  const serving = buildServingApp(stand);
   allowOrigins(serving, config.allowedOrigins);
+  if (config.vllmApi) {
+    speakVllm(serving, {
+      serving: stand,
+      registry,
+      engine: { dtype: engine.info.dtype, slots: engine.info.slots, maxRank: config.maxRank },
+      root: loraRoot,
+      token: isLoopback(config.host) ? null : () => token.current(),
+    });
+  }
   const admin = buildAdminApp({ registry, token: () => token.current(), metrics, log });
   const listening = {
     serving: await listen(serving, config.host, config.port),
@@ -102,13 +115,21 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
   };
 }
 
-/** As ssh does with keys: where strangers reach the admin API, a token that they may come to know is not used. */
-async function trustedToken({ adminTokenFile, adminHost }: ServerConfig, log: Logger): Promise<AdminToken> {
-  const token = await adminToken(adminTokenFile);
+/** As ssh does with keys: where strangers could use it, a token that they may come to know is not used. */
+async function trustedToken(config: ServerConfig, log: Logger): Promise<AdminToken> {
+  const token = await adminToken(config.adminTokenFile);
   const [doubt] = token.doubts;
-  if (doubt !== undefined && !isLoopback(adminHost)) throw new ConfigError(`--admin-token-file ${doubt}`);
+  if (doubt !== undefined && hostsOfToken(config).some(({ host }) => !isLoopback(host)))
+    throw new ConfigError(`--admin-token-file ${doubt}`);
   for (const text of token.doubts) log.warn({ adminTokenFile: token.path }, text);
   return token;
+}
+
+async function openLoraRoot(dir: string | null): Promise<LoraRoot | null> {
+  if (dir === null) return null;
+  return await LoraRoot.at(dir).catch((cause: NodeJS.ErrnoException) => {
+    throw new ConfigError(`--lora-root ${dir} cannot be opened: ${cause.code}`, { cause });
+  });
 }
 
 function openEngine(config: ServerConfig, loaded: LoadedModel, log: Logger): NativeEngine {

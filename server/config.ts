@@ -17,6 +17,10 @@ export interface ServerConfig {
   adminHost: string;
   adminPort: number;
   adminTokenFile: string | null;
+  /** Speak vLLM's dialect of the control plane on the serving port. */
+  vllmApi: boolean;
+  /** Null: that dialect loads nothing. */
+  loraRoot: string | null;
   adapters: { name: string; dir: string }[];
   slots: number;
   maxRank: number;
@@ -64,6 +68,16 @@ export const FLAGS = {
     help: 'bearer token of the admin API; else one is made (loopback only)',
   },
   adapter: { value: 'NAME=DIR', default: null, help: 'adapter to load at start; repeatable' },
+  'vllm-api': {
+    value: '',
+    default: null,
+    help: "vLLM's routes for trainers on the serving port: loading, pause, server_info and more",
+  },
+  'lora-root': {
+    value: 'DIR',
+    default: null,
+    help: 'with --vllm-api: where adapters may be loaded from; else from nowhere',
+  },
   slots: { value: 'N', default: '8', help: 'revisions that can be resident at once' },
   'max-rank': { value: 'N', default: '64', help: 'largest rank that is accepted' },
   'max-adapter-bytes': { value: 'BYTES', default: '512Mi', help: 'largest adapter that is accepted' },
@@ -141,6 +155,8 @@ export function parseConfig(
     adminHost: read.text('admin-host'),
     adminPort: read.port('admin-port'),
     adminTokenFile: read.optional('admin-token-file'),
+    vllmApi: read.isOn('vllm-api'),
+    loraRoot: read.optional('lora-root'),
     adapters: read.list('adapter').map(adapterOf),
     slots: read.integer('slots', 1, 4096),
     maxRank: read.integer('max-rank', 1, 512),
@@ -202,11 +218,17 @@ function requireConsistent(config: ServerConfig): void {
   }
   const samePlace = config.port !== 0 && config.port === config.adminPort && config.host === config.adminHost;
   if (samePlace) throw new ConfigError(`--port and --admin-port are both ${config.port} on ${config.host}`);
-  if (config.adminTokenFile === null && !isLoopback(config.adminHost)) {
-    throw new ConfigError(
-      `--admin-token-file is required where --admin-host (${config.adminHost}) is not loopback`,
-    );
+  const [open] = hostsOfToken(config).filter(({ host }) => !isLoopback(host));
+  if (config.adminTokenFile === null && open !== undefined) {
+    throw new ConfigError(`--admin-token-file is required where ${open.flag} (${open.host}) is not loopback`);
   }
+  if (config.loraRoot !== null && !config.vllmApi) throw new ConfigError('--lora-root needs --vllm-api');
+}
+
+/** Where callers that have the admin token may change what is served. */
+export function hostsOfToken({ adminHost, host, vllmApi }: ServerConfig): { flag: string; host: string }[] {
+  const admin = { flag: '--admin-host', host: adminHost };
+  return vllmApi ? [admin, { flag: '--host', host }] : [admin];
 }
 
 export function isLoopback(host: string): boolean {

@@ -60,6 +60,7 @@ const ALLOWED: Record<string, string[]> = {
   'operator/telemetry': ['operator/kube', 'operator/api'],
   'operator/kube': [],
   server: [
+    'server/vllm',
     'server/openai',
     'server/admin',
     'server/adapters',
@@ -77,6 +78,7 @@ const ALLOWED: Record<string, string[]> = {
     'server/transfer',
     'server/contract',
   ],
+  'server/vllm': ['server/openai', 'server/adapters', 'server/engine', 'server/transfer', 'server/contract'],
   'server/admin': ['server/adapters', 'server/transfer', 'server/contract'],
   'server/adapters': ['server/engine', 'server/transfer', 'server/contract'],
   'server/engine': ['server/contract', 'native'],
@@ -93,6 +95,7 @@ const TYPES_ONLY: Record<string, { folder: string; file: string }> = {
   'server/model': { folder: 'native', file: 'native/types.ts' },
   'server/adapters': { folder: 'server/engine', file: 'server/engine/port.ts' },
   'server/openai': { folder: 'server/engine', file: 'server/engine/port.ts' },
+  'server/vllm': { folder: 'server/engine', file: 'server/engine/port.ts' },
 };
 
 function sourcesUnder(folder: string, extension: RegExp): string[] {

@@ -17,6 +17,9 @@ interface OpenAiErrorKind {
 /** Every refusal of this API; `type` and the numeric code are vLLM's, which routers in front of us read. */
 export const OPENAI_ERRORS = {
   bad_request: { status: 400, type: 'BadRequestError' },
+  invalid_user_input: { status: 400, type: 'InvalidUserInput' },
+  unauthenticated: { status: 401, type: 'AuthenticationError' },
+  adapter_not_found: { status: 404, type: 'NotFoundError' },
   model_not_found: { status: 404, type: 'NotFoundError' },
   route_not_found: { status: 404, type: 'NotFoundError' },
   request_timeout: { status: 408, type: 'RequestTimeoutError' },

@@ -45,6 +45,8 @@ export function buildServingApp(serving: Serving, connectionsMax: number = CONNE
     return503OnClosing: false,
     forceCloseConnections: 'idle',
     exposeHeadRoutes: false,
+    // Some trainers ask for /health/.
+    routerOptions: { ignoreTrailingSlash: true },
   });
   const room = keepRoom(app.server, { connectionsMax, roomFor: Math.ceil(connectionsMax / 16) });
   closeConnectionsWhenDone(app);

@@ -16,6 +16,8 @@ describe('flags', () => {
       adminHost: '127.0.0.1',
       adminPort: 8001,
       adminTokenFile: null,
+      vllmApi: false,
+      loraRoot: null,
       adapters: [],
       maxRank: 64,
       maxAdapterBytes: 512 * 2 ** 20,
@@ -28,7 +30,7 @@ describe('flags', () => {
     });
   });
 
-  it.each(Object.keys(FLAGS).filter((name) => name !== 'model'))(
+  it.each(Object.keys(FLAGS).filter((name) => name !== 'model' && name !== 'vllm-api'))(
     '--%s is also an environment variable, and wins',
     (name) => {
       const samples: Record<string, [flag: string, variable: string]> = {
@@ -43,11 +45,12 @@ describe('flags', () => {
         'max-batch-tokens': ['100', '200'],
       };
       const [flag, variable] = samples[name] ?? ['7', '9'];
+      const base = name === 'lora-root' ? ['--vllm-api'] : [];
       const environment = { [environmentName(name)]: variable };
-      const byFlag = parse([`--${name}`, flag], environment);
-      expect(byFlag).toEqual(parse([`--${name}`, flag]));
-      expect(parse([], environment)).toEqual(parse([`--${name}`, variable]));
-      expect(parse([], environment)).not.toEqual(byFlag);
+      const byFlag = parse([...base, `--${name}`, flag], environment);
+      expect(byFlag).toEqual(parse([...base, `--${name}`, flag]));
+      expect(parse(base, environment)).toEqual(parse([...base, `--${name}`, variable]));
+      expect(parse(base, environment)).not.toEqual(byFlag);
     },
   );
 
@@ -119,6 +122,8 @@ describe('flags', () => {
     [['--adapter', 'sql@1=x'], /the name of A-Z a-z 0-9/],
     [['--adapter', 'a=x', '--adapter', 'a=y'], /a twice/],
     [['--admin-host', '0.0.0.0'], /--admin-token-file is required/],
+    [['--vllm-api', '--host', '0.0.0.0'], /--admin-token-file is required where --host \(0\.0\.0\.0\)/],
+    [['--lora-root', 'x'], /--lora-root needs --vllm-api/],
     [['--port', '8001'], /both 8001/],
     [['--max-batch', '64', '--max-batch-tokens', '32'], /each running sequence needs a token/],
     [['--served-model-name', ''], /empty/],
