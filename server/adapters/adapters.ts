@@ -26,6 +26,8 @@ export interface Adapter {
   fence: Fence | null;
   /** What that activation said of when an operator accepted `current`. */
   accepted: Acceptance | null;
+  /** Whether `current` became so by a rollback. */
+  rolledBack: boolean;
   /** The highest of all activations of this name: what an operator's call must not be below. */
   highestFence: Fence | null;
   revisions: Map<string, Revision>;
@@ -52,6 +54,7 @@ export class Adapters {
       reachedStep: null,
       fence: null,
       accepted: null,
+      rolledBack: false,
       highestFence: null,
       revisions: new Map<string, Revision>(),
     };
@@ -74,6 +77,7 @@ export class Adapters {
     const revision = adapter.revisions.get(digest);
     if (revision === undefined) return;
     revision.activation = ++this.#activations;
+    if (adapter.current !== digest) adapter.rolledBack = false;
     adapter.current = digest;
     adapter.reachedStep = revision.step ?? adapter.reachedStep;
     adapter.fence = fence;
@@ -114,6 +118,23 @@ export function superseded(adapter: Adapter, keep: number): Revision[] {
     )
     .sort((a, b) => (b.activation ?? 0) - (a.activation ?? 0))
     .slice(keep);
+}
+
+/**
+ * What a rollback makes current: the one of that digest or step, else the one that was current before. A second rollback
+ * to that would be back at the revision that the first one left, so it stays where it is.
+ */
+export function requireEarlier(adapter: Adapter, to: string | number | undefined): Revision {
+  const { current, rolledBack } = adapter;
+  const earlier = [...adapter.revisions.values()]
+    .filter(({ activation, retired }) => activation !== null && !retired)
+    .sort((a, b) => (b.activation ?? 0) - (a.activation ?? 0));
+  const stays = rolledBack && current !== null;
+  const found = earlier.find(({ digest, step }) => {
+    return to === undefined ? (digest === current) === stays : digest === to || step === to;
+  });
+  if (found !== undefined) return found;
+  throw expected('revision_not_found', 'to', 'an earlier revision that is kept', to);
 }
 
 /** The revision that `selector` pins: `step-<n>` or the first digits of the digest. */

@@ -11,14 +11,21 @@ import type {
 import { isOlderFence } from '../contract/fence.ts';
 import type { AdapterEngine, Switched } from '../engine/port.ts';
 import { Serial } from '../transfer/serial.ts';
-import { type Adapter, Adapters, requireCurrent, requireNewerStep, superseded } from './adapters.ts';
+import {
+  type Adapter,
+  Adapters,
+  requireCurrent,
+  requireEarlier,
+  requireNewerStep,
+  superseded,
+} from './adapters.ts';
 import { ChangeWaits } from './change-waits.ts';
 import { requireLater, requireNotOlder, staleFence } from './fences.ts';
 import { type Held, HostTier } from './host-tier.ts';
 import { Lookup } from './lookup.ts';
 import { type BaseIdentity, describePod, type PodLimits, residencyOf } from './pod-state.ts';
 import type { ReceivedAdapter } from './receive.ts';
-import { baseModelName, noEffect, revisionNotFound } from './refusals.ts';
+import { adapterNotFound, baseModelName, noEffect, revisionNotFound } from './refusals.ts';
 import { hasNoEffect, newRevision, stageReply } from './replies.ts';
 import { SlotTurns } from './slot-turns.ts';
 
@@ -54,6 +61,10 @@ export interface ActivateCall {
   keep?: number | undefined;
   fence?: Fence | null;
   accepted?: Acceptance | undefined;
+}
+
+export interface RollbackCall extends Pick<ActivateCall, 'name' | 'expectCurrent' | 'fence'> {
+  to?: string | number | undefined;
 }
 
 /**
@@ -158,6 +169,23 @@ export class Registry {
     const startedMs = performance.now();
     this.requireFence(call.fence ?? null);
     const reply = await this.#names.run(call.name, () => this.#activate(call));
+    this.#changed();
+    return { ...reply, durationMs: performance.now() - startedMs };
+  }
+
+  /** Makes an earlier revision current again, and lets none go. */
+  async rollback({ name, to, expectCurrent, fence = null }: RollbackCall): Promise<ActivateReply> {
+    const startedMs = performance.now();
+    this.requireFence(fence);
+    const reply = await this.#names.run(name, async () => {
+      const adapter = this.#adapters.find(name);
+      if (adapter === undefined) throw adapterNotFound(name);
+      const { digest } = requireEarlier(adapter, to);
+      const keep = adapter.revisions.size;
+      const activated = await this.#activate({ name, digest, expectCurrent, keep, fence });
+      if (activated.previous !== activated.revision) adapter.rolledBack = true;
+      return activated;
+    });
     this.#changed();
     return { ...reply, durationMs: performance.now() - startedMs };
   }

@@ -1,4 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { z } from 'zod';
 import type { Held } from '../adapters/host-tier.ts';
 import { type ReceivedAdapter, Receiver } from '../adapters/receive.ts';
 import type { Registry } from '../adapters/registry.ts';
@@ -8,6 +9,7 @@ import {
   MEDIA_TYPE,
   type PutAdapterReply,
   type RemoveReply,
+  RollbackRequest,
   type StageReply,
 } from '../contract/adapter-api.ts';
 import { expected, LorikeetError } from '../contract/errors.ts';
@@ -52,6 +54,7 @@ export function registerAdminRoutes(app: FastifyInstance, { registry }: AdminRou
     '/lora/v1/seeded': { POST: (call, reply) => seeded(registry, call, reply) },
     '/lora/v1/adapters/:name': { DELETE: (call, reply) => remove(registry, call, reply) },
     '/lora/v1/adapters/:name/activate': { POST: (call, reply) => activate(registry, call, reply) },
+    '/lora/v1/adapters/:name/rollback': { POST: (call, reply) => rollback(registry, call, reply) },
     '/lora/v1/adapters/:name/revisions': { POST: (call, reply) => stage(registry, call, reply) },
     '/lora/v1/adapters/:name/revisions/:digest': {
       GET: (call, reply) => fetchRevision(registry, call, reply),
@@ -129,18 +132,30 @@ async function receive(
 async function activate(registry: Registry, call: Call, reply: FastifyReply): Promise<unknown> {
   const name = readName(call.params.name);
   const fence = readFence(call.headers);
+  const { revision, expectCurrent, keep, accepted } = await readBody(ActivateRequest, call, reply);
+  return registry.activate({ name, digest: revision, expectCurrent, keep, fence, accepted });
+}
+
+async function rollback(registry: Registry, call: Call, reply: FastifyReply): Promise<unknown> {
+  const name = readName(call.params.name);
+  const fence = readFence(call.headers);
+  const { to, expectCurrent } = await readBody(RollbackRequest, call, reply);
+  return registry.rollback({ name, to, expectCurrent, fence });
+}
+
+async function readBody<T extends z.ZodType>(
+  schema: T,
+  call: Call,
+  reply: FastifyReply,
+): Promise<z.output<T>> {
   requireContentType(call.raw.headersDistinct, ['application/json']);
   readContentLength(call.headers);
-  const parsed = ActivateRequest.safeParse(await readJson({ request: call.raw, response: reply.raw }));
-  if (!parsed.success) {
-    const [issue] = parsed.error.issues;
-    const field = issue?.path.join('.') || 'body';
-    throw new LorikeetError('malformed_request', `${field}: ${issue?.message ?? 'invalid'}`.slice(0, 300), {
-      field,
-    });
-  }
-  const { revision, expectCurrent, keep, accepted } = parsed.data;
-  return registry.activate({ name, digest: revision, expectCurrent, keep, fence, accepted });
+  const parsed = schema.safeParse(await readJson({ request: call.raw, response: reply.raw }));
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  const field = issue?.path.join('.') || 'body';
+  const message = `${field}: ${issue?.message ?? 'invalid'}`.slice(0, 300);
+  throw new LorikeetError('malformed_request', message, { field });
 }
 
 async function remove(registry: Registry, call: Call, reply: FastifyReply): Promise<RemoveReply> {

@@ -8,6 +8,7 @@
  *   POST   /lora/v1/adapters/{name}/revisions                the same when the digest is not known before the last byte
  *   GET    /lora/v1/adapters/{name}/revisions/{digest}       → the safetensors bytes, config in HEADER.config
  *   POST   /lora/v1/adapters/{name}/activate                 ActivateRequest → ActivateReply
+ *   POST   /lora/v1/adapters/{name}/rollback                 RollbackRequest → ActivateReply
  *   DELETE /lora/v1/adapters/{name}[/revisions/{digest}]     → RemoveReply, 202 while leases > 0
  *   POST   /lora/v1/seeded                                   → 204; the pod holds all that it should: it may be ready
  *   PUT    /v1/adapters/{name}                               stage + activate → PutAdapterReply
@@ -168,6 +169,17 @@ export const ActivateReply = z.object({
   durationMs: Milliseconds,
 });
 export type ActivateReply = z.infer<typeof ActivateReply>;
+
+export const RollbackRequest = z.object({
+  /**
+   * A digest or a step that was current and is kept. Absent: the one before the current one; asked again, that stays, as
+   * a reply may have been lost.
+   */
+  to: z.union([Digest, z.number().int().nonnegative()]).optional(),
+  /** As of an activation. */
+  expectCurrent: Digest.optional(),
+});
+export type RollbackRequest = z.input<typeof RollbackRequest>;
 
 export const RemoveReply = z.object({
   name: AdapterName,

@@ -16,6 +16,7 @@ describe('who may call', () => {
     ['PUT', '/v1/adapters/sql'],
     ['DELETE', '/lora/v1/adapters/sql'],
     ['POST', '/lora/v1/adapters/sql/activate'],
+    ['POST', '/lora/v1/adapters/sql/rollback'],
     ['POST', '/lora/v1/adapters/sql/revisions'],
     ['PUT', `/lora/v1/adapters/sql/revisions/sha256:${'0'.repeat(64)}`],
     ['GET', `/lora/v1/adapters/sql/revisions/sha256:${'0'.repeat(64)}`],

@@ -42,6 +42,7 @@ const change = fc.oneof(
   { weight: 5, arbitrary: fc.record({ op: fc.constant('put' as const), name, seed, hasStep }) },
   { weight: 3, arbitrary: fc.record({ op: fc.constant('activate' as const), name, seed, keep }) },
   { weight: 2, arbitrary: fc.record({ op: fc.constant('evict' as const), seed }) },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant('rollback' as const), name }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('stage' as const), name, seed, hasStep }) },
   {
     weight: 1,
@@ -97,6 +98,8 @@ class World {
         return this.#track(
           registry.activate({ name: operation.name, digest: digestOf(operation.seed), keep: operation.keep }),
         );
+      case 'rollback':
+        return this.#track(registry.rollback({ name: operation.name }));
       case 'remove':
         return this.#track(
           registry.remove(operation.name, operation.seed === null ? null : digestOf(operation.seed), null),
