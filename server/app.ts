@@ -57,6 +57,7 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
     baseModel: { name: model.name, digest: loaded.digest, geometry: loaded.geometry },
     limits: { hostBytes: config.hostBytes, maxRank: config.maxRank, maxAdapterBytes: config.maxAdapterBytes },
     waiting: { max: config.maxWaiting, turnMax: config.maxBatch },
+    mayShadowBase: config.vllmApi,
     log,
   });
   const metrics = openMetrics(model.name, engine, registry);

@@ -38,7 +38,10 @@ export class Lookup {
 
   /** Which target a request's `model` names: the base, an adapter, or a pinned revision `name@step-42`, `name@3fa9c1`. */
   resolve(model: string): ResolvedModel {
-    if (model === this.#options.baseModelName) return { kind: 'base' };
+    if (model === this.#options.baseModelName) {
+      const isShadowed = (this.#options.adapters.find(model)?.current ?? null) !== null;
+      return isShadowed ? { kind: 'adapter', name: model } : { kind: 'base' };
+    }
     const [name = '', ...pin] = model.split('@');
     const adapter = this.#options.adapters.find(name);
     if (adapter === undefined || (pin.length === 0 && adapter.current === null)) throw adapterNotFound(model);

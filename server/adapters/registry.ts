@@ -37,6 +37,8 @@ export interface RegistryOptions {
   limits: PodLimits;
   /** Requests that may wait for a slot, and as many for a revision; and how many of one revision go on at once while others wait. */
   waiting: { max: number; turnMax: number };
+  /** An adapter may have the base model's name, which then means the adapter. */
+  mayShadowBase?: boolean;
   log: Logger;
 }
 
@@ -84,6 +86,7 @@ export class Registry {
   readonly #turns: SlotTurns;
   readonly baseModel: BaseIdentity;
   readonly limits: PodLimits;
+  readonly #mayShadowBase: boolean;
   readonly #engine: AdapterEngine;
   readonly #log: Logger;
   readonly #adapters = new Adapters();
@@ -98,6 +101,7 @@ export class Registry {
     this.#log = options.log;
     this.baseModel = options.baseModel;
     this.limits = options.limits;
+    this.#mayShadowBase = options.mayShadowBase ?? false;
     this.tier = new HostTier(options.limits.hostBytes, {
       droppable: () => this.#droppable(),
       dropped: (digest) => this.#dropped(digest),
@@ -130,7 +134,7 @@ export class Registry {
 
   /** Refuses names that nothing may be stored under, before a body is read. */
   requireName(name: string): void {
-    if (name === this.baseModel.name) throw baseModelName(name);
+    if (name === this.baseModel.name && !this.#mayShadowBase) throw baseModelName(name);
   }
 
   /** Refuses an operator that is not the latest, and remembers the latest. */

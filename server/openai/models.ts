@@ -28,7 +28,7 @@ function baseCard({ model }: Serving): ModelCard {
   };
 }
 
-/** The base first, then each adapter with its current revision. */
+/** The base first, unless an adapter has its name; then each adapter with its current revision. */
 export function listModels(serving: Serving): { object: 'list'; data: ModelCard[] } {
   const base = baseCard(serving);
   const adapters = serving.adapters.models().map(({ name, revision, step, createdAt }) => ({
@@ -41,7 +41,8 @@ export function listModels(serving: Serving): { object: 'list'; data: ModelCard[
     digest: revision,
     step,
   }));
-  return { object: 'list', data: [base, ...adapters] };
+  const isShadowed = adapters.some(({ id }) => id === base.id);
+  return { object: 'list', data: isShadowed ? adapters : [base, ...adapters] };
 }
 
 /** `id` may pin a revision, as `sql@step-42`; throws where there is no such model. */

@@ -36,7 +36,7 @@ export class Loads {
     const { lora_name: name, lora_path: path, load_inplace } = parseBody(LoadBody, body);
     if (!name || !path) throw wrong("Both 'lora_name' and 'lora_path' must be provided.");
     if (this.#root === null) throw new OpenAiError('route_not_found', 'Loading needs --lora-root.');
-    requireName(name, this.#registry);
+    requireName(name);
     const files = this.#root.filesOf(path);
     await this.#names.run(name, async () => {
       if (!inPlace && load_inplace !== true && this.#isLoaded(name)) throw alreadyLoaded(name);
@@ -62,14 +62,9 @@ export class Loads {
   }
 }
 
-function requireName(name: string, { baseModel }: Registry): void {
-  if (!AdapterName.safeParse(name).success) {
-    throw wrong(`Expected a name of A-Z a-z 0-9 . _ - : / for lora_name but received ${quoted(name)}`);
-  }
-  if (name !== baseModel.name) return;
-  throw wrong(
-    `The lora adapter name '${name}' conflicts with a served base model: give the adapter a name of its own, or the base another with --served-model-name`,
-  );
+function requireName(name: string): void {
+  if (AdapterName.safeParse(name).success) return;
+  throw wrong(`Expected a name of A-Z a-z 0-9 . _ - : / for lora_name but received ${quoted(name)}`);
 }
 
 /** Which adapter is refused, and why, is for its caller to read; vLLM has one status for that. */
