@@ -121,6 +121,12 @@ describe('a token file that others may read', () => {
     expect(failed.stderr()).toMatch(/--admin-token-file \S+ has mode 0644: .* chmod 0440 it/);
   });
 
+  it('is refused where strangers reach routes that need it on the serving port', async () => {
+    const failed = serve('--vllm-api', '--host', '0.0.0.0', '--admin-token-file', file);
+    expect(await failed.exit).toBe(2);
+    expect(failed.stderr()).toMatch(/--admin-token-file \S+ has mode 0644/);
+  });
+
   it('is warned about on this machine alone, and read again when it changes', async () => {
     const server = serve('--admin-token-file', file);
     const { admin } = await listening(server);
@@ -132,6 +138,23 @@ describe('a token file that others may read', () => {
     expect(await ask('a-token-for-tests-only')).toBe(401);
     expect(await ask('another-token-for-tests')).toBe(200);
   });
+});
+
+it('loads over the serving port need the token where strangers reach it', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'lorikeet-test-'));
+  const file = join(folder, 'token');
+  writeFileSync(file, 'a-token-for-tests-only', { mode: 0o600 });
+  const root = join(PARROT, 'adapters');
+  const dialect = ['--vllm-api', '--lora-root', root, '--host', '0.0.0.0'];
+  const { serving } = await listening(serve(...dialect, '--admin-token-file', file));
+  const load = async (headers: Record<string, string>) => {
+    const body = JSON.stringify({ lora_name: 'sql', lora_path: 'sql' });
+    const init = { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body };
+    return (await fetch(`${serving}/v1/load_lora_adapter`, init)).status;
+  };
+  expect(await load({})).toBe(401);
+  expect(await load({ authorization: 'Bearer a-token-for-tests-only' })).toBe(200);
+  rmSync(folder, { recursive: true });
 });
 
 describe.each(['SIGTERM', 'SIGINT'] as const)('%s', (signal) => {
@@ -226,6 +249,11 @@ describe('the command line', () => {
     ],
     [['--model', PARROT, '--backend', 'cuda'], 2, /The backend cuda cannot run here: \S/],
     [['--model', PARROT, '--backend', 'reference', '--dtype', 'bfloat16'], 2, /auto or float32 for dtype/],
+    [
+      ['--model', PARROT, '--vllm-api', '--lora-root', '/does/not/exist'],
+      2,
+      /--lora-root \/does\/not\/exist cannot be opened: ENOENT/,
+    ],
     [['--model', PARROT, '--admin-host', '0.0.0.0'], 2, /--admin-token-file is required/],
     [
       ['--model', PARROT, '--admin-token-file', '/does/not/exist'],
