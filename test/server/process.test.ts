@@ -164,7 +164,6 @@ describe.each(['SIGTERM', 'SIGINT'] as const)('%s', (signal) => {
     const response = await complete(serving, 1500);
     server.child.kill(signal);
     const text = await response.text();
-    expect(text.match(/^data: \{/gm)?.length).toBeGreaterThan(1400);
     expect(text).toMatch(/"finish_reason":"length"[\s\S]*data: \[DONE\]\n\n$/);
     const lastByteMs = performance.now();
     expect(await server.exit).toBe(0);
