@@ -239,6 +239,8 @@ describe('the server chart', () => {
         logLevel: 'info',
         stepTimeoutMs: 9_000,
         shutdownTimeoutMs: 7_000,
+        // For a trainer beside one server; pools are pushed to through the operator.
+        ...{ vllmApi: false, loraRoot: null },
       },
       ...{ ...engine, maxAdapterBytes: 2 ** 20, hostBytes: 2 * 2 ** 20, kvBytes: 3 * 2 ** 20 },
       ...limits,
