@@ -1,13 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
-import type {
-  Acceptance,
-  ActivateReply,
-  Fence,
-  PodState,
-  RemoveReply,
-  StageReply,
-} from '../contract/adapter-api.ts';
+import type { ActivateReply, Fence, PodState, RemoveReply, StageReply } from '../contract/adapter-api.ts';
 import { isOlderFence } from '../contract/fence.ts';
 import type { AdapterEngine, Switched } from '../engine/port.ts';
 import { Serial } from '../transfer/serial.ts';
@@ -19,12 +12,12 @@ import {
   requireNewerStep,
   superseded,
 } from './adapters.ts';
+import type { ActivateCall, Asked, RollbackCall, StageRequest } from './calls.ts';
 import { ChangeWaits } from './change-waits.ts';
 import { requireLater, requireNotOlder, staleFence } from './fences.ts';
 import { type Held, HostTier } from './host-tier.ts';
 import { Lookup } from './lookup.ts';
 import { type BaseIdentity, describePod, type PodLimits, residencyOf } from './pod-state.ts';
-import type { ReceivedAdapter } from './receive.ts';
 import { adapterNotFound, baseModelName, noEffect, revisionNotFound } from './refusals.ts';
 import { hasNoEffect, newRevision, stageReply } from './replies.ts';
 import { SlotTurns } from './slot-turns.ts';
@@ -40,33 +33,6 @@ export interface RegistryOptions {
   /** An adapter may have the base model's name, which then means the adapter. */
   mayShadowBase?: boolean;
   log: Logger;
-}
-
-/** What a push says of its content. */
-interface Asked {
-  step: number | null;
-  /** Take a revision whose every B is zero. */
-  allowZeroEffect: boolean;
-}
-
-export interface StageRequest extends Asked {
-  name: string;
-  received: ReceivedAdapter;
-}
-
-export interface ActivateCall {
-  name: string;
-  digest: string;
-  /** Compare-and-swap; absent: no check. */
-  expectCurrent?: string | null | undefined;
-  /** Earlier current revisions to keep. */
-  keep?: number | undefined;
-  fence?: Fence | null;
-  accepted?: Acceptance | undefined;
-}
-
-export interface RollbackCall extends Pick<ActivateCall, 'name' | 'expectCurrent' | 'fence'> {
-  to?: string | number | undefined;
 }
 
 /**

@@ -5,7 +5,7 @@ import { clientGone } from './client.ts';
 import { withModelDefaults } from './defaults.ts';
 import { encodeChat } from './encode.ts';
 import { badRequest } from './errors.ts';
-import { answer, type ChoiceWriter, type Gathered } from './exchange.ts';
+import { answer, type ChoiceWriter, type Gathered, streamOf } from './exchange.ts';
 import { JsonList } from './json-text.ts';
 import { chatLogprobs, type Naming, promptLogprobs } from './logprobs.ts';
 import { planChoice } from './plan.ts';
@@ -44,12 +44,7 @@ export async function chat(serving: Serving, requestBody: unknown, reply: Fastif
       lora: body.lora,
       idPrefix: 'chatcmpl',
       object: { whole: 'chat.completion', chunk: 'chat.completion.chunk' },
-      stream: body.stream
-        ? {
-            includeUsage: body.stream_options?.include_usage ?? false,
-            usageInEveryChunk: body.stream_options?.continuous_usage_stats ?? false,
-          }
-        : null,
+      stream: streamOf(body),
       promptTokens: prompt.length,
       choices,
       extra: async () => ({

@@ -6,7 +6,7 @@ import { clientGone } from './client.ts';
 import { withModelDefaults } from './defaults.ts';
 import { encodeText } from './encode.ts';
 import { badRequest } from './errors.ts';
-import { answer, type ChoiceWriter, type Gathered } from './exchange.ts';
+import { answer, type ChoiceWriter, type Gathered, streamOf } from './exchange.ts';
 import { JsonList } from './json-text.ts';
 import {
   type CompletionLogprobs,
@@ -67,12 +67,7 @@ export async function completions(
       lora: body.lora,
       idPrefix: 'cmpl',
       object: { whole: 'text_completion', chunk: 'text_completion' },
-      stream: body.stream
-        ? {
-            includeUsage: body.stream_options?.include_usage ?? false,
-            usageInEveryChunk: body.stream_options?.continuous_usage_stats ?? false,
-          }
-        : null,
+      stream: streamOf(body),
       promptTokens: prompts.reduce((sum, { ids }) => sum + ids.length, 0),
       choices,
       extra: async () => ({}),

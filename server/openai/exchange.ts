@@ -10,6 +10,7 @@ import { type Lease, type LoraInfo, takeIn } from './lease.ts';
 import { merge } from './merge.ts';
 import type { Plan } from './plan.ts';
 import { type Finish, type GeneratedToken, type Piece, readChoice } from './reading.ts';
+import type { EitherBody } from './schemas.ts';
 import type { Serving } from './serving.ts';
 import { eventStream, SSE_HEADERS } from './sse.ts';
 
@@ -36,13 +37,30 @@ export interface Gathered {
   finish: Finish | null;
 }
 
+interface Streaming {
+  includeUsage: boolean;
+  usageInEveryChunk: boolean;
+}
+
+/** Null: the answer goes out at once. */
+export function streamOf({
+  stream,
+  stream_options: options,
+}: Pick<EitherBody, 'stream' | 'stream_options'>): Streaming | null {
+  if (!stream) return null;
+  return {
+    includeUsage: options?.include_usage ?? false,
+    usageInEveryChunk: options?.continuous_usage_stats ?? false,
+  };
+}
+
 export interface Exchange {
   model: string;
   /** What the body says of its revision, where the endpoint has a field for that. */
   lora?: ExpectFields;
   idPrefix: string;
   object: { whole: string; chunk: string };
-  stream: { includeUsage: boolean; usageInEveryChunk: boolean } | null;
+  stream: Streaming | null;
   promptTokens: number;
   choices: { plan: Plan; writer: ChoiceWriter }[];
   /** Fields of the response besides the usual ones, read when all choices are written. */

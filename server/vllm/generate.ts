@@ -5,7 +5,7 @@ import type { Account } from '../openai/byte-budget.ts';
 import { clientGone } from '../openai/client.ts';
 import { withModelDefaults } from '../openai/defaults.ts';
 import { badRequest } from '../openai/errors.ts';
-import { answer, type ChoiceWriter, type Gathered } from '../openai/exchange.ts';
+import { answer, type ChoiceWriter, type Gathered, streamOf } from '../openai/exchange.ts';
 import { JsonList } from '../openai/json-text.ts';
 import { chatLogprobs, type Naming, promptLogprobs } from '../openai/logprobs.ts';
 import { planChoice, requireToken } from '../openai/plan.ts';
@@ -56,12 +56,7 @@ export async function generate(serving: Serving, requestBody: unknown, reply: Fa
       model: body.model,
       idPrefix: 'generate',
       object: { whole: 'generate', chunk: 'generate.chunk' },
-      stream: body.stream
-        ? {
-            includeUsage: body.stream_options?.include_usage ?? false,
-            usageInEveryChunk: body.stream_options?.continuous_usage_stats ?? false,
-          }
-        : null,
+      stream: streamOf(body),
       promptTokens: prompt.length,
       choices,
       extra: async () => ({
