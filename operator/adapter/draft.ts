@@ -3,7 +3,7 @@ import { type LoraAdapter, LoraAdapterSpec, servedNameOf } from '../api/lora-ada
 import { poolKeyOf } from '../api/names.ts';
 import type { ServerPool } from '../api/server-pool.ts';
 import { keyOf } from '../kube/resource.ts';
-import { type Placement, placementOf } from '../placement/placement.ts';
+import { type Placement, placementFor } from '../placement/placement.ts';
 import type { AdapterDeps } from './deps.ts';
 import type { AdapterRecord } from './record.ts';
 import type { Verdict } from './status.ts';
@@ -47,7 +47,6 @@ export function openDraft(deps: AdapterDeps, adapter: LoraAdapter): Draft {
   const poolKey = poolKeyOf(adapter);
   const pool = deps.pools.get(poolKey) ?? null;
   const pods = deps.fleet.podsOf(poolKey);
-  const nowhere = { desired: [], mismatched: [], fit: null, maxBytes: Number.MAX_SAFE_INTEGER };
   const spec = LoraAdapterSpec.safeParse(adapter.spec);
   return {
     // Defaults are filled in here too: the object may be older than the field.
@@ -56,7 +55,7 @@ export function openDraft(deps: AdapterDeps, adapter: LoraAdapter): Draft {
     servedName: servedNameOf(adapter),
     poolKey,
     pool,
-    placement: pool === null ? nowhere : placementOf(pool, pods),
+    placement: placementFor(spec.success ? spec.data : null, pool, pods),
     record: deps.records.of(keyOf(adapter), adapter.metadata.uid ?? ''),
     againMs: null,
     askedMs: null,

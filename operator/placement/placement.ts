@@ -1,4 +1,5 @@
 import type { Geometry } from '../../server/contract/adapter-api.ts';
+import type { LoraAdapterSpec } from '../api/lora-adapter.ts';
 import { quantityBytes } from '../api/quantity.ts';
 import type { ServerPool } from '../api/server-pool.ts';
 import type { Pod } from '../pods/pod.ts';
@@ -11,6 +12,21 @@ export interface Placement {
   /** What an adapter must fit; null until a desired pod has reported. */
   fit: { geometry: Geometry; maxRank: number } | null;
   maxBytes: number;
+}
+
+const NOWHERE: Placement = { desired: [], mismatched: [], fit: null, maxBytes: Number.MAX_SAFE_INTEGER };
+
+/** Where one adapter goes and what it must fit; `spec` is null where the object's cannot be read. */
+export function placementFor(
+  spec: LoraAdapterSpec | null,
+  pool: ServerPool | null,
+  pods: readonly Pod[],
+): Placement {
+  if (pool === null) return NOWHERE;
+  const placement = placementOf(pool, pods);
+  const { maxBytes } = spec?.source.push ?? {};
+  if (maxBytes === undefined) return placement;
+  return { ...placement, maxBytes: Math.min(placement.maxBytes, quantityBytes(maxBytes)) };
 }
 
 /** Splits a pool's pods by their base model and takes the narrowest of all limits. */

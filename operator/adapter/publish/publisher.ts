@@ -2,7 +2,6 @@ import type { Fence } from '../../../server/contract/adapter-api.ts';
 import { type ErrorCode, LorikeetError } from '../../../server/contract/errors.ts';
 import type { Lock } from '../../../server/transfer/serial.ts';
 import type { LoraAdapter } from '../../api/lora-adapter.ts';
-import { quantityBytes } from '../../api/quantity.ts';
 import type { Pod } from '../../pods/pod.ts';
 import { type AdapterDeps, fenceOf, NotLeading } from '../deps.ts';
 import { revisionOf, timestamp } from '../desired.ts';
@@ -50,13 +49,12 @@ export class RevisionPublisher {
         actual: [],
       });
     }
-    const { maxBytes } = adapter.spec.source.push ?? {};
     return {
       adapter,
       servedName,
       pods,
       ...placement.fit,
-      maxBytes: Math.min(placement.maxBytes, maxBytes ? quantityBytes(maxBytes) : Number.MAX_SAFE_INTEGER),
+      maxBytes: placement.maxBytes,
       desired: record.desired && { digest: record.desired.digest, step: record.desired.step },
       config: record.config,
       fence: fenceOf(this.#deps, record),

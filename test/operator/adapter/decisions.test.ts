@@ -8,7 +8,7 @@ import { missingFor } from '../../../operator/adapter/seeding.ts';
 import { loadedVerdict, podErrorsOf } from '../../../operator/adapter/status.ts';
 import type { LoraAdapterStatus, RevisionRecord } from '../../../operator/api/lora-adapter.ts';
 import { ownerOfName } from '../../../operator/placement/owner.ts';
-import { placementOf } from '../../../operator/placement/placement.ts';
+import { placementFor, placementOf } from '../../../operator/placement/placement.ts';
 import { PodUnreachable } from '../../../operator/pods/errors.ts';
 import type { Pod } from '../../../operator/pods/pod.ts';
 import { Retryable, Terminal } from '../../../operator/source/types.ts';
@@ -118,6 +118,19 @@ describe('the placement in a pool', () => {
     const pool = serverPool(1, { limits: { maxRank: 48, maxAdapterBytes: '1Ki' } });
     expect(placementOf(pool, pods)).toMatchObject({ fit: { maxRank: 32 }, maxBytes: 200 });
     expect(placementOf(pool, [new FakePod({ state: null })]).fit).toBeNull();
+  });
+
+  it.each([
+    ['100', 100],
+    ['1Mi', 500],
+    [undefined, 500],
+  ])('takes pushes of one adapter up to its own limit of %s too', (maxBytes, expected) => {
+    const { spec } = pushedAdapter('sql', { spec: { source: { push: { maxBytes } } } });
+    expect(placementFor(spec, serverPool(1), [new FakePod()]).maxBytes).toBe(expected);
+  });
+
+  it('is nowhere without a pool', () => {
+    expect(placementFor(null, null, [new FakePod()])).toMatchObject({ desired: [], fit: null });
   });
 });
 
