@@ -81,6 +81,8 @@ export interface EngineOptions {
   /** Sequences that may wait; one more is refused with `queue_full`. */
   maxWaiting: number;
   threads: number;
+  /** Whether requests share the keys and values of the same beginning under the same revision, scale and salt. */
+  prefixCache: boolean;
   /** Says on stderr how far the weights are loaded: a line of JSON a second, as `createEngine` blocks meanwhile. */
   progress?: boolean;
 }
@@ -154,6 +156,13 @@ export type Target =
  */
 export type LogprobsMode = 'raw' | 'processed';
 
+/**
+ * What becomes of a request whose adapter gets another revision: `pin` ends on the one it began with, `latest` goes on
+ * with the new one from the next step on, once that is resident, over the keys and values that are there (a preempted
+ * one computes them anew); `activation` leaves it to `activate`.
+ */
+export type Policy = 'activation' | 'pin' | 'latest';
+
 export interface GenerateRequest {
   /** Unique among live requests; chosen by the caller. */
   id: number;
@@ -177,10 +186,18 @@ export interface GenerateRequest {
   logitBias: [token: number, bias: number][];
   /** Alternatives to report per generated token; -1 = report no log-probabilities at all. */
   logprobs: number;
-  /** Of these; a prompt's are always raw. */
+  /**
+   * Of these, and where `maxTokens` is 0 of the prompt's, as if tokens from `promptLogprobsFrom` on had been drawn; a
+   * prompt's are raw otherwise.
+   */
   logprobsMode: LogprobsMode;
   /** Alternatives to report per prompt token; -1 = none. */
   promptLogprobs: number;
+  /** The first prompt token to report: 1 or more, as nothing says how likely the very first one is. */
+  promptLogprobsFrom: number;
+  policy: Policy;
+  /** Requests share keys and values with those of the same salt only. At most 4,096 bytes; may be empty. */
+  cacheSalt: string;
   /** Multiplies the adapter's own scale; 1 = as trained. */
   loraScale: number;
   /** Requests of one group take turns with those of others for seats: the choices of one response are a group. */
@@ -196,7 +213,9 @@ export interface TokenLogprobs {
 export type EngineEvent =
   /** The request holds its lease; `revision` is null for the base. Comes first. */
   | { id: number; type: 'accepted'; revision: string | null; step: number }
-  /** Log-probabilities of prompt tokens 1 .. n-1; comes before the first token. */
+  /** The tokens that follow are of this revision. */
+  | { id: number; type: 'moved'; revision: string }
+  /** Log-probabilities of prompt tokens from `promptLogprobsFrom` on; comes before the first token. */
   | { id: number; type: 'prompt'; logprobs: TokenLogprobs[] }
   | { id: number; type: 'token'; token: number; logprobs: TokenLogprobs | null }
   /** `logprobs` are the stop token's, where they were asked for. */
@@ -206,6 +225,8 @@ export type EngineEvent =
       reason: 'stop' | 'length' | 'cancelled';
       stopToken: number | null;
       logprobs: TokenLogprobs | null;
+      /** Tokens of the prompt whose keys and values were there already. */
+      cachedTokens: number;
     }
   /** With id 0: the engine itself failed, and serves nobody any more. */
   | { id: number; type: 'failed'; code: FailureCode; message: string }
@@ -234,6 +255,9 @@ export interface EngineSnapshot {
   promptTokens: number;
   generatedTokens: number;
   preemptions: number;
+  /** Prompt tokens of admitted requests, and how many of them had their keys and values there already. */
+  prefixTokensQueried: number;
+  prefixTokensHit: number;
   /** Time of all steps so far, by what it went into. */
   phasesMs: Record<string, number>;
 }
@@ -273,15 +297,18 @@ export interface Engine {
   stage(revision: string, body: Uint8Array, modules: LoraModule[]): Promise<StageReport>;
   /**
    * Points `adapter` at a revision, for each request that is submitted from now on; those fail with `not_resident`
-   * while it is in no slot. `step` is the first step that serves it: the next one, or the one after that which runs.
+   * while it is in no slot. Running requests go on with it where `migrates`, if their policy leaves that to it.
+   * `step` is the first step that serves it: the next one, or the one after that which runs.
    */
-  activate(adapter: string, revision: string): Promise<{ step: number; epoch: number }>;
+  activate(adapter: string, revision: string, migrates: boolean): Promise<{ step: number; epoch: number }>;
   /** Takes the name away; running sequences keep their leases. */
   deactivate(adapter: string): Promise<{ step: number; epoch: number }>;
   /** Frees the slot now, or when the last lease goes (`freed` event). Unknown revisions resolve to 0 leases. */
   release(revision: string): Promise<{ leases: number }>;
   submit(request: GenerateRequest): void;
   cancel(id: number): void;
+  /** Later requests find nothing of what was computed so far. */
+  resetPrefixCache(): void;
   snapshot(): EngineSnapshot;
   /** Ends running sequences with `closing`, joins all threads. */
   close(): Promise<void>;

@@ -134,8 +134,19 @@ async function openLoraRoot(dir: string | null): Promise<LoraRoot | null> {
 }
 
 function openEngine(config: ServerConfig, loaded: LoadedModel, log: Logger): NativeEngine {
-  const { backend, dtype, slots, maxRank, kvBytes, maxBatch, maxBatchTokens, maxWaiting, threads } = config;
-  const bounds = { slots, maxRank, kvBytes, maxBatch, maxBatchTokens, maxWaiting, threads };
+  const {
+    backend,
+    dtype,
+    slots,
+    maxRank,
+    kvBytes,
+    maxBatch,
+    maxBatchTokens,
+    maxWaiting,
+    threads,
+    prefixCache,
+  } = config;
+  const bounds = { slots, maxRank, kvBytes, maxBatch, maxBatchTokens, maxWaiting, threads, prefixCache };
   if (NativeEngine.usesHostMemory(backend)) requireMemory('--kv-bytes', kvBytes, thisMachine());
   try {
     const progress = log.isLevelEnabled('info');

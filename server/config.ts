@@ -30,6 +30,7 @@ export interface ServerConfig {
   maxBatch: number;
   maxBatchTokens: number;
   maxWaiting: number;
+  prefixCache: boolean;
   threads: number;
   /** The engine knows which there are. */
   backend: string;
@@ -90,6 +91,11 @@ export const FLAGS = {
     help: 'tokens of one engine step at most; longer prompts go in chunks',
   },
   'max-waiting': { value: 'N', default: '256', help: 'sequences that may wait; one more is answered 503' },
+  'prefix-cache': {
+    value: ['on', 'off'],
+    default: 'on',
+    help: 'requests that begin alike under one revision, scale and salt share keys and values',
+  },
   threads: { value: 'N', default: '0', help: 'threads that compute, at most 256; 0 = one per processor' },
   backend: {
     value: 'NAME',
@@ -166,6 +172,7 @@ export function parseConfig(
     maxBatch: read.integer('max-batch', 1, 4096),
     maxBatchTokens: read.integer('max-batch-tokens', 1, 1 << 20),
     maxWaiting: read.integer('max-waiting', 1, 1 << 20),
+    prefixCache: read.oneOf('prefix-cache') === 'on',
     threads: read.integer('threads', 0, THREADS_MAX) || Math.min(machine.processors, THREADS_MAX),
     backend: read.text('backend'),
     dtype: read.oneOf('dtype'),

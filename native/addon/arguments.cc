@@ -12,6 +12,7 @@ namespace {
 
 constexpr double kSafeInteger = 9007199254740991.0;
 constexpr size_t kNameBytesMax = 512;
+constexpr size_t kSaltBytesMax = 4096;
 
 std::string shown(const Napi::Value& value) {
   if (value.IsNumber() || value.IsString() || value.IsBoolean() || value.IsNull() || value.IsUndefined()) {
@@ -81,6 +82,7 @@ class Fields {
   Napi::Array array(const char* field, uint32_t length_max) const {
     return lorikeet::array(get(field), name_of(field), length_max);
   }
+  bool boolean(const char* field) const { return read_boolean(get(field), name_of(field).c_str()); }
   std::string text(const char* field) const { return read_name(get(field), name_of(field).c_str()); }
 
  private:
@@ -199,6 +201,24 @@ LogprobsMode logprobs_mode(const Fields& fields) {
   refuse(fields.name_of("logprobsMode"), "raw or processed", fields.get("logprobsMode"));
 }
 
+Policy policy(const Fields& fields) {
+  const std::string name = fields.text("policy");
+  if (name == "activation") return Policy::kActivation;
+  if (name == "pin") return Policy::kPin;
+  if (name == "latest") return Policy::kLatest;
+  refuse(fields.name_of("policy"), "activation, pin or latest", fields.get("policy"));
+}
+
+std::string cache_salt(const Fields& fields) {
+  const Napi::Value value = fields.get("cacheSalt");
+  std::string salt = value.IsString() ? value.As<Napi::String>().Utf8Value() : "";
+  if (!value.IsString() || salt.size() > kSaltBytesMax) {
+    refuse(fields.name_of("cacheSalt"), "a string of at most " + std::to_string(kSaltBytesMax) + " bytes",
+           value);
+  }
+  return salt;
+}
+
 SamplingParams sampling_params(const Fields& fields) {
   SamplingParams p;
   p.temperature = fields.number("temperature", 0, 1e3);
@@ -272,6 +292,11 @@ std::string read_name(const Napi::Value& value, const char* field) {
   return name;
 }
 
+bool read_boolean(const Napi::Value& value, const char* field) {
+  if (!value.IsBoolean()) refuse(field, "a boolean", value);
+  return value.As<Napi::Boolean>();
+}
+
 int64_t read_id(const Napi::Value& value) { return integer(value, "id", 1, kSafeInteger); }
 
 OpenOptions read_open_options(const Napi::Value& value) {
@@ -282,15 +307,20 @@ OpenOptions read_open_options(const Napi::Value& value) {
   executor.slots = fields.integer("slots", 1, 1 << 16);
   executor.max_rank = fields.integer("maxRank", 1, 1024);
   executor.kv_bytes = fields.integer("kvBytes", 1);
+  executor.max_batch = fields.integer("maxBatch", 1, 1 << 14);
   executor.max_batch_tokens = fields.integer("maxBatchTokens", 1, 1 << 20);
   executor.threads = static_cast<int>(fields.integer("threads", 1, 256));
   executor.compute = compute(fields);
   const Napi::Value progress = fields.get("progress");
   if (progress.IsBoolean() && progress.As<Napi::Boolean>()) executor.progress = say_progress;
   executor.model = model_descriptor(fields.fields("model"));
-  options.engine = {executor.model.config,     executor.slots,
-                    executor.max_rank,         fields.integer("maxBatch", 1, 1 << 14),
-                    executor.max_batch_tokens, fields.integer("maxWaiting", 0, 1 << 20)};
+  options.engine = {executor.model.config,
+                    executor.slots,
+                    executor.max_rank,
+                    executor.max_batch,
+                    executor.max_batch_tokens,
+                    fields.integer("maxWaiting", 0, 1 << 20),
+                    fields.boolean("prefixCache")};
   return options;
 }
 
@@ -312,6 +342,9 @@ GenerateRequest read_generate_request(const Napi::Value& value) {
   request.sampling = sampling_params(fields);
   request.logprobs = fields.integer("logprobs", -1, 1 << 10);
   request.prompt_logprobs = fields.integer("promptLogprobs", -1, 1 << 10);
+  request.prompt_logprobs_from = fields.integer("promptLogprobsFrom", 1, 1 << 24);
+  request.policy = policy(fields);
+  request.cache_salt = cache_salt(fields);
   request.lora_scale = static_cast<float>(fields.number("loraScale", -1e6, 1e6));
   request.group = fields.integer("group", 0);
   return request;

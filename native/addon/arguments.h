@@ -20,6 +20,7 @@ GenerateRequest read_generate_request(const Napi::Value& value);
 // The span points into the array: the caller keeps it referenced.
 StageRequest read_stage_request(const Napi::CallbackInfo& info);
 std::string read_name(const Napi::Value& value, const char* field);
+bool read_boolean(const Napi::Value& value, const char* field);
 int64_t read_id(const Napi::Value& value);
 
 Napi::Value error_object(Napi::Env env, const EngineError& error);

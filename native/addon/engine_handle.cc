@@ -29,6 +29,7 @@ Napi::Function EngineHandle::define(Napi::Env env) {
       {InstanceMethod<&EngineHandle::stage>("stage"), InstanceMethod<&EngineHandle::activate>("activate"),
        InstanceMethod<&EngineHandle::deactivate>("deactivate"),
        InstanceMethod<&EngineHandle::release>("release"), InstanceMethod<&EngineHandle::submit>("submit"),
+       InstanceMethod<&EngineHandle::reset_prefix_cache>("resetPrefixCache"),
        InstanceMethod<&EngineHandle::cancel>("cancel"), InstanceMethod<&EngineHandle::snapshot>("snapshot"),
        InstanceMethod<&EngineHandle::close>("close")});
 }
@@ -112,8 +113,8 @@ Napi::Value EngineHandle::stage(const Napi::CallbackInfo& info) {
 
 Napi::Value EngineHandle::activate(const Napi::CallbackInfo& info) {
   return promise(info.Env(), [&](const Napi::Promise::Deferred& deferred) {
-    const Switched switched =
-        engine_->activate(read_name(info[0], "adapter"), read_name(info[1], "revision"));
+    const Switched switched = engine_->activate(read_name(info[0], "adapter"), read_name(info[1], "revision"),
+                                                read_boolean(info[2], "migrates"));
     deferred.Resolve(switched_object(info.Env(), switched));
   });
 }
@@ -146,6 +147,13 @@ void EngineHandle::submit(const Napi::CallbackInfo& info) {
     live_.insert(id);
   });
   update_keep_alive(info.Env());
+}
+
+void EngineHandle::reset_prefix_cache(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] {
+    require_open();
+    engine_->reset_prefix_cache();
+  });
 }
 
 void EngineHandle::cancel(const Napi::CallbackInfo& info) {

@@ -33,6 +33,7 @@ class EngineHandle : public Napi::ObjectWrap<EngineHandle> {
   Napi::Value release(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
   void submit(const Napi::CallbackInfo& info);
+  void reset_prefix_cache(const Napi::CallbackInfo& info);
   void cancel(const Napi::CallbackInfo& info);
   Napi::Value snapshot(const Napi::CallbackInfo& info);
 

@@ -41,6 +41,10 @@ struct FillEvent {
                accepted.revision ? Napi::Value(Napi::String::New(env, *accepted.revision)) : env.Null());
     object.Set("step", number(env, accepted.step));
   }
+  void operator()(const Moved& moved) const {
+    object.Set("type", "moved");
+    object.Set("revision", moved.revision);
+  }
   void operator()(const PromptScored& scored) const {
     object.Set("type", "prompt");
     const Napi::Array scores = Napi::Array::New(env, scored.logprobs.size());
@@ -61,6 +65,7 @@ struct FillEvent {
     object.Set("stopToken",
                finished.stop_token ? Napi::Value(number(env, *finished.stop_token)) : env.Null());
     set_logprobs(finished.logprobs);
+    object.Set("cachedTokens", number(env, finished.cached_tokens));
   }
   void operator()(const Failed& failed) const {
     object.Set("type", "failed");
@@ -106,6 +111,8 @@ Napi::Object snapshot_object(Napi::Env env, const Snapshot& s) {
   object.Set("promptTokens", number(env, s.prompt_tokens));
   object.Set("generatedTokens", number(env, s.generated_tokens));
   object.Set("preemptions", number(env, s.preemptions));
+  object.Set("prefixTokensQueried", number(env, s.prefixes.queried));
+  object.Set("prefixTokensHit", number(env, s.prefixes.hit));
   const Napi::Object phases = Napi::Object::New(env);
   for (const PhaseTime& phase : s.phases) phases.Set(phase.name, phase.ms);
   object.Set("phasesMs", phases);

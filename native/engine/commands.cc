@@ -24,6 +24,8 @@ void Engine::submit(GenerateRequest request) {
     auto sequence = std::make_unique<Sequence>();
     sequence->slot = state->resolve(request.target);
     if (sequence->slot >= 0) state->slots.lease(sequence->slot);
+    sequence->root = root_of(request, sequence->slot < 0 ? "" : state->slots.revision(sequence->slot));
+    sequence->epoch = state->epoch;
     sequence->tokens = request.prompt;
     sequence->request = std::move(request);
     inbox_.put(Submit{std::move(sequence)});
@@ -48,6 +50,11 @@ void Engine::check(const GenerateRequest& request) const {
   }
   const int64_t limit = std::min(config.context, executor_->limits().kv_blocks * kBlockTokens);
   const auto prompt = static_cast<int64_t>(request.prompt.size());
+  if (request.prompt_logprobs_from > prompt) {
+    throw EngineError::invalid("promptLogprobsFrom", "Expected at most " + number(prompt) +
+                                                         " for promptLogprobsFrom but received " +
+                                                         number(request.prompt_logprobs_from));
+  }
   if (prompt > limit || request.max_tokens > limit - prompt) {
     throw EngineError::invalid("maxTokens", "Expected at most " + number(limit) +
                                                 " tokens of prompt and answer but received " +
@@ -64,14 +71,16 @@ void Engine::stage(StageRequest request, StageReply reply) {
     packer_->add(std::move(*to_inspect));  // with the lock, under which close() takes the packer away
 }
 
-Switched Engine::activate(const std::string& adapter, const std::string& revision) {
+Switched Engine::activate(const std::string& adapter, const std::string& revision, bool migrates) {
   const auto state = state_.lock();
   if (const std::optional<int> slot = state->slots.find_ready(revision)) state->slots.touch(*slot);
-  std::string& current = state->current[adapter];
-  if (current != revision) {
-    current = revision;
+  Current& current = state->current[adapter];
+  if (current.revision != revision) {
+    current.revision = revision;
+    current.migrates = 0;
     ++state->epoch;
   }
+  if (migrates) current.migrates = state->epoch;
   return state->switched();
 }
 
@@ -131,7 +140,7 @@ int Engine::State::resolve(const Target& target) const {
     if (active == current.end()) {
       throw EngineError(ErrorCode::kAdapterNotFound, "No adapter " + target.name + " is active");
     }
-    revision = active->second;
+    revision = active->second.revision;
   }
   const std::optional<int> slot = slots.find_ready(revision);
   if (!slot) throw EngineError(ErrorCode::kNotResident, "Revision " + revision + " is in no slot");

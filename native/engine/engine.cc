@@ -7,7 +7,7 @@
 namespace lorikeet {
 
 Engine::State::State(const EngineOptions& options, Executor& executor)
-    : kv(executor.limits().kv_blocks),
+    : kv(executor.limits().kv_blocks, options.prefix_cache),
       slots({options.slots, options.config.layers, executor.limits().pages},
             [&executor](int slot) { executor.poison(slot); }),
       scheduler({options.max_batch, options.max_batch_tokens, options.max_waiting}, kv),
@@ -80,9 +80,34 @@ bool Engine::take_commands() {
 
 std::vector<Chunk> Engine::schedule() {
   const auto state = state_.lock();
+  state->move_on();
   std::vector<Chunk> chunks = state->scheduler.schedule();
   state->stepping = !chunks.empty();
   return chunks;
+}
+
+void Engine::State::move_on() {
+  for (const auto& sequence : scheduler.running()) move_on(*sequence);
+  for (const auto& sequence : scheduler.waiting()) move_on(*sequence);
+}
+
+void Engine::State::move_on(Sequence& sequence) {
+  const GenerateRequest& request = sequence.request;
+  if (request.target.kind != Target::Kind::kAdapter || request.policy == Policy::kPin) return;
+  const auto found = current.find(request.target.name);
+  if (found == current.end()) return;
+  const Current& now = found->second;
+  if (request.policy == Policy::kActivation && now.migrates <= sequence.epoch) return;
+  const std::string before = slots.revision(sequence.slot);
+  const std::optional<int> slot = slots.find_ready(now.revision);
+  if (now.revision == before || !slot) return;
+  slots.lease(*slot);
+  if (slots.end_lease(sequence.slot)) emit(0, Freed{before});
+  sequence.slot = *slot;
+  sequence.epoch = epoch;
+  sequence.root = root_of(request, now.revision);
+  sequence.is_mixed = sequence.computed > 0;
+  emit(request.id, Moved{now.revision});
 }
 
 void Engine::flush() {
@@ -110,7 +135,7 @@ void Engine::step(std::vector<Chunk>& chunks) {
 void Engine::State::deliver(const Chunk& chunk, const std::vector<RowResult*>& results) {
   Sequence& sequence = *chunk.sequence;
   const int64_t id = sequence.request.id;
-  sequence.computed += chunk.count;
+  scheduler.computed(chunk);
   prompt_tokens += std::clamp<int64_t>(sequence.prompt_length() - chunk.begin, 0, chunk.count);
   if (!std::all_of(results.begin(), results.end(), [](const RowResult* row) { return row->finite; })) {
     return end(id,
@@ -147,6 +172,8 @@ void Engine::State::end(int64_t id, decltype(Event::what) last_event) {
 }
 
 void Engine::State::end(const Sequence& sequence, decltype(Event::what) last_event) {
+  if (auto* finished = std::get_if<Finished>(&last_event))
+    finished->cached_tokens = sequence.cached_tokens.value_or(0);
   emit(sequence.request.id, std::move(last_event));
   if (sequence.slot < 0) return;
   const std::string revision = slots.revision(sequence.slot);
@@ -192,6 +219,7 @@ Snapshot Engine::snapshot() const {
   s.prompt_tokens = state->prompt_tokens;
   s.generated_tokens = state->generated_tokens;
   s.preemptions = state->scheduler.preemptions();
+  s.prefixes = state->scheduler.prefixes();
   s.phases = executor_->phases();
   return s;
 }

@@ -40,17 +40,26 @@ class Engine {
   void submit(GenerateRequest request);
   void cancel(int64_t id) { inbox_.put(Cancel{id}); }
   void stage(StageRequest request, StageReply reply);
-  Switched activate(const std::string& adapter, const std::string& revision);
+  // Where `migrates`, running requests of the adapter that leave it to the activation go on with the
+  // revision.
+  Switched activate(const std::string& adapter, const std::string& revision, bool migrates);
   Switched deactivate(const std::string& adapter);
   // Returns how many leases the revision still has.
   int64_t release(const std::string& revision);
   Snapshot snapshot() const;
+  // Later requests find nothing of what was computed so far.
+  void reset_prefix_cache() { state_.lock()->kv.forget(); }
 
   // Fails what is under way with `closing` and ends the thread. `done` is the last thing it calls.
   void close(std::function<void()> done) { inbox_.put(Close{std::move(done)}); }
   void join();
 
  private:
+  // What an adapter's name means.
+  struct Current {
+    std::string revision;
+    int64_t migrates = 0;  // sequences of an earlier epoch go on with it, where they leave that to it
+  };
   // The engine thread holds the lock between two steps only. A step itself reads the sequences of its chunks
   // and the slots that they lease without it, for nobody changes those meanwhile.
   struct State {
@@ -62,6 +71,9 @@ class Engine {
     Switched switched() const { return {steps + (stepping ? 2 : 1), epoch}; }
     // The slot that serves a target, -1 for the base. Throws what the request fails with.
     int resolve(const Target& target) const;
+    // Sequences whose adapter has another revision by now go on with that one, if they are to.
+    void move_on();
+    void move_on(Sequence& sequence);
     void emit(int64_t id, decltype(Event::what) what) { events.push_back({id, std::move(what)}); }
     // Gives back all that the sequence holds.
     void end(int64_t id, decltype(Event::what) last_event);
@@ -75,7 +87,7 @@ class Engine {
     SlotPool slots;
     Scheduler scheduler;
     Staging staging;
-    std::unordered_map<std::string, std::string> current;  // adapter → revision
+    std::unordered_map<std::string, Current> current;  // by adapter
     int64_t steps = 0;
     bool stepping = false;
     int64_t epoch = 0;

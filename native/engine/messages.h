@@ -23,6 +23,7 @@ struct EngineOptions {
   int64_t max_batch = 0;
   int64_t max_batch_tokens = 0;
   int64_t max_waiting = 0;
+  bool prefix_cache = true;
 };
 
 struct EngineInfo {
@@ -40,6 +41,13 @@ struct Target {
   std::string name;  // of the adapter, or the revision's digest
 };
 
+// What becomes of a request whose adapter gets another revision.
+enum class Policy : uint8_t {
+  kActivation,  // what the activation says
+  kPin,         // ends on the revision that it began with
+  kLatest       // goes on with the new one from the next step on
+};
+
 struct GenerateRequest {
   int64_t id = 0;
   std::vector<int32_t> prompt;
@@ -49,8 +57,16 @@ struct GenerateRequest {
   SamplingParams sampling;
   int64_t logprobs = -1;
   int64_t prompt_logprobs = -1;
+  int64_t prompt_logprobs_from = 1;  // the first prompt token to report
   float lora_scale = 1;
-  int64_t group = 0;  // those of one take turns with those of others
+  Policy policy = Policy::kActivation;
+  std::string cache_salt;  // requests share keys and values with those of the same salt only
+  int64_t group = 0;       // those of one take turns with those of others
+
+  // Whether prompt tokens are scored as if they were drawn, those before the first one being the prompt.
+  bool scores_as_drawn() const {
+    return max_tokens == 0 && sampling.logprobs_mode == LogprobsMode::kProcessed;
+  }
 };
 
 struct Accepted {
@@ -60,6 +76,10 @@ struct Accepted {
 struct PromptScored {
   std::vector<TokenLogprobs> logprobs;
 };
+// The tokens that follow are of this revision.
+struct Moved {
+  std::string revision;
+};
 struct TokenGenerated {
   int32_t token = 0;
   std::optional<TokenLogprobs> logprobs;
@@ -68,6 +88,7 @@ struct Finished {
   const char* reason = "";  // "stop", "length", "cancelled"
   std::optional<int32_t> stop_token{};
   std::optional<TokenLogprobs> logprobs{};  // of the stop token, where they were asked for
+  int64_t cached_tokens = 0;                // of the prompt, whose keys and values were there already
 };
 struct Failed {
   ErrorCode code = ErrorCode::kEngineFailed;
@@ -79,7 +100,7 @@ struct Freed {
 
 struct Event {
   int64_t id = 0;
-  std::variant<Accepted, PromptScored, TokenGenerated, Finished, Failed, Freed> what;
+  std::variant<Accepted, Moved, PromptScored, TokenGenerated, Finished, Failed, Freed> what;
 };
 
 struct StageRequest {
@@ -115,6 +136,11 @@ struct SlotSnapshot {
   int64_t pages = 0;
 };
 
+// Tokens of prompts that were looked up in the prefix cache, and those that were found.
+struct PrefixCounts {
+  int64_t queried = 0, hit = 0;
+};
+
 struct Snapshot {
   int64_t step = 0;
   int64_t epoch = 0;
@@ -127,6 +153,7 @@ struct Snapshot {
   int64_t prompt_tokens = 0;
   int64_t generated_tokens = 0;
   int64_t preemptions = 0;
+  PrefixCounts prefixes;
   std::vector<PhaseTime> phases;
 };
 

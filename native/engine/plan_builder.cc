@@ -38,7 +38,7 @@ void PlanBuilder::add_rows(const Chunk& chunk) {
     plan_.positions.push_back(static_cast<int32_t>(position));
   }
   plan_.scales.resize(plan_.tokens.size(), sequence.request.lora_scale);
-  plan_.sequences.push_back({first_row, chunk.count, chunk.begin, sequence.blocks});
+  plan_.sequences.push_back({first_row, chunk.count, chunk.begin, sequence.table.blocks});
   const int slot = slot_read_by(chunk);
   if (slot < 0) return;
   if (plan_.segments.empty() || plan_.segments.back().slot != slot) {
@@ -51,11 +51,9 @@ void PlanBuilder::add_rows(const Chunk& chunk) {
 void PlanBuilder::add_logit_rows(const Chunk& chunk, size_t index, int64_t first_row) {
   const Sequence& sequence = *chunk.sequence;
   const GenerateRequest& request = sequence.request;
-  const auto scored = static_cast<int64_t>(sequence.prompt_scores.size());
   for (int64_t position = chunk.begin; position < chunk.begin + chunk.count; ++position) {
     // A preempted sequence keeps the scores it has.
-    const bool scores = request.prompt_logprobs >= 0 && !sequence.prompt_reported &&
-                        position + 1 < sequence.prompt_length() && position >= scored;
+    const bool scores = position >= sequence.score_begin() && position < sequence.score_end();
     const bool samples = position + 1 == sequence.length() && request.max_tokens > 0;
     if (!scores && !samples) continue;
     LogitRow wanted;
@@ -63,6 +61,11 @@ void PlanBuilder::add_logit_rows(const Chunk& chunk, size_t index, int64_t first
     if (scores) {
       wanted.scored = sequence.tokens[static_cast<size_t>(position) + 1];
       wanted.top = request.prompt_logprobs;
+      if (request.scores_as_drawn()) {
+        wanted.sampling = &request.sampling;
+        wanted.tokens = std::span(sequence.tokens).first(static_cast<size_t>(position) + 1);
+        wanted.prompt_length = request.prompt_logprobs_from;
+      }
     } else {
       wanted.top = request.logprobs;
       wanted.sampling = &request.sampling;

@@ -2,8 +2,12 @@
 // arithmetic.
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <memory>
+#include <optional>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "kv_blocks.h"
@@ -17,8 +21,12 @@ struct Sequence {
   GenerateRequest request;
   std::vector<int32_t> tokens;  // prompt, then what was generated
   int64_t computed = 0;         // tokens whose keys and values are in the cache
-  std::vector<int32_t> blocks;
-  int slot = -1;  // leased; -1 for the base
+  BlockTable table;
+  int slot = -1;                         // leased; -1 for the base
+  std::string root;                      // what keys and values depend on beside the tokens
+  bool is_mixed = false;                 // they are of several revisions, and of use to nobody else
+  int64_t epoch = 0;                     // when the revision was chosen
+  std::optional<int64_t> cached_tokens;  // of the prompt; none before the first admission
   std::vector<TokenLogprobs> prompt_scores;
   bool prompt_reported = false;
   int64_t arrival = 0;
@@ -27,7 +35,22 @@ struct Sequence {
   int64_t length() const { return static_cast<int64_t>(tokens.size()); }
   int64_t prompt_length() const { return static_cast<int64_t>(request.prompt.size()); }
   int64_t generated() const { return length() - prompt_length(); }
+  // Positions of the prompt whose next token is yet to be scored; none where begin >= end.
+  int64_t score_begin() const {
+    return request.prompt_logprobs_from - 1 + static_cast<int64_t>(prompt_scores.size());
+  }
+  int64_t score_end() const {
+    return request.prompt_logprobs < 0 || prompt_reported ? 0 : prompt_length() - 1;
+  }
+  // The first tokens, whose rows need not be computed where their keys and values are there.
+  std::span<const int32_t> shareable() const {
+    const int64_t rows_from = score_begin() < score_end() ? score_begin() : length() - 1;
+    return std::span(tokens).first(static_cast<size_t>(std::min(rows_from, length() - 1)));
+  }
 };
+
+// What keys and values depend on beside the tokens: the revision (empty for the base), its scale, the salt.
+std::string root_of(const GenerateRequest& request, const std::string& revision);
 
 // Tokens [begin, begin + count) of a sequence, to run in this step.
 struct Chunk {
@@ -60,17 +83,22 @@ class Scheduler {
   bool is_idle() const { return waiting_.empty() && running_.empty(); }
   // Not empty unless idle. Preempts the youngest sequences where blocks run out; admits while there is room.
   std::vector<Chunk> schedule();
+  // The chunk's keys and values are in the cache.
+  void computed(const Chunk& chunk);
   // What schedule() returned took so long.
   void took(const std::vector<Chunk>& chunks, double ms);
 
   const std::vector<std::unique_ptr<Sequence>>& running() const { return running_; }
   const std::deque<std::unique_ptr<Sequence>>& waiting() const { return waiting_; }
   int64_t preemptions() const { return preemptions_; }
+  const PrefixCounts& prefixes() const { return prefixes_; }
 
  private:
   bool make_room_for(size_t index);
   void preempt_youngest();
   void admit();
+  bool fit(Sequence& sequence);
+  bool finds_more_soon(const Sequence& sequence) const;
 
   Limits limits_;
   KvBlocks& kv_;
@@ -80,6 +108,7 @@ class Scheduler {
   int64_t arrivals_ = 0;
   int64_t turn_ = 0;  // of the last sequence that was admitted
   int64_t preemptions_ = 0;
+  PrefixCounts prefixes_;
 };
 
 }  // namespace lorikeet

@@ -24,6 +24,7 @@ struct ExecutorOptions {
   int64_t slots = 0;
   int64_t max_rank = 0;
   int64_t kv_bytes = 0;
+  int64_t max_batch = 0;         // sequences of a step
   int64_t max_batch_tokens = 0;  // rows of a step
   int threads = 1;
   Compute compute = Compute::kAuto;

@@ -64,7 +64,7 @@ struct LogitRow {
   int64_t row = 0;
   int32_t scored = -1;                       // the token to score; -1: sample
   int64_t top = -1;                          // alternatives to report; -1: no log-probabilities
-  const SamplingParams* sampling = nullptr;  // of a row that is sampled
+  const SamplingParams* sampling = nullptr;  // of a row that is sampled, or scored as if it were
   std::span<const int32_t> tokens;           // prompt and answer so far
   int64_t prompt_length = 0;
 };

@@ -51,10 +51,11 @@ RowResult Sampler::choose(std::span<const float> logits, const LogitRow& wanted)
   RowResult result;
   result.finite = all_finite(logits);
   if (!result.finite) return result;
-  result.token = wanted.scored >= 0 ? wanted.scored
-                                    : sample(logits, *wanted.sampling, wanted.tokens, wanted.prompt_length);
+  if (wanted.sampling != nullptr) prepare(logits, wanted);
+  result.token = wanted.scored >= 0 ? wanted.scored : sample(logits, wanted);
   if (wanted.top < 0) return result;
-  const bool processed = wanted.scored < 0 && wanted.sampling->logprobs_mode == LogprobsMode::kProcessed;
+  const bool processed =
+      wanted.sampling != nullptr && wanted.sampling->logprobs_mode == LogprobsMode::kProcessed;
   result.logprobs = processed ? score_processed(logits, *wanted.sampling, result.token, wanted.top)
                               : score(logits, result.token, wanted.top);
   return result;
@@ -102,19 +103,30 @@ std::span<const int32_t> Sampler::likeliest(std::span<const float> logits, int64
   return std::span(candidates_).first(static_cast<size_t>(wanted));
 }
 
-int32_t Sampler::sample(std::span<const float> logits, const SamplingParams& params,
-                        std::span<const int32_t> tokens, int64_t prompt_length) {
-  if (params.temperature == 0 && !params.changes_logits()) return argmax(logits);
+void Sampler::prepare(std::span<const float> logits, const LogitRow& wanted) {
+  const SamplingParams& params = *wanted.sampling;
+  if (params.temperature == 0 && !params.changes_logits()) return;
   std::copy(logits.begin(), logits.end(), changed_.begin());
-  apply_penalties(params, tokens, prompt_length);
-  if (params.temperature == 0) return argmax(changed_);
-  return draw(params, uniform_at(params.seed, tokens.size()));
+  apply_penalties(wanted);
+  if (params.temperature == 0) return;
+  const double highest = changed_[static_cast<size_t>(argmax(changed_))];
+  for (size_t i = 0; i < changed_.size(); ++i) {
+    weights_[i] = std::exp(below(changed_[i], highest) / params.temperature);
+  }
+  drop_unlikely(params);
+}
+
+int32_t Sampler::sample(std::span<const float> logits, const LogitRow& wanted) {
+  const SamplingParams& params = *wanted.sampling;
+  if (params.temperature == 0) return argmax(params.changes_logits() ? changed_ : logits);
+  return draw(uniform_at(params.seed, wanted.tokens.size()));
 }
 
 // The repetition penalty counts prompt and answer (as transformers does), the other two the answer alone
 // (OpenAI).
-void Sampler::apply_penalties(const SamplingParams& params, std::span<const int32_t> tokens,
-                              int64_t prompt_length) {
+void Sampler::apply_penalties(const LogitRow& wanted) {
+  const SamplingParams& params = *wanted.sampling;
+  const std::span<const int32_t> tokens = wanted.tokens;
   if (params.repetition_penalty != 1) {
     for (const int32_t token : tokens) {
       if (counts_[static_cast<size_t>(token)]++ > 0) continue;
@@ -125,7 +137,7 @@ void Sampler::apply_penalties(const SamplingParams& params, std::span<const int3
     for (const int32_t token : tokens) counts_[static_cast<size_t>(token)] = 0;
   }
   if (params.presence_penalty != 0 || params.frequency_penalty != 0) {
-    const std::span<const int32_t> answer = tokens.subspan(static_cast<size_t>(prompt_length));
+    const std::span<const int32_t> answer = tokens.subspan(static_cast<size_t>(wanted.prompt_length));
     for (const int32_t token : answer) ++counts_[static_cast<size_t>(token)];
     for (const int32_t token : answer) {
       int32_t& count = counts_[static_cast<size_t>(token)];
@@ -138,13 +150,7 @@ void Sampler::apply_penalties(const SamplingParams& params, std::span<const int3
   for (const auto& [token, bias] : params.logit_bias) changed_[static_cast<size_t>(token)] += bias;
 }
 
-// Temperature, then top_k, then top_p of what is left, then min_p relative to the likeliest.
-int32_t Sampler::draw(const SamplingParams& params, double uniform) {
-  const double highest = changed_[static_cast<size_t>(argmax(changed_))];
-  for (size_t i = 0; i < changed_.size(); ++i) {
-    weights_[i] = std::exp(below(changed_[i], highest) / params.temperature);
-  }
-  drop_unlikely(params);
+int32_t Sampler::draw(double uniform) {
   double left = uniform * std::accumulate(weights_.begin(), weights_.end(), 0.0);
   size_t token = 0;
   while (token < weights_.size() && (left -= weights_[token]) >= 0) ++token;
@@ -156,7 +162,8 @@ int32_t Sampler::draw(const SamplingParams& params, double uniform) {
   return static_cast<int32_t>(token);
 }
 
-// Takes the weight of all tokens that cannot be drawn.
+// Takes the weight of all tokens that cannot be drawn: top_k, then top_p of what is left, then min_p relative
+// to the likeliest.
 void Sampler::drop_unlikely(const SamplingParams& params) {
   const auto vocab = static_cast<int64_t>(weights_.size());
   constexpr double kAny = std::numeric_limits<double>::infinity();

@@ -20,18 +20,20 @@ class Sampler {
  private:
   // Log-softmax of the logits: of `token`, and the `top` most likely ones.
   TokenLogprobs score(std::span<const float> logits, int32_t token, int64_t top);
-  // The same under what `sample` has just drawn `token` from; those that were cut off have minus infinity.
+  // The same under what `prepare` has just made ready; tokens that were cut off have minus infinity.
   TokenLogprobs score_processed(std::span<const float> logits, const SamplingParams& params, int32_t token,
                                 int64_t top);
   // The `count` highest logits, those of the lower id first where they are equal.
   std::span<const int32_t> likeliest(std::span<const float> logits, int64_t count);
 
-  // The next token after `tokens`, whose first `prompt_length` are the prompt. A draw depends on the seed and
-  // the position only, so a preempted sequence continues as it would have.
-  int32_t sample(std::span<const float> logits, const SamplingParams& params, std::span<const int32_t> tokens,
-                 int64_t prompt_length);
-  void apply_penalties(const SamplingParams& params, std::span<const int32_t> tokens, int64_t prompt_length);
-  int32_t draw(const SamplingParams& params, double uniform);
+  // Fills `changed_` and `weights_` with what the next token after the row's is drawn from, as far as its
+  // parameters need them.
+  void prepare(std::span<const float> logits, const LogitRow& wanted);
+  void apply_penalties(const LogitRow& wanted);
+  // From what is prepared. A draw depends on the seed and the position only, so a preempted sequence
+  // continues as it would have.
+  int32_t sample(std::span<const float> logits, const LogitRow& wanted);
+  int32_t draw(double uniform);
   void drop_unlikely(const SamplingParams& params);
   void keep(Cut cut);
 

@@ -307,7 +307,7 @@ export class Registry {
     if (held === undefined) throw revisionNotFound(name, digest);
     this.tier.touch(digest);
     await this.#engine.stage(held);
-    return this.#engine.activate(name, digest);
+    return this.#engine.activate(name, digest, false);
   }
 
   /** True as well where the revision is gone: whoever waits for it is to look again. */

@@ -108,10 +108,10 @@ export class NativeEngine implements AdapterEngine {
     }
   }
 
-  async activate(adapter: string, digest: string): Promise<Switched> {
+  async activate(adapter: string, digest: string, migrates: boolean): Promise<Switched> {
     const startedMs = performance.now();
     try {
-      const { step, epoch } = await this.addon.activate(adapter, digest);
+      const { step, epoch } = await this.addon.activate(adapter, digest, migrates);
       this.timings?.swapped(secondsSince(startedMs));
       return { engineStep: step, epoch };
     } catch (error) {
@@ -131,6 +131,10 @@ export class NativeEngine implements AdapterEngine {
   /** Once the engine closes, what it was then. */
   snapshot(): ReturnType<Engine['snapshot']> {
     return this.lastSnapshot ?? this.addon.snapshot();
+  }
+
+  resetPrefixCache(): void {
+    this.addon.resetPrefixCache();
   }
 
   onEnded(listener: () => void): void {
@@ -213,7 +217,7 @@ export class NativeEngine implements AdapterEngine {
       live.queue.push(event);
       if (isLast(event)) this.requests.delete(event.id);
     }
-    if (!events.some((event) => event.type !== 'freed' && isLast(event))) return;
+    if (!events.some(endsLease)) return;
     for (const listener of this.endedListeners) listener();
   }
 }
@@ -224,6 +228,10 @@ function refuse(error: unknown): never {
 
 function secondsSince(startedMs: number): number {
   return (performance.now() - startedMs) / 1000;
+}
+
+function endsLease(event: EngineEvent): boolean {
+  return event.type === 'moved' || event.type === 'finished' || event.type === 'failed';
 }
 
 function isLast(event: RequestEvent): boolean {

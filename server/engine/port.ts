@@ -16,6 +16,12 @@ export type Target =
  */
 export type LogprobsMode = 'raw' | 'processed';
 
+/**
+ * What becomes of a request whose adapter gets another revision: `pin` ends on the one it began with, `latest` goes on
+ * with the new one between two steps, over the keys and values that are there; `activation` leaves it to `activate`.
+ */
+export type Policy = 'activation' | 'pin' | 'latest';
+
 export interface GenerateRequest {
   /** At least one token id. */
   prompt: number[];
@@ -37,10 +43,18 @@ export interface GenerateRequest {
   logitBias: [token: number, bias: number][];
   /** Alternatives to report per generated token; -1 = report no log-probabilities at all. */
   logprobs: number;
-  /** Of these; a prompt's are always raw. */
+  /**
+   * Of these, and where `maxTokens` is 0 of the prompt's, as if tokens from `promptLogprobsFrom` on had been drawn; a
+   * prompt's are raw otherwise.
+   */
   logprobsMode: LogprobsMode;
   /** Alternatives to report per prompt token; -1 = none. */
   promptLogprobs: number;
+  /** The first prompt token to report; at least 1. */
+  promptLogprobsFrom: number;
+  policy: Policy;
+  /** Requests share keys and values with those of the same salt only; may be empty. */
+  cacheSalt: string;
   /** Requests of one group take turns with those of others for seats: the choices of one response are a group. */
   group: number;
   /** Multiplies the adapter's own scale; 1 = as trained. */
@@ -66,7 +80,9 @@ export type FailureCode =
 export type RequestEvent =
   /** The request holds its lease; `revision` is null for the base. */
   | { type: 'accepted'; revision: string | null }
-  /** Log-probabilities of prompt tokens 1 .. n-1; comes before the first token. */
+  /** The tokens that follow are of this revision. */
+  | { type: 'moved'; revision: string }
+  /** Log-probabilities of prompt tokens from `promptLogprobsFrom` on; comes before the first token. */
   | { type: 'prompt'; logprobs: TokenLogprobs[] }
   | { type: 'token'; token: number; logprobs: TokenLogprobs | null }
   /** `logprobs` are the stop token's, where they were asked for. */
@@ -75,6 +91,8 @@ export type RequestEvent =
       reason: 'stop' | 'length' | 'cancelled';
       stopToken: number | null;
       logprobs: TokenLogprobs | null;
+      /** Tokens of the prompt whose keys and values were there already. */
+      cachedTokens: number;
     }
   | { type: 'failed'; code: FailureCode; message: string };
 
@@ -130,17 +148,22 @@ export interface AdapterEngine {
    * that is resident already resolves at once; one that was released but still has leases is kept after all.
    */
   stage(content: Content): Promise<StageReport>;
-  /** Points `adapter` at a revision for all later requests; those fail with `not_resident` while it is in no slot. */
-  activate(adapter: string, digest: string): Promise<Switched>;
+  /**
+   * Points `adapter` at a revision for all later requests; those fail with `not_resident` while it is in no slot. Running
+   * requests that leave it to the activation go on with it where `migrates`.
+   */
+  activate(adapter: string, digest: string, migrates: boolean): Promise<Switched>;
   /** Takes the name away; running sequences keep their leases. */
   deactivate(adapter: string): Promise<Switched>;
   /** Frees the slot now, or when the last lease goes. Unknown revisions resolve to 0 leases. */
   release(digest: string): Promise<{ leases: number }>;
   /** Calls the listener once the last lease of a released revision is gone. */
   onFreed(listener: (digest: string) => void): void;
-  /** Calls the listener after requests have ended: their leases are gone. */
+  /** Calls the listener after leases are gone: requests have ended or moved on. */
   onEnded(listener: () => void): void;
   snapshot(): EngineSnapshot;
+  /** Later requests find nothing of what was computed so far. */
+  resetPrefixCache(): void;
   /** Why the engine can serve nobody any more, or does not get on with its step; null while it can. */
   readonly failed: string | null;
   /**

@@ -44,7 +44,7 @@ describe('random stage, activate, deactivate, release, submit and cancel', () =>
       async () => {
         const name = NAMES[below(NAMES.length)] as string;
         const target = `r${below(REVISIONS)}`;
-        await served.engine.activate(name, target);
+        await served.engine.activate(name, target, false);
         if (model.resident.includes(target)) model.touch(target);
         model.current.set(name, target);
       },

@@ -105,7 +105,7 @@ class Log {
 };
 
 void a_failed_step_ends_service(const std::string& path) {
-  const ExecutorOptions device{tiny_model(path), 2, 8, 1 << 16, 16, 1, Compute::kAuto, {}};
+  const ExecutorOptions device{tiny_model(path), 2, 8, 1 << 16, 8, 16, 1, Compute::kAuto, {}};
   Log log;
   const auto fails = [left = 10](const std::function<void()>& step) mutable {
     if (left-- == 0) throw std::runtime_error("the device is gone");
@@ -143,7 +143,7 @@ void a_failed_step_ends_service(const std::string& path) {
 }
 
 void tokens_go_out_while_the_next_step_runs(const std::string& path) {
-  const ExecutorOptions device{tiny_model(path), 2, 8, 1 << 16, 16, 1, Compute::kAuto, {}};
+  const ExecutorOptions device{tiny_model(path), 2, 8, 1 << 16, 8, 16, 1, Compute::kAuto, {}};
   std::string order;  // of the engine's thread, and read when it has ended
   const auto observed = [&order](const std::function<void()>& step) {
     order += '(';
@@ -169,7 +169,7 @@ void tokens_go_out_while_the_next_step_runs(const std::string& path) {
 
 // All of a push within one step; a request that is taken in after it gets the revision.
 void adapters_change_while_a_step_runs(const std::string& path) {
-  const ExecutorOptions device{tiny_model(path), 2, 8, 1 << 16, 16, 1, Compute::kAuto, {}};
+  const ExecutorOptions device{tiny_model(path), 2, 8, 1 << 16, 8, 16, 1, Compute::kAuto, {}};
   const std::vector<float> factors(128, 0.5f);
   const auto push = [&](Engine& engine, const std::string& revision) {
     const StageRequest request{
@@ -177,7 +177,7 @@ void adapters_change_while_a_step_runs(const std::string& path) {
     std::promise<void> staged;
     engine.stage(request, [&](const StageOutcome&) { staged.set_value(); });
     staged.get_future().wait();
-    return engine.activate("poet", revision);
+    return engine.activate("poet", revision, false);
   };
   Engine* pushed_into = nullptr;
   int64_t step = 0;

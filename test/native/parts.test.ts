@@ -16,7 +16,11 @@ beforeAll(() => {
 // Each compiles its sources first, which takes seconds.
 it.each([
   ['draws as after a full sort, only what has weight, and scores that', 'sampler_test', '6 passed\n'],
-  ['gives prompts what others can wait for, and groups their turns', 'scheduler_test', '4 passed\n'],
+  [
+    'gives prompts what others can wait for, groups their turns, and shares blocks',
+    'scheduler_test',
+    '6 passed\n',
+  ],
   ['refuses what no memory is left for, and goes on', 'packer_test', '3 passed\n'],
 ])('%s', { timeout: 240_000 }, (_, target, passed) => {
   run('cmake', '--build', BUILD, '--target', target);

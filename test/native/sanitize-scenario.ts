@@ -31,7 +31,7 @@ async function churn(): Promise<void> {
         running.push(request.result.catch((error: { code: string }) => ok(ABSENT.includes(error.code))));
         served.engine.snapshot();
       }
-      if ((await staged).slot !== null) await served.engine.activate('style', revision);
+      if ((await staged).slot !== null) await served.engine.activate('style', revision, true);
       for (let i = 0; i < 3; i++) {
         const target = i === 0 ? ({ kind: 'base' } as const) : STYLE;
         const request = served.start({

@@ -1,10 +1,15 @@
-// How long prompts share steps with sequences that wait for their next token, and who gets a seat.
+// How long prompts share steps with sequences that wait for their next token, who gets a seat, and which
+// blocks are shared.
 #include "engine/scheduler.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
 
 namespace {
 
@@ -56,7 +61,7 @@ std::unique_ptr<Sequence> sequence(int64_t id, size_t prompt) {
 }
 
 void long_prompts_make_room_for_next_tokens() {
-  KvBlocks kv(1000);
+  KvBlocks kv(1000, false);
   Scheduler scheduler({8, 512, 8}, kv);
   scheduler.add(sequence(1, 2000));
   std::vector<Chunk> alone = scheduler.schedule();
@@ -73,7 +78,7 @@ void long_prompts_make_room_for_next_tokens() {
 }
 
 void groups_take_turns_for_seats() {
-  KvBlocks kv(1000);
+  KvBlocks kv(1000, false);
   Scheduler scheduler({2, 512, 8}, kv);
   const auto add = [&](int64_t id, int64_t group) {
     auto made = sequence(id, 4);
@@ -100,6 +105,78 @@ void groups_take_turns_for_seats() {
           "nobody waits for all of another's, and each group in the order of its own");
 }
 
+// Sequences over three tokens only, so that many begin alike.
+void shared_blocks_hold_what_was_kept() {
+  std::mt19937 random(1);
+  constexpr int64_t kBlocks = 24;
+  KvBlocks kv(kBlocks, true);
+  std::vector<std::vector<int32_t>> contents(kBlocks);  // what was written last
+  struct Held {
+    std::string root;
+    std::vector<int32_t> tokens;
+    BlockTable table;
+    int64_t computed;
+  };
+  std::vector<Held> held;
+  int64_t found_in_all = 0;
+  for (int round = 0; round < 20'000; ++round) {
+    if (held.size() < 6 && random() % 2 == 0) {
+      Held next{random() % 2 ? "a" : "b", std::vector<int32_t>(random() % 80 + 1), {}, 0};
+      for (size_t i = 0; i < next.tokens.size(); ++i)
+        next.tokens[i] = i % 16 == 0 ? static_cast<int32_t>(random() % 3) : 7;
+      next.computed = kv.find(next.root, next.tokens, next.table);
+      found_in_all += next.computed;
+      for (int64_t i = 0; i < next.computed / kBlockTokens; ++i) {
+        std::vector<int32_t> expected(next.root.begin(), next.root.end());
+        expected.insert(expected.end(), next.tokens.begin(), next.tokens.begin() + (i + 1) * kBlockTokens);
+        require(contents[static_cast<size_t>(next.table.blocks[static_cast<size_t>(i)])] == expected,
+                "a block that is found holds these tokens after these, of this root");
+      }
+      if (kv.grow(next.table, static_cast<int64_t>(next.tokens.size()))) {
+        for (auto i = static_cast<size_t>(next.computed / kBlockTokens); i < next.table.blocks.size(); ++i) {
+          std::vector<int32_t>& content = contents[static_cast<size_t>(next.table.blocks[i])];
+          content.assign(next.root.begin(), next.root.end());
+          const size_t end = std::min(next.tokens.size(), (i + 1) * kBlockTokens);
+          content.insert(content.end(), next.tokens.begin(), next.tokens.begin() + static_cast<int64_t>(end));
+        }
+        held.push_back(std::move(next));
+      } else {
+        kv.give_back(next.table);
+      }
+    } else if (!held.empty()) {
+      Held& some = held[random() % held.size()];
+      some.computed = static_cast<int64_t>(some.tokens.size());
+      kv.keep(some.root, some.tokens, some.computed, some.table);
+      if (random() % 2 == 0) {
+        kv.give_back(some.table);
+        std::swap(some, held.back());
+        held.pop_back();
+      }
+    }
+    std::set<int32_t> distinct;
+    for (const Held& one : held) distinct.insert(one.table.blocks.begin(), one.table.blocks.end());
+    require(kv.used() == std::ssize(distinct), "what is held by several is held once");
+  }
+  require(found_in_all > 1000, "much is found");
+}
+
+void what_a_prompt_began_with_outlives_its_end() {
+  KvBlocks kv(6, true);
+  const std::vector<int32_t> one(64, 1), other(48, 2);
+  const auto computed = [&](const std::vector<int32_t>& tokens) {
+    BlockTable table;
+    const int64_t found = kv.find("", tokens, table);
+    require(kv.grow(table, std::ssize(tokens)), "there is room");
+    kv.keep("", tokens, std::ssize(tokens), table);
+    kv.give_back(table);
+    return found;
+  };
+  computed(one);
+  require(computed(one) == 64, "all of it is found");
+  computed(other);  // takes two that contain nothing, and the last of the four
+  require(computed(one) == 48, "its first blocks are still there");
+}
+
 }  // namespace
 
 int main() {
@@ -107,6 +184,8 @@ int main() {
   one_slow_step_is_forgotten();
   long_prompts_make_room_for_next_tokens();
   groups_take_turns_for_seats();
-  std::printf("4 passed\n");
+  shared_blocks_hold_what_was_kept();
+  what_a_prompt_began_with_outlives_its_end();
+  std::printf("6 passed\n");
   return 0;
 }

@@ -18,6 +18,7 @@ const OPTIONS: EngineOptions = {
   maxBatchTokens: 64,
   maxWaiting: 2,
   threads: 1,
+  prefixCache: true,
 };
 
 const REQUEST: GenerateRequest = { ...GREEDY, id: 1, prompt: [1, 2, 3], stopTokens: [], maxTokens: 4 };
@@ -25,12 +26,13 @@ const REQUEST: GenerateRequest = { ...GREEDY, id: 1, prompt: [1, 2, 3], stopToke
 /** Every method, called in a valid way. */
 const METHODS: Record<string, (served: TestEngine) => unknown> = {
   stage: ({ engine }) => engine.stage('sha256:sql', sql.body, sql.modules),
-  activate: ({ engine }) => engine.activate('style', 'sha256:sql'),
+  activate: ({ engine }) => engine.activate('style', 'sha256:sql', false),
   deactivate: ({ engine }) => engine.deactivate('style'),
   release: ({ engine }) => engine.release('sha256:sql'),
   submit: ({ engine }) => engine.submit({ ...REQUEST, id: 999 }),
   cancel: ({ engine }) => engine.cancel(999),
   snapshot: ({ engine }) => engine.snapshot(),
+  resetPrefixCache: ({ engine }) => engine.resetPrefixCache(),
 };
 
 const calling = async (method: string, served: TestEngine) => METHODS[method]?.(served);

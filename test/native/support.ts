@@ -38,6 +38,9 @@ export interface Generated {
   promptLogprobs: TokenLogprobs[] | null;
   reason: string;
   stopToken: number | null;
+  /** Where the tokens' revision changes. */
+  moves: { from: number; revision: string }[];
+  cachedTokens: number;
 }
 
 export class RequestFailed extends Error {
@@ -160,7 +163,7 @@ export class TestEngine implements AsyncDisposable {
   async serve(name: string, revision = name, adapter = name): Promise<StageReport> {
     const { body, modules } = fixtureAdapter(this.model, this.modelName, name);
     const report = await this.engine.stage(revision, body, modules);
-    await this.engine.activate(adapter, revision);
+    await this.engine.activate(adapter, revision, false);
     return report;
   }
 
@@ -178,12 +181,16 @@ export class TestEngine implements AsyncDisposable {
       promptLogprobs: null,
       reason: '',
       stopToken: null,
+      moves: [],
+      cachedTokens: 0,
     };
     const result = new Promise<Generated>((settle, fail) => {
       this.#live.set(id, (event) => {
         if (event.type === 'accepted') {
           generated.revision = event.revision;
           generated.step = event.step;
+        } else if (event.type === 'moved') {
+          generated.moves.push({ from: generated.tokens.length, revision: event.revision });
         } else if (event.type === 'prompt') {
           generated.promptLogprobs = event.logprobs;
         } else if (event.type === 'token') {
@@ -191,7 +198,8 @@ export class TestEngine implements AsyncDisposable {
           if (event.logprobs) generated.logprobs.push(event.logprobs);
         } else if (event.type === 'finished') {
           this.#live.delete(id);
-          settle({ ...generated, reason: event.reason, stopToken: event.stopToken });
+          const { reason, stopToken, cachedTokens } = event;
+          settle({ ...generated, reason, stopToken, cachedTokens });
         } else if (event.type === 'failed') {
           this.#live.delete(id);
           fail(new RequestFailed(event.code, event.message));
@@ -217,6 +225,7 @@ export const DEFAULTS: Omit<EngineOptions, 'model'> = {
   maxBatchTokens: 256,
   maxWaiting: 512,
   threads: 2,
+  prefixCache: true,
 };
 
 export const GREEDY: Omit<GenerateRequest, 'id' | 'prompt' | 'stopTokens'> = {
@@ -234,6 +243,9 @@ export const GREEDY: Omit<GenerateRequest, 'id' | 'prompt' | 'stopTokens'> = {
   logprobs: -1,
   logprobsMode: 'raw',
   promptLogprobs: -1,
+  promptLogprobsFrom: 1,
+  policy: 'activation',
+  cacheSalt: '',
   loraScale: 1,
   group: 0,
 };

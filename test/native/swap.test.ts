@@ -39,7 +39,7 @@ function spoil(adapter: Adapter, module: number, factor: 'a' | 'b', value: numbe
 
 describe('a swap during a stream', () => {
   it('lets the running sequence finish on its old revision and serves the next request with the new one', async () => {
-    await using served = await TestEngine.open('parrot');
+    await using served = await TestEngine.open('parrot', { prefixCache: false });
     await served.serve('sql', 'sha256:sql', 'style');
     const undisturbed = await served.generate({
       prompt: PROMPT,
@@ -79,13 +79,13 @@ describe('a swap during a stream', () => {
     const { body, modules } = load(served, 'pirate');
     await served.engine.stage('sha256:pirate', body, modules);
     const before = served.start({ prompt: PROMPT, target: STYLE });
-    const { step, epoch } = await served.engine.activate('style', 'sha256:pirate');
+    const { step, epoch } = await served.engine.activate('style', 'sha256:pirate', false);
     const after = await served.generate({ prompt: PROMPT, target: STYLE });
     expect((await before.result).revision).toBe('sha256:sql');
     expect(after.revision).toBe('sha256:pirate');
     expect(after.step).toBeGreaterThanOrEqual(step);
     expect(epoch).toBe(2);
-    expect((await served.engine.activate('style', 'sha256:pirate')).epoch).toBe(2);
+    expect((await served.engine.activate('style', 'sha256:pirate', false)).epoch).toBe(2);
   });
 
   it('keeps the current revision when the next one is not finite', async () => {
@@ -116,7 +116,7 @@ describe('a swap during a stream', () => {
     const huge = load(served, 'sql');
     const modules = huge.modules.map((module) => ({ ...module, scale: 1e30 }));
     await served.engine.stage('sha256:huge', huge.body, modules);
-    await served.engine.activate('style', 'sha256:huge');
+    await served.engine.activate('style', 'sha256:huge', false);
     const expected = await served.generate({ prompt: PROMPT, logprobs: 2 });
     const overflow = served.generate({ prompt: PROMPT, target: STYLE });
     const beside = served.generate({ prompt: PROMPT, logprobs: 2 });

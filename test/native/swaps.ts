@@ -34,7 +34,7 @@ export async function swapUnderLoad(
       await Promise.race(asked);
       continue;
     }
-    await served.engine.activate('style', `r${index}`);
+    await served.engine.activate('style', `r${index}`, false);
     for (let i = 0; i < 4; i++) {
       const request = served.start({
         prompt: PROMPT,

@@ -41,6 +41,7 @@ describe('flags', () => {
         'log-level': ['warn', 'debug'],
         dtype: ['float32', 'bfloat16'],
         'logprobs-mode': ['processed', 'raw'],
+        'prefix-cache': ['off', 'on'],
         'ready-when': ['seeded', 'serving'],
         'max-batch-tokens': ['100', '200'],
       };

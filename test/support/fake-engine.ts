@@ -21,6 +21,8 @@ export class FakeEngine implements Engine {
   gate: Promise<void> | null = null;
   /** Every staging that packed bytes: what a resident revision is spared. */
   readonly packed: string[] = [];
+  /** Revisions that running requests were to go on with. */
+  readonly migrated: string[] = [];
   onLeased: (request: GenerateRequest, revision: string) => void = () => undefined;
   readonly #running = new Map<number, string>();
   readonly #slots: Slot[] = [];
@@ -66,10 +68,15 @@ export class FakeEngine implements Engine {
     return report(slot, evicted);
   }
 
-  async activate(adapter: string, revision: string): Promise<{ step: number; epoch: number }> {
+  async activate(
+    adapter: string,
+    revision: string,
+    migrates: boolean,
+  ): Promise<{ step: number; epoch: number }> {
     const slot = this.#find(revision);
     if (slot !== undefined) slot.lastUsed = ++this.#uses;
     if (this.current.get(adapter) !== revision) this.#epoch += 1;
+    if (migrates) this.migrated.push(revision);
     this.current.set(adapter, revision);
     return { step: 1, epoch: this.#epoch };
   }
@@ -100,7 +107,7 @@ export class FakeEngine implements Engine {
     const freed = slot.leases === 0 && slot.state === 'retired';
     if (freed) this.#free(slot);
     this.#onEvents([
-      { id: 0, type: 'finished', reason: 'stop', stopToken: null, logprobs: null },
+      { id: 0, type: 'finished', reason: 'stop', stopToken: null, logprobs: null, cachedTokens: 0 },
       ...(freed ? [{ id: 0, type: 'freed', revision } as const] : []),
     ]);
   }
@@ -137,7 +144,7 @@ export class FakeEngine implements Engine {
     const revision = this.#running.get(id);
     if (revision === undefined) return;
     this.#running.delete(id);
-    this.#tell({ id, type: 'finished', reason: 'stop', stopToken: null, logprobs: null });
+    this.#tell({ id, type: 'finished', reason: 'stop', stopToken: null, logprobs: null, cachedTokens: 0 });
     this.endLease(revision);
   }
 
@@ -166,9 +173,13 @@ export class FakeEngine implements Engine {
       promptTokens: 0,
       generatedTokens: 0,
       preemptions: 0,
+      prefixTokensQueried: 0,
+      prefixTokensHit: 0,
       phasesMs: {},
     };
   }
+
+  resetPrefixCache(): void {}
 
   async close(): Promise<void> {}
 

@@ -57,6 +57,7 @@ export function scriptedEngine(
       requireOpen();
       cancelled.push(id);
     },
+    resetPrefixCache() {},
     snapshot() {
       requireOpen();
       return {
@@ -72,6 +73,8 @@ export function scriptedEngine(
         promptTokens: 0,
         generatedTokens: 0,
         preemptions: 0,
+      prefixTokensQueried: 0,
+      prefixTokensHit: 0,
         phasesMs: {},
       };
     },

@@ -8,7 +8,7 @@
 
 namespace lorikeet::cuda {
 
-constexpr uint32_t kApiVersion = 1;
+constexpr uint32_t kApiVersion = 2;
 constexpr char kApiSymbol[] = "lorikeet_cuda_api";
 
 // Alternatives whose log-probabilities a device reports.
@@ -31,8 +31,8 @@ struct Failure {
 
 struct OpenRequest {
   ModelShape model;
-  int32_t slots, pages_max;  // pages of an adapted projection
-  int32_t rows_max;          // of a step
+  int32_t slots, pages_max;         // pages of an adapted projection
+  int32_t rows_max, sequences_max;  // of a step
   int64_t kv_bytes;
   const float *cos, *sin;  // [context, head_dim / 2]
 };

@@ -19,7 +19,7 @@ int32_t int32(int64_t n) { return static_cast<int32_t>(n); }
 // Only what the device computes; the rest is for the host.
 bool is_for_host(const LogitRow& row) {
   if (row.top > kTopMax) return true;
-  if (row.scored >= 0) return false;
+  if (row.scored >= 0) return row.sampling != nullptr && row.sampling->changes_logprobs();
   return row.sampling->changes_logits() || (row.top >= 0 && row.sampling->changes_logprobs());
 }
 
@@ -87,8 +87,8 @@ std::unique_ptr<void, CudaExecutor::Closer> CudaExecutor::open(const ExecutorOpt
   const ModelFiles files(options.model);
   const RopeTable rope = rope_table(config_);
   const OpenRequest request{
-      shape_of(options.model), int32(options.slots), int32(pages_max_), int32(options.max_batch_tokens),
-      options.kv_bytes,        rope.cos.data(),      rope.sin.data()};
+      shape_of(options.model),  int32(options.slots), int32(pages_max_), int32(options.max_batch_tokens),
+      int32(options.max_batch), options.kv_bytes,     rope.cos.data(),   rope.sin.data()};
   Opened opened{};
   Failure failure{};
   check(api_.open(&request, &opened, &failure), failure);

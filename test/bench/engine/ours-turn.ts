@@ -61,7 +61,7 @@ async function loadAdapters(engine: Engine, shape: Shape): Promise<void> {
   for (let index = 0; index < ADAPTERS; index++) {
     const name = adapterName(index);
     await engine.stage(name, adapterBody(shape, index, noise), modules);
-    await engine.activate(name, name);
+    await engine.activate(name, name, false);
   }
 }
 

@@ -41,5 +41,6 @@ function engineOptions(model: ModelDescriptor): EngineOptions {
     maxBatchTokens: PREFILL_TOKENS,
     maxWaiting: 64,
     threads: availableParallelism(),
+    prefixCache: false,
   };
 }

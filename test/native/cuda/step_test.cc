@@ -269,6 +269,7 @@ class Suite {
     options.slots = kSlots;
     options.max_rank = kMaxRank;
     options.kv_bytes = 4 << 20;
+    options.max_batch = rows_max;
     options.max_batch_tokens = rows_max;
     options.compute = compute;
     return options;

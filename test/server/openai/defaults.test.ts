@@ -58,7 +58,7 @@ async function answering(seen: GenerateRequest[]): Promise<Serving> {
       async *generate(request) {
         seen.push(request);
         yield { type: 'accepted', revision: null };
-        yield { type: 'finished', reason: 'stop', stopToken: 4, logprobs: null };
+        yield { type: 'finished', reason: 'stop', stopToken: 4, logprobs: null, cachedTokens: 0 };
       },
     },
     adapters: {

@@ -148,8 +148,9 @@ void ModelOnDevice::take_memory() {
   buffers_.h_stride = static_cast<int32_t>(3 * request_.pages_max * kPageRanks);
   std::vector<Array> all = arrays();
   for (const Array& array : all) activation_bytes_ += array.bytes;
-  const Inputs::Sizes inputs = {request_.slots, request_.pages_max, request_.rows_max, kv_blocks_,
-                                uses_graphs_};
+  // Sequences may share blocks: each table can be as long as all of them.
+  const int64_t tables = request_.sequences_max * std::min(kv_blocks_, blocks_for(c.context));
+  const Inputs::Sizes inputs = {request_.slots, request_.pages_max, request_.rows_max, tables, uses_graphs_};
   activation_bytes_ += Inputs::bytes(inputs);
   const int64_t places = request_.slots * table_places();
   const auto array = [](auto*& data, int64_t count) {

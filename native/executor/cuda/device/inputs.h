@@ -45,7 +45,8 @@ struct HeadShape {
 class Inputs {
  public:
   struct Sizes {
-    int64_t slots, pages_max, rows_max, kv_blocks;
+    int64_t slots, pages_max, rows_max;
+    int64_t tables;     // places in the block tables of a step's sequences
     bool uses_buckets;  // pads small steps to those that graphs are captured for
   };
 
@@ -68,7 +69,7 @@ class Inputs {
     for (size_t g = 0; g < kGroups; ++g) {
       step_mirror_.take(host.jobs[g], step.jobs[g], jobs_max(sizes, static_cast<Group>(g)));
     }
-    step_mirror_.take(host.tables, step.tables, sizes.kv_blocks + rows);
+    step_mirror_.take(host.tables, step.tables, sizes.tables);
 
     HeadInputs& of_head = head_host_;
     head_mirror_.take(of_head.rows, head.rows, kLogitRows);
@@ -154,7 +155,7 @@ class Inputs {
   }
   static int64_t head_jobs(const Sizes& s) { return (kLogitRows + 1) * s.pages_max; }
   static int64_t step_bytes(const Sizes& s) {
-    int64_t bytes = (6 * s.rows_max + kGroups + s.kv_blocks) * 4 + (kGroups + 7) * kAlign;
+    int64_t bytes = (5 * s.rows_max + kGroups + s.tables) * 4 + (kGroups + 7) * kAlign;
     for (int g = 0; g < kGroups; ++g) {
       bytes += jobs_max(s, static_cast<Group>(g)) * static_cast<int64_t>(sizeof(Job));
     }
