@@ -213,6 +213,8 @@ export interface TokenLogprobs {
 export type EngineEvent =
   /** The request holds its lease; `revision` is null for the base. Comes first. */
   | { id: number; type: 'accepted'; revision: string | null; step: number }
+  /** The first step is done: of the prompt so many tokens had their keys and values there already. */
+  | { id: number; type: 'started'; cachedTokens: number }
   /** The tokens that follow are of this revision. */
   | { id: number; type: 'moved'; revision: string }
   /** Log-probabilities of prompt tokens from `promptLogprobsFrom` on; comes before the first token. */
@@ -225,8 +227,6 @@ export type EngineEvent =
       reason: 'stop' | 'length' | 'cancelled';
       stopToken: number | null;
       logprobs: TokenLogprobs | null;
-      /** Tokens of the prompt whose keys and values were there already. */
-      cachedTokens: number;
     }
   /** With id 0: the engine itself failed, and serves nobody any more. */
   | { id: number; type: 'failed'; code: FailureCode; message: string }

@@ -89,6 +89,7 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
       serving: stand,
       registry,
       engine: { dtype: engine.info.dtype, slots: engine.info.slots, maxRank: config.maxRank },
+      resetPrefixCache: () => engine.resetPrefixCache(),
       root: loraRoot,
       token: isLoopback(config.host) ? null : () => token.current(),
     });

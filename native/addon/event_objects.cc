@@ -41,6 +41,10 @@ struct FillEvent {
                accepted.revision ? Napi::Value(Napi::String::New(env, *accepted.revision)) : env.Null());
     object.Set("step", number(env, accepted.step));
   }
+  void operator()(const Started& started) const {
+    object.Set("type", "started");
+    object.Set("cachedTokens", number(env, started.cached_tokens));
+  }
   void operator()(const Moved& moved) const {
     object.Set("type", "moved");
     object.Set("revision", moved.revision);
@@ -65,7 +69,6 @@ struct FillEvent {
     object.Set("stopToken",
                finished.stop_token ? Napi::Value(number(env, *finished.stop_token)) : env.Null());
     set_logprobs(finished.logprobs);
-    object.Set("cachedTokens", number(env, finished.cached_tokens));
   }
   void operator()(const Failed& failed) const {
     object.Set("type", "failed");

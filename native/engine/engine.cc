@@ -135,6 +135,7 @@ void Engine::step(std::vector<Chunk>& chunks) {
 void Engine::State::deliver(const Chunk& chunk, const std::vector<RowResult*>& results) {
   Sequence& sequence = *chunk.sequence;
   const int64_t id = sequence.request.id;
+  if (!std::exchange(sequence.has_started, true)) emit(id, Started{*sequence.cached_tokens});
   scheduler.computed(chunk);
   prompt_tokens += std::clamp<int64_t>(sequence.prompt_length() - chunk.begin, 0, chunk.count);
   if (!std::all_of(results.begin(), results.end(), [](const RowResult* row) { return row->finite; })) {
@@ -172,8 +173,6 @@ void Engine::State::end(int64_t id, decltype(Event::what) last_event) {
 }
 
 void Engine::State::end(const Sequence& sequence, decltype(Event::what) last_event) {
-  if (auto* finished = std::get_if<Finished>(&last_event))
-    finished->cached_tokens = sequence.cached_tokens.value_or(0);
   emit(sequence.request.id, std::move(last_event));
   if (sequence.slot < 0) return;
   const std::string revision = slots.revision(sequence.slot);

@@ -76,6 +76,10 @@ struct Accepted {
 struct PromptScored {
   std::vector<TokenLogprobs> logprobs;
 };
+// The first step is done.
+struct Started {
+  int64_t cached_tokens = 0;  // of the prompt, whose keys and values were there already
+};
 // The tokens that follow are of this revision.
 struct Moved {
   std::string revision;
@@ -88,7 +92,6 @@ struct Finished {
   const char* reason = "";  // "stop", "length", "cancelled"
   std::optional<int32_t> stop_token{};
   std::optional<TokenLogprobs> logprobs{};  // of the stop token, where they were asked for
-  int64_t cached_tokens = 0;                // of the prompt, whose keys and values were there already
 };
 struct Failed {
   ErrorCode code = ErrorCode::kEngineFailed;
@@ -100,7 +103,7 @@ struct Freed {
 
 struct Event {
   int64_t id = 0;
-  std::variant<Accepted, Moved, PromptScored, TokenGenerated, Finished, Failed, Freed> what;
+  std::variant<Accepted, Started, Moved, PromptScored, TokenGenerated, Finished, Failed, Freed> what;
 };
 
 struct StageRequest {

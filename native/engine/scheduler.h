@@ -28,6 +28,7 @@ struct Sequence {
   int64_t epoch = 0;                     // when the revision was chosen
   std::optional<int64_t> cached_tokens;  // of the prompt; none before the first admission
   std::vector<TokenLogprobs> prompt_scores;
+  bool has_started = false;
   bool prompt_reported = false;
   int64_t arrival = 0;
   int64_t turn = 0;  // for a seat

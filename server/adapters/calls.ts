@@ -1,6 +1,6 @@
 // What is asked of the registry.
 
-import type { Acceptance, Fence } from '../contract/adapter-api.ts';
+import type { Acceptance, Fence, InFlight } from '../contract/adapter-api.ts';
 import type { ReceivedAdapter } from './receive.ts';
 
 /** What a push says of its content. */
@@ -23,9 +23,10 @@ export interface ActivateCall {
   /** Earlier current revisions to keep. */
   keep?: number | undefined;
   fence?: Fence | null;
+  inFlight?: InFlight | undefined;
   accepted?: Acceptance | undefined;
 }
 
-export interface RollbackCall extends Pick<ActivateCall, 'name' | 'expectCurrent' | 'fence'> {
+export interface RollbackCall extends Pick<ActivateCall, 'name' | 'expectCurrent' | 'fence' | 'inFlight'> {
   to?: string | number | undefined;
 }

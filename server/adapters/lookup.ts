@@ -67,6 +67,16 @@ export class Lookup {
     return { kind: 'unmet', actual: current ?? null, mayCome: true };
   }
 
+  /** The revision that a name means now; null where it is the base. */
+  pin(model: string): { name: string; digest: string; step: number | null } | null {
+    const resolved = this.resolve(model);
+    if (resolved.kind === 'base') return null;
+    if (resolved.kind === 'revision') return resolved;
+    const { name } = resolved;
+    const digest = this.#wanted(name, null);
+    return { name, digest, step: this.describe(name, digest).step };
+  }
+
   /** Resolves after the next change of names and revisions, and at the latest after `waitMs`. */
   nextChange(waitMs: number, signal: AbortSignal): Promise<void> {
     return this.#options.changes.next(waitMs, signal);

@@ -1,6 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
-import type { ActivateReply, Fence, PodState, RemoveReply, StageReply } from '../contract/adapter-api.ts';
+import type {
+  ActivateReply,
+  Fence,
+  InFlight,
+  PodState,
+  RemoveReply,
+  StageReply,
+} from '../contract/adapter-api.ts';
 import { isOlderFence } from '../contract/fence.ts';
 import type { AdapterEngine, Switched } from '../engine/port.ts';
 import { Serial } from '../transfer/serial.ts';
@@ -144,7 +151,7 @@ export class Registry {
   }
 
   /** Makes an earlier revision current again, and lets none go. */
-  async rollback({ name, to, expectCurrent, fence = null }: RollbackCall): Promise<ActivateReply> {
+  async rollback({ name, to, expectCurrent, fence = null, inFlight }: RollbackCall): Promise<ActivateReply> {
     const startedMs = performance.now();
     this.requireFence(fence);
     const reply = await this.#names.run(name, async () => {
@@ -152,7 +159,7 @@ export class Registry {
       if (adapter === undefined) throw adapterNotFound(name);
       const { digest } = requireEarlier(adapter, to);
       const keep = adapter.revisions.size;
-      const activated = await this.#activate({ name, digest, expectCurrent, keep, fence });
+      const activated = await this.#activate({ name, digest, expectCurrent, keep, fence, inFlight });
       if (activated.previous !== activated.revision) adapter.rolledBack = true;
       return activated;
     });
@@ -163,7 +170,7 @@ export class Registry {
   /** Stage and activate as one change of the name: what a single-server training loop needs. */
   async put(
     request: StageRequest,
-    call: { expectCurrent?: string | undefined },
+    { expectCurrent, inFlight }: { expectCurrent?: string | undefined; inFlight?: InFlight },
   ): Promise<StageReply & Omit<ActivateReply, 'durationMs'>> {
     const { name, received, step } = request;
     try {
@@ -171,9 +178,9 @@ export class Registry {
         const adapter = this.#adapters.find(name);
         const { digest } = received.incoming;
         requireNewerStep(adapter, step, digest);
-        if (adapter?.current !== digest) requireCurrent(adapter, call.expectCurrent);
+        if (adapter?.current !== digest) requireCurrent(adapter, expectCurrent);
         const staged = await this.#stage(request);
-        return { ...staged, ...(await this.#activate({ name, digest: staged.revision })) };
+        return { ...staged, ...(await this.#activate({ name, digest: staged.revision, inFlight })) };
       });
     } finally {
       received.reservation.release();
@@ -278,7 +285,8 @@ export class Registry {
     return stageReply(name, held, { revision, existed: true, timings: { receiveMs: 0, checkMs: 0, packMs } });
   }
 
-  async #activate({ name, digest, expectCurrent, keep = KEEP, fence = null, accepted }: ActivateCall) {
+  async #activate(call: ActivateCall) {
+    const { name, digest, expectCurrent, keep = KEEP, fence = null, inFlight = 'Finish', accepted } = call;
     const adapter = this.#adapters.find(name);
     const revision = adapter?.revisions.get(digest);
     if (adapter === undefined || revision === undefined || revision.retired)
@@ -290,7 +298,7 @@ export class Registry {
       requireCurrent(adapter, expectCurrent);
     }
     const { engineStep, epoch } = await this.#digests.run(digest, async () => {
-      const switched = previous === digest ? this.#now() : await this.#switchTo(name, digest);
+      const switched = previous === digest ? this.#now() : await this.#switchTo(name, digest, inFlight);
       if (previous !== digest || (fence !== null && !isOlderFence(fence, adapter.highestFence ?? fence))) {
         this.#adapters.makeCurrent(adapter, digest, { fence, accepted: accepted ?? null });
       }
@@ -302,12 +310,12 @@ export class Registry {
   }
 
   /** In a slot where one is free; else the first request for it waits for one. */
-  async #switchTo(name: string, digest: string): Promise<Switched> {
+  async #switchTo(name: string, digest: string, inFlight: InFlight): Promise<Switched> {
     const held = this.tier.get(digest);
     if (held === undefined) throw revisionNotFound(name, digest);
     this.tier.touch(digest);
     await this.#engine.stage(held);
-    return this.#engine.activate(name, digest, false);
+    return this.#engine.activate(name, digest, inFlight === 'Migrate');
   }
 
   /** True as well where the revision is gone: whoever waits for it is to look again. */

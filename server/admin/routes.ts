@@ -20,6 +20,7 @@ import {
   readContentLength,
   readFence,
   readIfMatch,
+  readInFlight,
   readStep,
   requireContentDigest,
   requireContentType,
@@ -95,10 +96,11 @@ async function put(registry: Registry, call: Call, reply: FastifyReply): Promise
   const step = readStep(call.headers);
   const allowZeroEffect = readAllow(call.headers).includes('zero_effect');
   const expectCurrent = readIfMatch(call.headers) ?? undefined;
+  const inFlight = readInFlight(call.headers);
   registry.requireFence(readFence(call.headers));
   registry.requireName(name);
   const received = await receive(registry, call, reply);
-  return registry.put({ name, received, step, allowZeroEffect }, { expectCurrent });
+  return registry.put({ name, received, step, allowZeroEffect }, { expectCurrent, inFlight });
 }
 
 async function receive(
@@ -132,15 +134,15 @@ async function receive(
 async function activate(registry: Registry, call: Call, reply: FastifyReply): Promise<unknown> {
   const name = readName(call.params.name);
   const fence = readFence(call.headers);
-  const { revision, expectCurrent, keep, accepted } = await readBody(ActivateRequest, call, reply);
-  return registry.activate({ name, digest: revision, expectCurrent, keep, fence, accepted });
+  const { revision, expectCurrent, keep, inFlight, accepted } = await readBody(ActivateRequest, call, reply);
+  return registry.activate({ name, digest: revision, expectCurrent, keep, fence, inFlight, accepted });
 }
 
 async function rollback(registry: Registry, call: Call, reply: FastifyReply): Promise<unknown> {
   const name = readName(call.params.name);
   const fence = readFence(call.headers);
-  const { to, expectCurrent } = await readBody(RollbackRequest, call, reply);
-  return registry.rollback({ name, to, expectCurrent, fence });
+  const { to, expectCurrent, inFlight } = await readBody(RollbackRequest, call, reply);
+  return registry.rollback({ name, to, expectCurrent, fence, inFlight });
 }
 
 async function readBody<T extends z.ZodType>(

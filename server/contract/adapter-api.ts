@@ -26,6 +26,8 @@ export const HEADER = {
   step: 'x-lora-step',
   /** `<lease transitions>.<sequence>`: see Fence. */
   fence: 'x-lora-fence',
+  /** Of a PUT of an adapter: InFlight. */
+  inFlight: 'x-lora-in-flight',
   /** Comma-separated checks to waive: `zero_effect`. */
   allow: 'x-lora-allow',
   /** Of a request to the serving API: `revision=<first digits of the digest>` or `min_step=<n>`. */
@@ -149,13 +151,20 @@ export const StageReply = z.object({
 });
 export type StageReply = z.infer<typeof StageReply>;
 
+/**
+ * What becomes of running requests that leave it to the activation: they finish on the revision that they have, or
+ * migrate to the new one between two steps.
+ */
+export const InFlight = z.enum(['Finish', 'Migrate']);
+export type InFlight = z.infer<typeof InFlight>;
+
 export const ActivateRequest = z.object({
   revision: Digest,
   /** Compare-and-swap: the digest that must be current, or null for "none yet". Absent: no check. */
   expectCurrent: Digest.nullable().optional(),
   /** Revisions to keep besides the current one; the others go when their leases do. */
   keep: z.number().int().min(0).max(16).default(2),
-  inFlight: z.enum(['Finish']).default('Finish'),
+  inFlight: InFlight.default('Finish'),
   accepted: Acceptance.optional(),
 });
 export type ActivateRequest = z.input<typeof ActivateRequest>;
@@ -178,6 +187,7 @@ export const RollbackRequest = z.object({
   to: z.union([Digest, z.number().int().nonnegative()]).optional(),
   /** As of an activation. */
   expectCurrent: Digest.optional(),
+  inFlight: InFlight.default('Finish'),
 });
 export type RollbackRequest = z.input<typeof RollbackRequest>;
 

@@ -3,7 +3,7 @@
  * refusal; writers return what to spread into the headers of a message.
  */
 
-import { DIGEST_PATTERN, type Fence, HEADER } from './adapter-api.ts';
+import { DIGEST_PATTERN, type Fence, HEADER, InFlight } from './adapter-api.ts';
 import { canonicalJson } from './digest.ts';
 import { expected } from './errors.ts';
 import { type Expectation, parseExpectation } from './expectation.ts';
@@ -71,6 +71,13 @@ export function readAllow(fields: Fields): string[] {
 
 export function writeAllow(checks: readonly string[]): Record<string, string> {
   return checks.length === 0 ? {} : { [HEADER.allow]: checks.join(',') };
+}
+
+export function readInFlight(fields: Fields): InFlight {
+  const value = textOf(fields, HEADER.inFlight);
+  const found = value === undefined ? 'Finish' : InFlight.options.find((option) => option === value);
+  if (found !== undefined) return found;
+  throw expected('malformed_request', HEADER.inFlight, InFlight.options.join(' or '), value);
 }
 
 /** Which revision may answer; null where the client takes any. */

@@ -80,6 +80,8 @@ export type FailureCode =
 export type RequestEvent =
   /** The request holds its lease; `revision` is null for the base. */
   | { type: 'accepted'; revision: string | null }
+  /** The first step is done: of the prompt so many tokens had their keys and values there already. */
+  | { type: 'started'; cachedTokens: number }
   /** The tokens that follow are of this revision. */
   | { type: 'moved'; revision: string }
   /** Log-probabilities of prompt tokens from `promptLogprobsFrom` on; comes before the first token. */
@@ -91,8 +93,6 @@ export type RequestEvent =
       reason: 'stop' | 'length' | 'cancelled';
       stopToken: number | null;
       logprobs: TokenLogprobs | null;
-      /** Tokens of the prompt whose keys and values were there already. */
-      cachedTokens: number;
     }
   | { type: 'failed'; code: FailureCode; message: string };
 

@@ -46,6 +46,7 @@ export async function chat(serving: Serving, requestBody: unknown, reply: Fastif
       object: { whole: 'chat.completion', chunk: 'chat.completion.chunk' },
       stream: streamOf(body),
       promptTokens: prompt.length,
+      n: body.n,
       choices,
       extra: async () => ({
         ...(body.return_token_ids ? { prompt_token_ids: prompt } : {}),

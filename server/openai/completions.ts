@@ -69,6 +69,7 @@ export async function completions(
       object: { whole: 'text_completion', chunk: 'text_completion' },
       stream: streamOf(body),
       promptTokens: prompts.reduce((sum, { ids }) => sum + ids.length, 0),
+      n: body.n,
       choices,
       extra: async () => ({}),
     },

@@ -1,17 +1,20 @@
 import { randomUUID } from 'node:crypto';
 import type { FastifyReply } from 'fastify';
+import { meetsExpectation } from '../contract/expectation.ts';
 import { writeStep } from '../contract/headers.ts';
 import type { FailureCode, LogprobsMode, TokenLogprobs } from '../engine/port.ts';
 import type { Account } from './byte-budget.ts';
-import { engineFailure, type OpenAiError } from './errors.ts';
-import { type ExpectFields, readExpect } from './expect.ts';
+import { engineFailure, expectationUnmet, type OpenAiError } from './errors.ts';
+import { type Expect, readExpect, requireConsistent } from './expect.ts';
 import { sendJson } from './json-text.ts';
 import { type Lease, type LoraInfo, takeIn } from './lease.ts';
 import { merge } from './merge.ts';
 import type { Plan } from './plan.ts';
 import { type Finish, type GeneratedToken, type Piece, readChoice } from './reading.ts';
-import type { EitherBody } from './schemas.ts';
+import type { EitherBody, LoraFields } from './schemas.ts';
+import { Scorer } from './scores.ts';
 import type { Serving } from './serving.ts';
+import { Spans } from './spans.ts';
 import { eventStream, SSE_HEADERS } from './sse.ts';
 
 /** What the engine's report of one token or alternative takes. */
@@ -54,15 +57,22 @@ export function streamOf({
   };
 }
 
+interface Choice {
+  plan: Plan;
+  writer: ChoiceWriter;
+}
+
 export interface Exchange {
   model: string;
-  /** What the body says of its revision, where the endpoint has a field for that. */
-  lora?: ExpectFields;
+  /** What the body says of its revisions. */
+  lora: LoraFields;
   idPrefix: string;
   object: { whole: string; chunk: string };
   stream: Streaming | null;
   promptTokens: number;
-  choices: { plan: Plan; writer: ChoiceWriter }[];
+  /** Choices of each prompt. */
+  n: number;
+  choices: Choice[];
   /** Fields of the response besides the usual ones, read when all choices are written. */
   extra(): Promise<object>;
 }
@@ -76,16 +86,21 @@ export async function answer(
   gone.throwIfAborted();
   const failed = new AbortController();
   const signal = AbortSignal.any([gone, failed.signal]);
-  const expect = readExpect(exchange.lora, reply.request.headers);
+  const { model, lora: asked } = exchange;
+  const terms = {
+    expect: readExpect(asked, reply.request.headers),
+    policy: asked.policy ?? ('activation' as const),
+  };
+  requireConsistent(terms);
+  const scorer = new Scorer(serving, { base: asked.base_logprobs, under: asked.score_under });
   const generations = exchange.choices.map(({ plan }) => plan.generation);
-  const request = { model: exchange.model, expect, generations };
-  const taken = await takeIn(serving, request, signal);
+  const taken = await takeIn(serving, { model, ...terms, generations }, signal);
   const { lora } = taken;
   if (lora !== null) {
     void reply.header('x-lora-revision', lora.revision);
     void reply.headers(writeStep(lora.step));
   }
-  const run = new Run(serving, exchange, taken, reply);
+  const run = new Run(serving, exchange, { ...taken, expect: terms.expect, scorer, signal }, reply);
   if (exchange.stream === null) {
     const whole = await run.whole().catch((error) => {
       failed.abort(error);
@@ -112,32 +127,54 @@ function logprobsModeOf([first]: Exchange['choices']): { logprobs_mode?: Logprob
   return logprobs < 0 ? {} : { logprobs_mode: logprobsMode };
 }
 
+/** A request that the engine has taken in. */
+interface Taken {
+  lora: LoraInfo;
+  leases: Lease[];
+  expect: Expect | null;
+  scorer: Scorer;
+  signal: AbortSignal;
+}
+
 class Run {
   private readonly exchange: Exchange;
-  /** What the tokens came from: the revision, and which log-probabilities theirs are, where they were asked for. */
-  private readonly origin: { lora: LoraInfo; logprobs_mode?: LogprobsMode };
+  private readonly taken: Taken;
+  /** Of each choice; null for the base. */
+  private readonly spans: (Spans | null)[];
+  /** Ids of each choice's tokens so far. */
+  private readonly ids: number[][];
   private readonly account: Account;
   private readonly sources: AsyncGenerator<Piece>[];
   private readonly id: string;
   private readonly created = Math.floor(Date.now() / 1000);
   private completionTokens = 0;
+  private cachedTokens = 0;
 
   private readonly onFirstToken: () => void;
 
-  constructor(
-    serving: Serving,
-    exchange: Exchange,
-    taken: { lora: LoraInfo; leases: Lease[] },
-    reply: FastifyReply,
-  ) {
-    const { lora, leases } = taken;
+  constructor(serving: Serving, exchange: Exchange, taken: Taken, reply: FastifyReply) {
+    const { lora, leases, expect } = taken;
     this.exchange = exchange;
-    this.origin = { lora, ...logprobsModeOf(exchange.choices) };
+    this.taken = taken;
+    this.spans = exchange.choices.map(() =>
+      lora === null ? null : new Spans({ from: 0, revision: lora.revision, step: lora.step }),
+    );
+    this.ids = exchange.choices.map(() => []);
     this.account = reply.request.account;
     this.onFirstToken = () => serving.metrics.firstToken(reply.elapsedTime / 1000);
     this.id = `${exchange.idPrefix}-${randomUUID()}`;
     this.sources = exchange.choices.map(({ plan, writer }, index) =>
       readChoice((leases[index] as Lease).events, plan.reading, serving.tokenizer, {
+        onStarted: (cachedTokens) => {
+          serving.metrics.prefix(lora?.name ?? null, plan.generation.prompt.length, cachedTokens);
+          if (index % exchange.n === 0) this.cachedTokens += cachedTokens;
+        },
+        onMoved: (revision, from) => {
+          const { step } = serving.adapters.describe(exchange.model, revision);
+          if (expect !== null && !meetsExpectation({ digest: revision, step }, expect.revision))
+            throw expectationUnmet(exchange.model, expect.revision, { digest: revision, step });
+          this.spans[index]?.add({ from, revision, step });
+        },
         onPrompt: (logprobs) => {
           const alternatives = logprobs[0]?.top.length ?? 0;
           this.account.addAnswer(logprobs.length * (1 + alternatives) * LOGPROB_BYTES);
@@ -150,15 +187,17 @@ class Run {
 
   async whole(): Promise<object> {
     const choices = await Promise.all(
-      this.exchange.choices.map(async ({ writer }, index) =>
-        writer.whole(await this.collect(this.sources[index] as AsyncGenerator<Piece>, writer)),
-      ),
+      this.exchange.choices.map(async ({ writer }, index) => {
+        const gathered = await this.collect(index);
+        const written = await writer.whole(gathered);
+        return { ...written, ...(await this.provenance(index)) };
+      }),
     );
     return {
       ...this.head(this.exchange.object.whole),
       choices,
       usage: this.usage(),
-      ...this.origin,
+      ...this.origin(0),
       ...(await this.exchange.extra()),
     };
   }
@@ -172,18 +211,22 @@ class Run {
       if (opening !== null) yield { ...head, choices: [opening], ...usage() };
     }
     for await (const { index, item } of merge(this.sources)) {
-      this.count(item.tokens);
-      const delta = (choices[index] as Exchange['choices'][number]).writer.delta(item);
-      const origin = item.finish === null ? {} : this.origin;
-      yield { ...head, choices: [delta], ...usage(), ...origin };
+      this.count(index, item.tokens);
+      const delta = (choices[index] as Choice).writer.delta(item);
+      if (item.finish === null) yield { ...head, choices: [delta], ...usage() };
+      else {
+        const last = { ...delta, ...(await this.provenance(index)) };
+        yield { ...head, choices: [last], ...usage(), ...this.origin(index) };
+      }
     }
-    if (stream?.includeUsage) yield { ...head, choices: [], usage: this.usage(), ...this.origin };
+    if (stream?.includeUsage) yield { ...head, choices: [], usage: this.usage(), ...this.origin(0) };
   }
 
-  private async collect(source: AsyncGenerator<Piece>, writer: ChoiceWriter): Promise<Gathered> {
+  private async collect(index: number): Promise<Gathered> {
+    const { writer } = this.exchange.choices[index] as Choice;
     const gathered: Gathered = { text: '', ids: [], finish: null };
-    for await (const { text, tokens, finish } of source) {
-      this.count(tokens);
+    for await (const { text, tokens, finish } of this.sources[index] as AsyncGenerator<Piece>) {
+      this.count(index, tokens);
       this.account.addAnswer(text.length + tokens.length * TOKEN_ID_BYTES);
       writer.add(tokens);
       gathered.text += text;
@@ -193,7 +236,33 @@ class Run {
     return gathered;
   }
 
-  private count(tokens: GeneratedToken[]): void {
+  /** What a response's tokens came from: the revisions, and which log-probabilities theirs are, where they were asked for. */
+  private origin(index: number) {
+    const { lora } = this.taken;
+    const mode = logprobsModeOf(this.exchange.choices);
+    const spans = this.spans[index];
+    if (lora === null || spans == null) return { lora, ...mode };
+    const versions = spans.weightVersions(this.ids[index]?.length ?? 0);
+    return {
+      lora: { ...lora, spans },
+      weight_version: lora.revision,
+      weight_versions: versions,
+      ...mode,
+    };
+  }
+
+  /** What a choice's tokens came from, and how likely others find them. */
+  private async provenance(index: number): Promise<object> {
+    const { scorer, signal } = this.taken;
+    const spans = this.spans[index];
+    if (!scorer.isAsked) return spans == null ? {} : { lora: { spans } };
+    const { generation } = (this.exchange.choices[index] as Choice).plan;
+    const scores = await scorer.score(generation, this.ids[index] as number[], signal);
+    return { lora: { ...(spans == null ? {} : { spans }), ...scores } };
+  }
+
+  private count(index: number, tokens: GeneratedToken[]): void {
+    this.ids[index]?.push(...tokens.map(({ id }) => id));
     if (this.completionTokens === 0 && tokens.length > 0) this.onFirstToken();
     this.completionTokens += tokens.length;
   }
@@ -208,6 +277,7 @@ class Run {
       prompt_tokens: promptTokens,
       completion_tokens: this.completionTokens,
       total_tokens: promptTokens + this.completionTokens,
+      prompt_tokens_details: { cached_tokens: this.cachedTokens },
     };
   }
 }

@@ -3,6 +3,7 @@ import type { ResolvedModel } from '../adapters/lookup.ts';
 import { HEADER } from '../contract/adapter-api.ts';
 import type { Expectation } from '../contract/expectation.ts';
 import { readExpectation, readWaitMs } from '../contract/headers.ts';
+import type { Policy } from '../engine/port.ts';
 import { badRequest, expectationUnmet, modelNotFound } from './errors.ts';
 import type { AdapterLookup } from './serving.ts';
 
@@ -36,17 +37,37 @@ function agreed<T>(field: keyof ExpectFields, inBody: T | null, inHeader: T | nu
   throw badRequest(`lora.${field} and the header ${header} do not say the same`, `lora.${field}`);
 }
 
+/** What a request says of its revisions. */
+export interface Terms {
+  expect: Expect | null;
+  policy: Policy;
+}
+
+/** A request that goes on with what comes later cannot stay on one revision. */
+export function requireConsistent({ expect, policy }: Terms): void {
+  if (policy !== 'latest' || expect?.revision.kind !== 'revision') return;
+  throw badRequest('lora.policy latest goes with min_step, but not with a revision to expect', 'lora.policy');
+}
+
 /** What a request runs on; null where that is to be waited for. To be asked anew right before each submission. */
 export type Choose = () => ResolvedModel | null;
 
 /** The choice of a request that expects nothing stays, whatever becomes current. */
 export function chooser(
   adapters: AdapterLookup,
-  model: string,
-  expect: Expect | null,
+  model: string | null,
+  { expect, policy }: Terms,
   untilMs: number,
 ): Choose {
-  if (expect !== null) return () => chooseExpected(adapters, model, expect.revision, untilMs);
+  if (model === null) return () => ({ kind: 'base' });
+  if (expect !== null) {
+    return () => {
+      const chosen = chooseExpected(adapters, model, expect.revision, untilMs);
+      // It is the current one: a step is met by no other.
+      const moves = policy === 'latest' && chosen?.kind === 'revision' && chosen.name === model;
+      return moves ? { kind: 'adapter', name: model } : chosen;
+    };
+  }
   const resolved = adapters.resolve(model);
   return () => resolved;
 }

@@ -1,5 +1,5 @@
 import type { ResolvedModel } from '../adapters/lookup.ts';
-import type { FailureCode, RequestEvent, Target } from '../engine/port.ts';
+import type { FailureCode, Policy, RequestEvent, Target } from '../engine/port.ts';
 import { engineFailure, OpenAiError } from './errors.ts';
 import { chooser, type Expect } from './expect.ts';
 import type { Generation } from './plan.ts';
@@ -11,28 +11,25 @@ const WAITS_MAX = 8;
 /** Of a response's choices. */
 let lastGroup = 0;
 
-/** Which revision made a response; null for the base. */
-export type LoraInfo = {
-  name: string;
-  revision: string;
-  step: number | null;
-  spans: { from: number; revision: string }[];
-} | null;
+/** Which revision a response began with; null for the base. */
+export type LoraInfo = { name: string; revision: string; step: number | null } | null;
 
-/** A sequence that the engine has taken in: it keeps its revision to its end. */
+/** A sequence that the engine has taken in: it has its revision. */
 export interface Lease {
   digest: string | null;
   events: AsyncGenerator<RequestEvent>;
 }
 
 interface Asked {
-  model: string;
+  /** Null: the base, whatever its name means. */
+  model: string | null;
   expect: Expect | null;
+  policy: Policy;
   generations: Generation[];
 }
 
 /** What taking requests in stands on. */
-type Entrance = Pick<Serving, 'adapters' | 'engine'>;
+export type Entrance = Pick<Serving, 'adapters' | 'engine'>;
 
 /**
  * Takes in all choices of a response, or none. Waits for the revision that the request expects, for its turn, and while
@@ -40,12 +37,12 @@ type Entrance = Pick<Serving, 'adapters' | 'engine'>;
  */
 export async function takeIn(
   serving: Entrance,
-  { model, expect, generations }: Asked,
+  { model, expect, policy, generations }: Asked,
   signal: AbortSignal,
 ): Promise<{ lora: LoraInfo; leases: Lease[] }> {
   const { adapters } = serving;
   const untilMs = performance.now() + (expect?.waitMs ?? 0);
-  const choose = chooser(adapters, model, expect, untilMs);
+  const choose = chooser(adapters, model, { expect, policy }, untilMs);
   let entered: string | null = null;
   let needsSlot = false;
   for (let waits = 0; ; ) {
@@ -70,12 +67,12 @@ export async function takeIn(
       }
     }
     // In one turn of the event loop with the choice, which may not hold in the next.
-    const taken = await submit(serving, generations, targetOf(resolved), signal);
+    const taken = await submit(serving, { generations, policy, target: targetOf(resolved) }, signal);
     if (Array.isArray(taken)) {
       return { lora: loraInfo(serving, resolved, taken[0]?.digest ?? null), leases: taken };
     }
     needsSlot = taken === 'not_resident' && resolved.kind !== 'base' && waits < WAITS_MAX;
-    if (!needsSlot) throw engineFailure(taken, model);
+    if (!needsSlot) throw engineFailure(taken, model ?? 'the base');
     waits += 1;
   }
 }
@@ -83,12 +80,11 @@ export async function takeIn(
 /** All in one turn of the event loop: no swap in between can mix two revisions in one response. */
 async function submit(
   { engine }: Entrance,
-  generations: Generation[],
-  target: Target,
+  { generations, ...common }: { generations: Generation[]; policy: Policy; target: Target },
   signal: AbortSignal,
 ): Promise<Lease[] | FailureCode> {
   const group = ++lastGroup;
-  const all = generations.map((generation) => engine.generate({ ...generation, target, group }, signal));
+  const all = generations.map((generation) => engine.generate({ ...generation, ...common, group }, signal));
   const firsts = await Promise.allSettled(all.map((events) => events.next()));
   const leases: Lease[] = [];
   let failed: FailureCode | null = null;
@@ -123,5 +119,5 @@ function targetOf(resolved: ResolvedModel): Target {
 
 function loraInfo(serving: Entrance, resolved: ResolvedModel, digest: string | null): LoraInfo {
   if (resolved.kind === 'base' || digest === null) return null;
-  return { ...serving.adapters.describe(resolved.name, digest), spans: [{ from: 0, revision: digest }] };
+  return serving.adapters.describe(resolved.name, digest);
 }

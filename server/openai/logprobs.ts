@@ -11,7 +11,7 @@ export interface Naming {
   asIds: boolean;
 }
 
-function clamp(logprob: number): number {
+export function clamp(logprob: number): number {
   return Math.max(logprob, LOGPROB_MIN);
 }
 

@@ -5,8 +5,8 @@ import type { Reading } from './reading.ts';
 import type { EitherBody } from './schemas.ts';
 import type { ServedModel } from './serving.ts';
 
-/** A request to the engine, but for who it is and which revision it is for. */
-export type Generation = Omit<GenerateRequest, 'target' | 'group'>;
+/** A request to the engine, but for who it is and which revisions it is for. */
+export type Generation = Omit<GenerateRequest, 'target' | 'policy' | 'group'>;
 
 export interface Wanted {
   prompt: number[];
@@ -24,11 +24,12 @@ export interface Plan {
 
 /** One choice. Choices of one seeded request differ by `choice`, so that `n` gives different answers. */
 export function planChoice(body: EitherBody, wanted: Wanted, model: ServedModel, choice: number): Plan {
+  const maxTokens = tokensToGenerate(wanted, model);
   const endTokens = new Set([...(body.ignore_eos ? [] : model.eosTokenIds), ...body.stop_token_ids]);
   return {
     generation: {
       prompt: wanted.prompt,
-      maxTokens: tokensToGenerate(wanted, model),
+      maxTokens,
       stopTokens: [...endTokens],
       temperature: body.temperature,
       topP: body.top_p,
@@ -40,11 +41,11 @@ export function planChoice(body: EitherBody, wanted: Wanted, model: ServedModel,
       repetitionPenalty: body.repetition_penalty,
       logitBias: logitBias(body.logit_bias, model),
       logprobs: wanted.logprobs,
-      logprobsMode: body.logprobs_mode,
+      // Of a prompt alone they are as of any prompt.
+      logprobsMode: maxTokens === 0 ? 'raw' : body.logprobs_mode,
       promptLogprobs: wanted.promptLogprobs,
       promptLogprobsFrom: 1,
-      policy: 'activation',
-      cacheSalt: '',
+      cacheSalt: body.cache_salt ?? '',
       loraScale: body.lora.scale,
     },
     reading: {

@@ -31,6 +31,10 @@ export interface Piece {
 }
 
 export interface Hearing {
+  /** So many of the prompt's tokens had been computed before. */
+  onStarted(cachedTokens: number): void;
+  /** Tokens from this one on are of another revision. Throws where that is none that the request takes. */
+  onMoved(revision: string, from: number): void;
   /** The prompt's log-probabilities come first, where they were asked for. */
   onPrompt(logprobs: TokenLogprobs[]): void;
   /** What to throw where the engine failed the choice. */
@@ -45,12 +49,20 @@ export async function* readChoice(
 ): AsyncGenerator<Piece> {
   const text = new ChoiceText(reading, tokenizer);
   let tokens: GeneratedToken[] = [];
+  let generated = 0;
   for await (const event of events) {
     switch (event.type) {
+      case 'started':
+        hearing.onStarted(event.cachedTokens);
+        break;
+      case 'moved':
+        hearing.onMoved(event.revision, generated);
+        break;
       case 'prompt':
         hearing.onPrompt(event.logprobs);
         break;
       case 'token': {
+        generated += 1;
         tokens.push({ id: event.token, logprobs: event.logprobs });
         const piece = text.push(event.token);
         if (piece.text === '' && piece.finish === null) break;

@@ -8,6 +8,7 @@ import { entriesOf, firstWrong, listOf, oneOf, optional, take, tokenList } from 
 export const CHOICES_MAX = 128;
 export const LOGPROBS_MAX = 20;
 export const LORA_SCALE_MAX = 16;
+const SCORES_MAX = 8;
 /** Of 15 digits, as in headers. */
 const STEP_MAX = 10 ** 15 - 1;
 const STOP_CHARACTERS_MAX = 16_000;
@@ -63,7 +64,12 @@ const Lora = z.strictObject({
   scale: optional(z.number().min(0).max(LORA_SCALE_MAX), 1),
   expect: optional(Expect, null),
   wait_ms: optional(integer(0, EXPECT_WAIT_MS_MAX), null),
+  policy: optional(z.enum(['pin', 'latest']), null),
+  base_logprobs: optional(z.boolean(), false),
+  score_under: optional(listOf('names of models', text(1, 512), { max: SCORES_MAX }), []),
 });
+export type LoraFields = z.output<typeof Lora>;
+export const LORA_FIELDS_NONE: LoraFields = Lora.parse({});
 
 const Either = {
   model: text(1, 512),
@@ -104,7 +110,8 @@ const Either = {
   prompt_logprobs: optional(integer(0, LOGPROBS_MAX), null),
   return_token_ids: optional(z.boolean(), false),
   return_tokens_as_token_ids: optional(z.boolean(), false),
-  lora: optional(Lora, { scale: 1, expect: null, wait_ms: null }),
+  cache_salt: optional(text(1, 1024), null),
+  lora: optional(Lora, LORA_FIELDS_NONE),
 };
 
 const Prompts = { min: 1, max: CHOICES_MAX };

@@ -10,7 +10,7 @@ import type { ByteBudget } from './byte-budget.ts';
 /** What the serving API asks of the registry of adapters. */
 export type AdapterLookup = Pick<
   Lookup,
-  'resolve' | 'resolveExpected' | 'describe' | 'enter' | 'waitForSlot' | 'nextChange' | 'models'
+  'resolve' | 'resolveExpected' | 'pin' | 'describe' | 'enter' | 'waitForSlot' | 'nextChange' | 'models'
 >;
 
 export interface ServedModel {

@@ -22,6 +22,8 @@ export const VLLM = {
   generationTokens: 'vllm:generation_tokens_total',
   requestSuccess: 'vllm:request_success_total',
   preemptions: 'vllm:num_preemptions_total',
+  prefixQueries: 'vllm:prefix_cache_queries_total',
+  prefixHits: 'vllm:prefix_cache_hits_total',
   adapterLoadSeconds: 'vllm:lora_adapter_load_seconds',
 } as const;
 
@@ -32,6 +34,8 @@ export const LORIKEET = {
   promptTokens: 'lorikeet_prompt_tokens_total',
   generatedTokens: 'lorikeet_generated_tokens_total',
   preemptions: 'lorikeet_preemptions_total',
+  prefixQueries: 'lorikeet_prefix_cache_queries_total',
+  prefixHits: 'lorikeet_prefix_cache_hits_total',
   engineSteps: 'lorikeet_engine_steps_total',
   swaps: 'lorikeet_swaps_total',
   stageSeconds: 'lorikeet_stage_seconds',

@@ -10,6 +10,8 @@ export interface Metrics {
   contentType: string;
   requestDone(endpoint: string, code: number, seconds: number): void;
   firstToken(seconds: number): void;
+  /** Of a request's prompt: its tokens, and those that had been computed before. Null: the base. */
+  prefix(adapter: string | null, tokens: number, cached: number): void;
   betweenTokens(seconds: number): void;
   sequenceEnded(how: SequenceEnd): void;
   /** `code` is the engine's. */
@@ -39,6 +41,7 @@ export function createMetrics(source: MetricsSource, now: () => number = Date.no
     ...sequenceMetrics(register, labels),
     ...adapterMetrics(register),
     ...adminMetrics(register),
+    prefix: prefixMetrics(register, source),
   };
 }
 
@@ -114,6 +117,35 @@ function adapterMetrics(register: Registry) {
       swaps.inc();
       swapSeconds.observe(took);
     },
+  };
+}
+
+/** Of adapters that are there: names of versions come and go with training. */
+function prefixMetrics(register: Registry, source: MetricsSource): Metrics['prefix'] {
+  const counts = new Map<string, { queries: number; hits: number }>();
+  const add = (name: string, help: string, key: 'queries' | 'hits') =>
+    new Counter({
+      name,
+      help,
+      labelNames: ['adapter'],
+      registers: [register],
+      collect() {
+        const { resident, host } = source.residency();
+        const there = new Set(['', ...resident, ...host]);
+        this.reset();
+        for (const [adapter, count] of counts) {
+          if (there.has(adapter)) this.inc({ adapter }, count[key]);
+          else counts.delete(adapter);
+        }
+      },
+    });
+  add(LORIKEET.prefixQueries, 'Prompt tokens that were looked up; no adapter: the base.', 'queries');
+  add(LORIKEET.prefixHits, 'Those whose keys and values were there already.', 'hits');
+  return (adapter, tokens, cached) => {
+    const count = counts.get(adapter ?? '') ?? { queries: 0, hits: 0 };
+    count.queries += tokens;
+    count.hits += cached;
+    counts.set(adapter ?? '', count);
   };
 }
 

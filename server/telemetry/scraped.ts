@@ -16,6 +16,8 @@ export interface MetricsSource {
     promptTokens: number;
     generatedTokens: number;
     preemptions: number;
+    prefixTokensQueried: number;
+    prefixTokensHit: number;
     waitingAdapters: string[];
     /** Revisions in the engine, each in a slot. */
     slots: unknown[];
@@ -142,5 +144,9 @@ function engineCounters(register: Registry, source: MetricsSource, labels: Engin
   counter(VLLM.generationTokens, 'The same, under its vLLM name.', generatedTokens, labels);
   counter(LORIKEET.preemptions, 'Sequences that gave up their KV blocks.', preemptions);
   counter(VLLM.preemptions, 'The same, under its vLLM name.', preemptions, labels);
+  const queried = () => source.snapshot().prefixTokensQueried;
+  counter(VLLM.prefixQueries, 'Prompt tokens looked up in the prefix cache.', queried, labels);
+  const hit = () => source.snapshot().prefixTokensHit;
+  counter(VLLM.prefixHits, 'Those that were found.', hit, labels);
   counter(LORIKEET.engineSteps, 'Engine steps.', () => source.snapshot().step);
 }

@@ -15,6 +15,7 @@ export interface Dialect {
   serving: Serving;
   registry: Registry;
   engine: EngineFacts;
+  resetPrefixCache: () => void;
   /** Null: nothing is loaded. */
   root: LoraRoot | null;
   /** Null: whoever reaches the port may load, since only this machine does. */
@@ -24,7 +25,8 @@ export interface Dialect {
 type Query = { Querystring: Record<string, unknown> };
 
 /** The routes of vLLM through which trainers bring adapters and look at the server. */
-export function speakVllm(app: FastifyInstance, { serving, registry, engine, root, token }: Dialect): void {
+export function speakVllm(app: FastifyInstance, dialect: Dialect): void {
+  const { serving, registry, engine, root, token, resetPrefixCache } = dialect;
   const loads = new Loads(registry, root);
   const pauses = new Pauses();
   const guarded = { onRequest: (request: FastifyRequest) => requireMayLoad(request, token) };
@@ -51,8 +53,10 @@ export function speakVllm(app: FastifyInstance, { serving, registry, engine, roo
     ignoreBodies(bodiless);
     bodiless.post<Query>('/pause', async ({ query }) => pauses.pause(query));
     bodiless.post('/resume', async () => pauses.resume());
-    // Nothing is kept of one request for another.
-    bodiless.post('/reset_prefix_cache', async (_, reply) => reply.send());
+    bodiless.post('/reset_prefix_cache', async (_, reply) => {
+      resetPrefixCache();
+      return reply.send();
+    });
   });
 
   app.get('/is_paused', async () => ({ is_paused: pauses.isPaused }));

@@ -17,7 +17,7 @@ import { requireSupported } from '../openai/unsupported.ts';
 /** vLLM's default. */
 const MAX_TOKENS_DEFAULT = 16;
 
-/** What is not of sampling; caches are by revision here, so `cache_salt` changes nothing. */
+/** What is not of sampling. `lora` is ours, as completions have it. */
 const Envelope = z.object({
   request_id: z.string().min(1).max(256).nullish(),
   model: z.string().nullish(),
@@ -25,7 +25,8 @@ const Envelope = z.object({
   sampling_params: z.looseObject({}).nullish(),
   stream: z.unknown().optional(),
   stream_options: z.unknown().optional(),
-  cache_salt: z.string().min(1).max(1024).nullish(),
+  cache_salt: z.unknown().optional(),
+  lora: z.unknown().optional(),
   kv_transfer_params: z.null().optional(),
   features: z.null().optional(),
 });
@@ -54,10 +55,12 @@ export async function generate(serving: Serving, requestBody: unknown, reply: Fa
     serving,
     {
       model: body.model,
+      lora: body.lora,
       idPrefix: 'generate',
       object: { whole: 'generate', chunk: 'generate.chunk' },
       stream: streamOf(body),
       promptTokens: prompt.length,
+      n: body.n,
       choices,
       extra: async () => ({
         ...(requestId == null ? {} : { request_id: requestId }),
@@ -72,13 +75,15 @@ export async function generate(serving: Serving, requestBody: unknown, reply: Fa
 type Asked = Omit<z.output<typeof Envelope>, 'request_id'>;
 
 /** Without a model it is for the base, as in vLLM. */
-function asCompletion(serving: Serving, { model, token_ids: prompt, ...rest }: Asked): CompletionBody {
+function asCompletion(
+  serving: Serving,
+  { model, token_ids: prompt, sampling_params: sampling, ...rest }: Asked,
+): CompletionBody {
   if (!Array.isArray(prompt) || typeof prompt[0] !== 'number') {
     throw badRequest('Expected a list of at least one token id for token_ids', 'token_ids');
   }
-  const { sampling_params: sampling, stream, stream_options } = rest;
   requireSupported(sampling ?? {}, 'completion');
-  const asked = { ...sampling, model: model ?? serving.model.name, prompt, stream, stream_options };
+  const asked = { ...sampling, model: model ?? serving.model.name, prompt, ...rest };
   const body = parseBody(CompletionBody, withModelDefaults(serving, asked));
   requireStreamable(body);
   return body;

@@ -223,7 +223,7 @@ describe('the server chart', () => {
       values: {
         ...values,
         model: { ...values.model, subPath: 'v1' },
-        engine: { ...engine, ...limits },
+        engine: { ...engine, ...limits, prefixCache: 'off' },
         allowedOrigins: '*',
         probes: { stepSeconds: 9 },
         shutdown: { timeoutSeconds: 7 },
@@ -244,6 +244,7 @@ describe('the server chart', () => {
       },
       ...{ ...engine, maxAdapterBytes: 2 ** 20, hostBytes: 2 * 2 ** 20, kvBytes: 3 * 2 ** 20 },
       ...limits,
+      prefixCache: false,
     });
   });
 

@@ -189,6 +189,8 @@ export class TestEngine implements AsyncDisposable {
         if (event.type === 'accepted') {
           generated.revision = event.revision;
           generated.step = event.step;
+        } else if (event.type === 'started') {
+          generated.cachedTokens = event.cachedTokens;
         } else if (event.type === 'moved') {
           generated.moves.push({ from: generated.tokens.length, revision: event.revision });
         } else if (event.type === 'prompt') {
@@ -198,8 +200,7 @@ export class TestEngine implements AsyncDisposable {
           if (event.logprobs) generated.logprobs.push(event.logprobs);
         } else if (event.type === 'finished') {
           this.#live.delete(id);
-          const { reason, stopToken, cachedTokens } = event;
-          settle({ ...generated, reason, stopToken, cachedTokens });
+          settle({ ...generated, reason: event.reason, stopToken: event.stopToken });
         } else if (event.type === 'failed') {
           this.#live.delete(id);
           fail(new RequestFailed(event.code, event.message));

@@ -107,7 +107,7 @@ export class FakeEngine implements Engine {
     const freed = slot.leases === 0 && slot.state === 'retired';
     if (freed) this.#free(slot);
     this.#onEvents([
-      { id: 0, type: 'finished', reason: 'stop', stopToken: null, logprobs: null, cachedTokens: 0 },
+      { id: 0, type: 'finished', reason: 'stop', stopToken: null, logprobs: null },
       ...(freed ? [{ id: 0, type: 'freed', revision } as const] : []),
     ]);
   }
@@ -144,7 +144,7 @@ export class FakeEngine implements Engine {
     const revision = this.#running.get(id);
     if (revision === undefined) return;
     this.#running.delete(id);
-    this.#tell({ id, type: 'finished', reason: 'stop', stopToken: null, logprobs: null, cachedTokens: 0 });
+    this.#tell({ id, type: 'finished', reason: 'stop', stopToken: null, logprobs: null });
     this.endLease(revision);
   }
 

@@ -73,8 +73,8 @@ export function scriptedEngine(
         promptTokens: 0,
         generatedTokens: 0,
         preemptions: 0,
-      prefixTokensQueried: 0,
-      prefixTokensHit: 0,
+        prefixTokensQueried: 0,
+        prefixTokensHit: 0,
         phasesMs: {},
       };
     },

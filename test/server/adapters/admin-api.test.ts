@@ -136,7 +136,7 @@ describe('activating and removing', () => {
 
   it.each([
     ['no JSON', '{', 'malformed_request'],
-    ['an unknown way', { revision: `sha256:${'0'.repeat(64)}`, inFlight: 'Migrate' }, 'malformed_request'],
+    ['an unknown way', { revision: `sha256:${'0'.repeat(64)}`, inFlight: 'Wait' }, 'malformed_request'],
     ['a short digest', { revision: 'sha256:00' }, 'malformed_request'],
     ['equal keys', `{"revision": "a", "revision": "b"}`, 'malformed_request'],
     ['an unknown revision', { revision: `sha256:${'0'.repeat(64)}` }, 'revision_not_found'],

@@ -8,7 +8,7 @@ import { type Scripted, type ScriptedEngine, scriptedEngine } from '../../suppor
 const REQUEST: GenerateRequest = { ...GREEDY, prompt: [1], maxTokens: 4, stopTokens: [] };
 const accepted: Scripted = { type: 'accepted', revision: null, step: 1 };
 const token = (id: number): Scripted => ({ type: 'token', token: id, logprobs: null });
-const finished: Scripted = { type: 'finished', reason: 'length', stopToken: null, logprobs: null, cachedTokens: 0 };
+const finished: Scripted = { type: 'finished', reason: 'length', stopToken: null, logprobs: null };
 const failed = (code: FailureCode): Scripted => ({ type: 'failed', code, message: code });
 
 function open(script: (request: GenerateRequest) => Scripted[]): {
@@ -34,7 +34,7 @@ const [LEAVES, READS_NO_MORE] = ['4', '5'];
 const ENDS: Record<string, Scripted[]> = {
   1: [finished],
   2: [failed('non_finite')],
-  3: [{ type: 'finished', reason: 'cancelled', stopToken: null, logprobs: null, cachedTokens: 0 }],
+  3: [{ type: 'finished', reason: 'cancelled', stopToken: null, logprobs: null }],
   [LEAVES]: [],
   [READS_NO_MORE]: [],
 };
@@ -86,7 +86,7 @@ describe('the native engine', () => {
     const { engine, scripted } = open(() => [accepted, token(1), token(2)]);
     for await (const event of engine.generate(REQUEST, never())) if (event.type === 'token') break;
     expect(scripted.cancelled).toEqual([1]);
-    scripted.emit([{ id: 1, type: 'finished', reason: 'cancelled', stopToken: null, logprobs: null, cachedTokens: 0 }]);
+    scripted.emit([{ id: 1, type: 'finished', reason: 'cancelled', stopToken: null, logprobs: null }]);
     expect(engine.live).toBe(0);
   });
 
@@ -97,7 +97,7 @@ describe('the native engine', () => {
     await new Promise(setImmediate);
     controller.abort();
     expect(scripted.cancelled).toEqual([1]);
-    scripted.emit([{ id: 1, type: 'finished', reason: 'cancelled', stopToken: null, logprobs: null, cachedTokens: 0 }]);
+    scripted.emit([{ id: 1, type: 'finished', reason: 'cancelled', stopToken: null, logprobs: null }]);
     expect(await run).toEqual(['accepted', 'finished']);
   });
 
@@ -177,7 +177,7 @@ describe('the native engine', () => {
         if (type === 'token' && (end === LEAVES || end === READS_NO_MORE)) break;
       }
     }
-    scripted.emit([{ id: 4, type: 'finished', reason: 'cancelled', stopToken: null, logprobs: null, cachedTokens: 0 }]);
+    scripted.emit([{ id: 4, type: 'finished', reason: 'cancelled', stopToken: null, logprobs: null }]);
     expect(told).toEqual(['length', 'non_finite', 'abort', 'abort', 'stop']);
   });
 

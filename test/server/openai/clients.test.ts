@@ -45,7 +45,7 @@ describe('the byte budget', () => {
   const script = (): Scripted[] => [
     accepted,
     ...TOKENS,
-    { type: 'finished', reason: 'length', stopToken: null, logprobs: null, cachedTokens: 0 },
+    { type: 'finished', reason: 'length', stopToken: null, logprobs: null },
   ];
   const LONG = { stop_token_ids: [5], metadata: 'x'.repeat(100_000) };
 
@@ -115,7 +115,7 @@ describe('a client that leaves a stream', () => {
     client.abort();
     await left;
     const id = await eventually('it is cancelled', { timeoutMs: 10_000, everyMs: 5 }, () => cancelled[0]);
-    emit([{ id, type: 'finished', reason: 'cancelled', stopToken: null, logprobs: null, cachedTokens: 0 }]);
+    emit([{ id, type: 'finished', reason: 'cancelled', stopToken: null, logprobs: null }]);
     await eventually(
       'it is logged',
       { timeoutMs: 10_000, everyMs: 5 },

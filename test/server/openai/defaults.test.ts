@@ -58,11 +58,12 @@ async function answering(seen: GenerateRequest[]): Promise<Serving> {
       async *generate(request) {
         seen.push(request);
         yield { type: 'accepted', revision: null };
-        yield { type: 'finished', reason: 'stop', stopToken: 4, logprobs: null, cachedTokens: 0 };
+        yield { type: 'finished', reason: 'stop', stopToken: 4, logprobs: null };
       },
     },
     adapters: {
       resolve: () => ({ kind: 'base' }),
+      pin: () => null,
       resolveExpected: () => ({ kind: 'base' }),
       nextChange: async () => undefined,
       describe: (name, revision) => ({ name, revision: revision ?? '', step: null }),

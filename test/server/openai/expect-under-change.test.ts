@@ -137,6 +137,7 @@ class World {
       {
         model: asked.name,
         expect: { revision: asked.revision, waitMs: asked.waitMs },
+        policy: 'activation',
         generations: Array.from({ length: asked.n }, () => generation),
       },
       new AbortController().signal,

@@ -24,6 +24,7 @@ async function ask(
   const request = {
     model,
     expect: { revision: expected, waitMs },
+    policy: 'activation' as const,
     generations: [{ prompt: [1] } as Generation],
   };
   const { lora } = await takeIn({ engine: native, adapters: registry.lookup }, request, signal);

@@ -14,7 +14,7 @@ describe('a revision that is in no slot', () => {
       script: (_, attempt) =>
         attempt < 3
           ? [failed('not_resident')]
-          : [accepted, token, { type: 'finished', reason: 'stop', stopToken: 4, logprobs: null, cachedTokens: 0 }],
+          : [accepted, token, { type: 'finished', reason: 'stop', stopToken: 4, logprobs: null }],
       waitForSlot: async (name, digest) => void waits.push([name, digest]),
     });
     const reply = await post({});
@@ -141,7 +141,7 @@ describe('all choices of a response', () => {
         setImmediate(() => {
           turn += 1;
         });
-        return [accepted, token, { type: 'finished', reason: 'length', stopToken: null, logprobs: null, cachedTokens: 0 }];
+        return [accepted, token, { type: 'finished', reason: 'length', stopToken: null, logprobs: null }];
       },
     });
     expect((await post({ n: 3 })).status).toBe(200);
@@ -177,7 +177,7 @@ describe('an answer without infinities', () => {
       script: () => [
         accepted,
         { type: 'token', token: 77, logprobs },
-        { type: 'finished', reason: 'length', stopToken: null, logprobs: null, cachedTokens: 0 },
+        { type: 'finished', reason: 'length', stopToken: null, logprobs: null },
       ],
     });
     const { choices } = (await (await post({ logprobs: 1 })).json()) as { choices: { logprobs: object }[] };

@@ -136,6 +136,8 @@ describe('the series of adapters', () => {
           promptTokens: 0,
           generatedTokens: 0,
           preemptions: 0,
+          prefixTokensQueried: 0,
+          prefixTokensHit: 0,
           waitingAdapters,
           slots: [],
         }),

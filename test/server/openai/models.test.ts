@@ -75,7 +75,7 @@ describe('model', () => {
     expect(body.choices[0].message.content).toBe(answer);
     const revision = step === 41 ? first : second;
     expect(body.lora).toEqual(
-      step === null ? null : { name: 'bird', revision, step, spans: [{ from: 0, revision }] },
+      step === null ? null : { name: 'bird', revision, step, spans: [{ from: 0, revision, step }] },
     );
     expect(headers.get('x-lora-revision')).toBe(step === null ? null : revision);
     expect(headers.get('x-lora-step')).toBe(step === null ? null : String(step));

@@ -68,6 +68,7 @@ export async function serve({
       engine,
       adapters: {
         resolve: (name) => (name === 'parrot' ? { kind: 'base' } : { kind: 'adapter', name }),
+        pin: () => null,
         resolveExpected: () => ({ kind: 'unmet', actual: null, mayCome: false }),
         nextChange: async () => undefined,
         describe: (name, revision) => ({ name, revision, step: 3 }),

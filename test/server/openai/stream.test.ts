@@ -53,7 +53,9 @@ describe.each(Object.entries(REQUESTS))('a streamed chat, %s', (_, request) => {
       });
       expect(own.slice(0, -1).map(({ finish_reason }) => finish_reason)).not.toContain(choice.finish_reason);
     }
-    expect(chunks.at(-1)).toMatchObject({ choices: [], usage: whole.usage, lora: whole.lora });
+    expect(chunks.at(-1)).toMatchObject({ choices: [], lora: whole.lora });
+    const { prompt_tokens_details: _, ...usage } = whole.usage;
+    expect(chunks.at(-1).usage).toMatchObject(usage);
   });
 });
 
@@ -141,7 +143,7 @@ describe('stopping', () => {
   it('stops at max_tokens', async () => {
     const { choices, usage } = await ask({ max_completion_tokens: 2, max_tokens: 9 });
     expect(choices[0]).toMatchObject({ message: { content: 'SELECT level' }, finish_reason: 'length' });
-    expect(usage).toEqual({ prompt_tokens: 28, completion_tokens: 2, total_tokens: 30 });
+    expect(usage).toMatchObject({ prompt_tokens: 28, completion_tokens: 2, total_tokens: 30 });
   });
 
   it('runs on where the end token is to be ignored', async () => {

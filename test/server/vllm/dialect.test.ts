@@ -115,6 +115,7 @@ describe('who may load', () => {
       serving: {} as Serving,
       registry: bench().registry as Registry,
       engine: { dtype: 'float32', slots: 1, maxRank: 1 },
+      resetPrefixCache: () => undefined,
       root: null,
       token: token === null ? null : () => token,
     });

@@ -37,8 +37,10 @@ describe('/inference/v1/generate', () => {
     const { token_ids } = await completed();
     expect(status).toBe(200);
     expect(body).toMatchObject({ request_id: 'mine', model: 'pirate', prompt_logprobs: null });
-    expect(body.choices).toEqual([{ index: 0, logprobs: null, finish_reason: 'length', token_ids }]);
-    expect(body.usage).toEqual({
+    const { spans } = body.lora;
+    const choice = { index: 0, logprobs: null, finish_reason: 'length', token_ids, lora: { spans } };
+    expect(body.choices).toEqual([choice]);
+    expect(body.usage).toMatchObject({
       prompt_tokens: prompt.length,
       completion_tokens: 4,
       total_tokens: prompt.length + 4,

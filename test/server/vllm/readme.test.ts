@@ -23,6 +23,7 @@ const dialect = {
   serving: {} as Serving,
   registry: bench().registry,
   engine: { dtype: 'float32', slots: 1, maxRank: 1 },
+  resetPrefixCache: () => undefined,
   root: null,
   token: null,
 };

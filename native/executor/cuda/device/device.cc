@@ -149,8 +149,9 @@ void ModelOnDevice::take_memory() {
   std::vector<Array> all = arrays();
   for (const Array& array : all) activation_bytes_ += array.bytes;
   // Sequences may share blocks: each table can be as long as all of them.
-  const int64_t tables = request_.sequences_max * std::min(kv_blocks_, blocks_for(c.context));
-  const Inputs::Sizes inputs = {request_.slots, request_.pages_max, request_.rows_max, tables, uses_graphs_};
+  const int64_t block_places = request_.sequences_max * std::min(kv_blocks_, blocks_for(c.context));
+  const Inputs::Sizes inputs = {request_.slots, request_.pages_max, request_.rows_max, block_places,
+                                uses_graphs_};
   activation_bytes_ += Inputs::bytes(inputs);
   const int64_t places = request_.slots * table_places();
   const auto array = [](auto*& data, int64_t count) {
