@@ -58,17 +58,17 @@ describe('on a real API server', () => {
     expect(await canI(...question)).toBe(answer);
   });
 
-  it('lets a trainer who is bound to the pusher role push in that namespace, and change nothing', async () => {
+  it('lets a trainer who is bound to the pusher role push in that namespace and look, and change nothing', async () => {
     await plane.kubectl([
       ...['create', 'rolebinding', 'trainer', '-n', 'team'],
       ...['--clusterrole=lorikeet-pusher', '--serviceaccount=team:trainer'],
     ]);
-    const ask = (namespace: string, ...what: string[]) =>
+    const ask = (namespace: string, verb: string, ...what: string[]) =>
       plane
         .kubectl([
           'auth',
           'can-i',
-          'update',
+          verb,
           'loraadapters.lorikeet.dev',
           ...what,
           '-n',
@@ -79,9 +79,11 @@ describe('on a real API server', () => {
           (answer) => answer.trim(),
           () => 'no',
         );
-    expect(await ask('team', '--subresource=tensors')).toBe('yes');
-    expect(await ask('team')).toBe('no');
-    expect(await ask('other', '--subresource=tensors')).toBe('no');
+    for (const verb of ['update', 'get']) {
+      expect(await ask('team', verb, '--subresource=tensors')).toBe('yes');
+      expect(await ask('team', verb)).toBe('no');
+      expect(await ask('other', verb, '--subresource=tensors')).toBe('no');
+    }
   });
 
   it.each(CASES)(
