@@ -34,11 +34,11 @@ export class FanOut {
 
   /**
    * Sends the last block. Resolves with one outcome per pod, at least one of them good; a pod that takes far longer than
-   * the first, or longer than `timeoutMs`, is dropped.
+   * the first is dropped as one that failed, one that takes longer than `timeoutMs`, which the trainer chose, as late.
    */
   async finish(block: Uint8Array, revision: string, timeoutMs: number): Promise<PodOutcome[]> {
     const endedAt = this.#clock.monotonicMs();
-    const cancels = [this.#clock.after(timeoutMs, () => this.#dropRest('did not answer in time'))];
+    const cancels = [this.#clock.after(timeoutMs, () => this.#dropRest('did not answer in time', 'timeout'))];
     for (const branch of this.#branches) {
       void branch.end(block, revision);
       void branch.settled.then(({ ok }) => {
@@ -62,8 +62,8 @@ export class FanOut {
     this.#dropRest('was not told to the end');
   }
 
-  #dropRest(why: string): void {
-    for (const branch of this.#branches) branch.drop(new LorikeetError('pod_failed', `The pod ${why}`));
+  #dropRest(why: string, code: 'pod_failed' | 'timeout' = 'pod_failed'): void {
+    for (const branch of this.#branches) branch.drop(new LorikeetError(code, `The pod ${why}`));
   }
 
   #settled(): Promise<PodOutcome[]> {
@@ -76,12 +76,14 @@ function worstOf(outcomes: PodOutcome[]): LorikeetError {
   const errors = outcomes.flatMap(({ error }) => (error === null ? [] : [error]));
   const [first] = [...errors].sort((a, b) => rank(a) - rank(b));
   if (first === undefined) return new LorikeetError('no_pods', 'No pod is there to take the revision');
-  if (first.code !== 'pod_failed') return first;
+  if (first.code !== 'pod_failed' && first.code !== 'timeout') return first;
   const pods = outcomes.map(({ pod, error }) => ({ name: pod.name, error: error?.message }));
-  return new LorikeetError('pod_failed', 'No pod took the revision', { actual: pods.slice(0, 20) });
+  const message = `No pod took the revision${first.code === 'timeout' ? ' in time' : ''}`;
+  return new LorikeetError(first.code, message, { actual: pods.slice(0, 20) });
 }
 
-function rank({ status }: LorikeetError): number {
+function rank({ code, status }: LorikeetError): number {
   if (status === 422 || status === 400) return 0;
-  return status === 502 ? 2 : 1;
+  if (code === 'pod_failed') return 3;
+  return code === 'timeout' ? 2 : 1;
 }

@@ -9,9 +9,8 @@ export function refusalOf(error: unknown): LorikeetError {
   if (error instanceof PodUnreachable)
     return new LorikeetError('pod_failed', 'A pod did not answer', { cause: error });
   if (error instanceof Error && error.name === 'TimeoutError') {
-    return new LorikeetError('timeout', 'The pods did not confirm in time; the operator goes on', {
-      cause: error,
-    });
+    const message = 'The push was not accepted in time: nothing has changed; try again';
+    return new LorikeetError('timeout', message, { cause: error });
   }
   const { code, statusCode } = error as { code?: unknown; statusCode?: unknown };
   if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') {

@@ -16,8 +16,8 @@ import type { PodOutcome, Publication, PublishResult, PushContext } from './publ
 import { requirePushable } from './pushable.ts';
 import { type Swap, type SwapResult, tenths } from './swap.ts';
 
-/** How a push calls a pod that gave no answer while others did. */
-const HUNG: ReadonlySet<ErrorCode> = new Set(['pod_failed', 'timeout']);
+/** How a push calls a pod that gave no answer while others did; not `timeout`: how long to wait was the trainer's choice. */
+const HUNG: ErrorCode = 'pod_failed';
 
 type PodResult = PublishResult['pods'][number];
 
@@ -70,7 +70,7 @@ export class RevisionPublisher {
     const { promise, resolve, reject } = Promise.withResolvers<PublishResult>();
     const published = this.#deps.mutexes.run(`${namespace}/${name}`, async (lock) => {
       for (const { pod, error } of staged) {
-        if (error && HUNG.has(error.code)) pod.client.breaker.suspect();
+        if (error?.code === HUNG) pod.client.breaker.suspect();
       }
       let accepted: Accepted;
       try {

@@ -163,6 +163,15 @@ describe('a push', () => {
     await expect.poll(served).toEqual([digestOfSeed(1), digestOfSeed(1)]);
   });
 
+  it('does not blame a pod that is only slower than its trainer waits', async () => {
+    await start();
+    const publication = await stageEverywhere(1);
+    const [first, second] = publication.staged;
+    const late = { ...second, ok: false, error: new LorikeetError('timeout', 'too late') };
+    await publisher.publish({ ...publication, staged: [first, late] as Publication['staged'] });
+    expect(publisher.context('lora', 'policy').pods).toHaveLength(2);
+  });
+
   it('beside a hung pod costs the pushes after it nothing', async () => {
     await start();
     await push(1);

@@ -83,6 +83,31 @@ describe('pods that misbehave', () => {
     expect([rig.publisher.publications, rig.spool.list(), rig.spool.usedBytes]).toEqual([[], [], 0]);
   });
 
+  it('all that need longer than the trainer waits: 504, and nothing is published', async () => {
+    const hang = { kind: 'hang', afterBytes: Number.POSITIVE_INFINITY } as const;
+    rig.publisher.pods = ['pod-a', 'pod-b'].map((name) => new FakePod({ name, fault: hang }));
+    const { status, headers, body } = await put(rig, bigAdapter(), { query: '?timeout=1ms' });
+    expect([status, headers['retry-after'], body.error]).toEqual([
+      504,
+      '1',
+      {
+        code: 'timeout',
+        message: 'No pod took the revision in time',
+        actual: ['pod-a', 'pod-b'].map((name) => ({ name, error: 'The pod did not answer in time' })),
+      },
+    ]);
+    expect(rig.publisher.publications).toEqual([]);
+  });
+
+  it('some too slow for the trainer, the others gone: 504, for another try may do', async () => {
+    rig.publisher.pods = [
+      new FakePod({ name: 'pod-a', fault: { kind: 'reset', afterBytes: 70_000 } }),
+      new FakePod({ name: 'pod-b', fault: { kind: 'hang', afterBytes: Number.POSITIVE_INFINITY } }),
+    ];
+    const { status, body } = await put(rig, bigAdapter(), { query: '?timeout=1ms' });
+    expect([status, body.error.code]).toEqual([504, 'timeout']);
+  });
+
   it('all that hang: 502 while the trainer is still sending', async () => {
     rig.publisher.pods = [new FakePod({ name: 'pod-a', fault: { kind: 'hang' } })];
     const { status, body } = await put(rig, bigAdapter());

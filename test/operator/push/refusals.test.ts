@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { refusalOf } from '../../../operator/push/refusal.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
 import { f32, factorName, goodAdapter, packSafetensors, type Tensors } from '../../support/adapter-files.ts';
 import { FakePod } from '../../support/pod/fake-pod.ts';
@@ -82,6 +83,15 @@ describe('tensors that do not fit', () => {
     expect(connections).toHaveLength(1);
     client.close();
   });
+});
+
+it('a push whose time ran out before it was accepted: 504, and it says that nothing has changed', () => {
+  const refusal = refusalOf(new DOMException('too late', 'TimeoutError'));
+  expect([refusal.status, refusal.code, refusal.message]).toEqual([
+    504,
+    'timeout',
+    'The push was not accepted in time: nothing has changed; try again',
+  ]);
 });
 
 describe('a request that is not a push', () => {
