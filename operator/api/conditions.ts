@@ -27,6 +27,7 @@ export const REASONS = {
   SourceChanged: 'The store changed the adapter while it was read; the operator tries again.',
   SourceInvalid: 'The source cannot be used as it is written.',
   CredentialsNotFound: 'The Secret of the source, or a key of it, does not exist.',
+  CredentialsForbidden: 'No Role lets the operator read the Secret of the source.',
   // Verified
   Verified: 'The adapter is well formed and is what spec.verify expects.',
   AdapterMalformed: 'The tensors or the configuration cannot be read.',
@@ -62,7 +63,7 @@ export const REASONS = {
   PodsOwnedElsewhere:
     'Some pods that match spec.selector belong to an older ServerPool that selects them too.',
   PodsHeldBack: 'Some pods cannot hold an adapter that other pods of the pool serve, and get no requests.',
-  TokenNotFound: 'The Secret of the admin token, or its key, does not exist.',
+  TokenNotFound: 'The Secret of the admin token, or its key, does not exist or is hidden by RBAC.',
   // CapacityPressure
   Sufficient: 'The pods have room for more adapters.',
   SlotsFull: 'A pod has no free slot: adapters take turns from host memory.',

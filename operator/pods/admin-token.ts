@@ -1,6 +1,5 @@
 import type { ServerPool } from '../api/server-pool.ts';
-import { isApiError } from '../kube/api-error.ts';
-import type { ReadSecret } from '../kube/secrets.ts';
+import { type ReadSecret, SecretForbidden } from '../kube/secrets.ts';
 import { TokenNotFound } from './errors.ts';
 
 const TIMEOUT_MS = 5_000;
@@ -12,10 +11,8 @@ export function readAdminToken(readSecret: ReadSecret): (pool: ServerPool) => Pr
     const { name, key = KEY } = spec.admin.auth.tokenSecretRef;
     const secret = await readSecret(metadata.namespace ?? '', name, AbortSignal.timeout(TIMEOUT_MS)).catch(
       (error: unknown) => {
-        if (!isApiError(error, 403)) throw error;
-        throw new TokenNotFound(
-          `the operator may not read Secret ${name}: no role of this namespace names it`,
-        );
+        if (error instanceof SecretForbidden) throw new TokenNotFound(error.message);
+        throw error;
       },
     );
     if (secret === null) throw new TokenNotFound(`there is no Secret ${name}`);

@@ -6,7 +6,7 @@ export class PodUnreachable extends Error {
   }
 }
 
-/** The Secret that the pool names for the admin token, or its key, does not exist. */
+/** The Secret that the pool names for the admin token, or its key, does not exist or is hidden by RBAC. */
 export class TokenNotFound extends Error {
   constructor(message: string) {
     super(message);

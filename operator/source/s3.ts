@@ -9,8 +9,7 @@ import {
   S3Client,
   S3ServiceException,
 } from '@aws-sdk/client-s3';
-import { isApiError } from '../kube/api-error.ts';
-import type { ReadSecret } from '../kube/secrets.ts';
+import { type ReadSecret, SecretForbidden } from '../kube/secrets.ts';
 import { guardedLookup } from './address-guard.ts';
 import { OBJECTS, type ObjectKey, type ObjectStore, type Span, type StoredObject } from './port.ts';
 import { type Location, locationOf } from './s3-location.ts';
@@ -164,11 +163,15 @@ async function readAccess(
 ): Promise<Access> {
   const secret = await readSecret(namespace, name, signal).catch((error) => {
     signal.throwIfAborted();
-    const isHidden = isApiError(error, 403);
-    const message = isHidden
-      ? `The operator may not read Secret ${name}, or there is none: name it in sourceSecrets of the pool's chart.`
-      : `Secret ${name} cannot be read.`;
-    throw new Retryable('CredentialsNotFound', message, error);
+    if (error instanceof SecretForbidden) {
+      const message = `${error.message}: name it in sourceSecrets of the pool's chart.`;
+      throw new Retryable('CredentialsForbidden', message, error);
+    }
+    throw new Retryable(
+      'CredentialsNotFound',
+      `The API server does not give Secret ${name} just now.`,
+      error,
+    );
   });
   // Retryable: a Secret often arrives after the object that names it.
   if (secret === null)

@@ -47,6 +47,7 @@ export type SourceReason = Extract<
   | 'SourceNotFound'
   | 'SourceAccessDenied'
   | 'CredentialsNotFound'
+  | 'CredentialsForbidden'
   | 'SourceChanged'
   | 'SourceUnreachable'
   | 'SourceInvalid'

@@ -5,6 +5,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { type Failure, failureOf } from '../../../operator/adapter/failures.ts';
 import { ApiError } from '../../../operator/kube/api-error.ts';
 import { systemClock } from '../../../operator/kube/clock.ts';
+import { SecretForbidden } from '../../../operator/kube/secrets.ts';
 import { openSources, type SourceOptions } from '../../../operator/source/index.ts';
 import { type FetchLimits, type SourcedAdapter, SourceError } from '../../../operator/source/types.ts';
 import { Spool } from '../../../operator/spool/spool.ts';
@@ -279,11 +280,7 @@ describe('a source that cannot be read', () => {
   it.each([
     ['a missing Secret', async () => null],
     ['a Secret without the keys', async () => ({ password: CANARY })],
-    ['a Secret that may not be read', async () => Promise.reject(new Error(`Bearer ${CANARY}`))],
-    [
-      'a Secret that RBAC hides',
-      async () => Promise.reject(new ApiError({ status: 403, reason: 'Forbidden' }, CANARY)),
-    ],
+    ['a Secret that cannot be had', async () => Promise.reject(new Error(`Bearer ${CANARY}`))],
   ])('says CredentialsNotFound for %s', async (_, readSecret) => {
     const error = await failure(fetched(adapter('any'), source({ readSecret })));
     expect([error.reason, error.retryable]).toEqual(['CredentialsNotFound', true]);
@@ -291,12 +288,15 @@ describe('a source that cannot be read', () => {
     expect(proxy.seen).toEqual([]);
   });
 
-  it('says what to do about a Secret that RBAC hides', async () => {
-    const readSecret = async () => Promise.reject(new ApiError({ status: 403, reason: 'Forbidden' }, 'no'));
+  it('says CredentialsForbidden for a Secret that RBAC hides, which right is missing and where it is given', async () => {
+    const refusal = new ApiError({ status: 403, reason: 'Forbidden' }, 'User "bird" cannot get resource');
+    const readSecret = async () => Promise.reject(new SecretForbidden('team-a', 'bucket-key', refusal));
     const error = await failure(fetched(adapter('any'), source({ readSecret })));
+    expect([error.reason, error.retryable]).toEqual(['CredentialsForbidden', true]);
     expect(error.message).toBe(
-      "The operator may not read Secret bucket-key, or there is none: name it in sourceSecrets of the pool's chart.",
+      "No Role lets bird get secrets/bucket-key in namespace team-a: name it in sourceSecrets of the pool's chart.",
     );
+    expect(proxy.seen).toEqual([]);
   });
 
   it('is read unsigned without credentials, whatever the environment holds', async () => {
