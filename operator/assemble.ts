@@ -4,6 +4,7 @@ import { Objects } from './adapter/objects.ts';
 import { Records } from './adapter/records.ts';
 import { missingFor } from './adapter/seeding.ts';
 import { Tombstones } from './adapter/tombstones.ts';
+import { Vigil } from './adapter/vigil.ts';
 import { LORA_ADAPTERS } from './api/lora-adapter.ts';
 import { SERVER_POOLS } from './api/server-pool.ts';
 import type { OperatorConfig } from './config.ts';
@@ -68,6 +69,7 @@ export function assemble(parts: Parts): {
     spool,
     leader: elector,
     records: new Records(),
+    vigil: new Vigil(systemClock),
     mutexes: new Serial(),
     tombstones: new Tombstones(),
     objects: new Objects(rest),

@@ -16,6 +16,7 @@ import type { Objects } from './objects.ts';
 import type { AdapterRecord } from './record.ts';
 import type { Records } from './records.ts';
 import type { Tombstones } from './tombstones.ts';
+import type { Vigil } from './vigil.ts';
 
 export interface Cache<T extends KubeObject> {
   get(key: string): T | undefined;
@@ -40,6 +41,8 @@ export interface AdapterDeps {
   sources: Sources;
   /** Sources are asked through it alone: they may be slow. */
   errands: Pick<Errands, 'ask' | 'drop'>;
+  /** When to look again for what people are to put right. */
+  vigil: Vigil;
   spool: Spool;
   leader: Pick<Elector, 'leading'>;
   records: Records;

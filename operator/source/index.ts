@@ -5,6 +5,7 @@ import { ObjectStoreSource } from './object-store.ts';
 import type { OpenStore } from './port.ts';
 import type { RangeLimits } from './ranges.ts';
 import { openS3 } from './s3.ts';
+import { accessReader } from './s3-access.ts';
 import { type Source, type SourcedAdapter, Terminal } from './types.ts';
 
 export interface SourceOptions {
@@ -31,7 +32,8 @@ export type Sources = Record<SourceKind, Source>;
 /** One entry per member of spec.source that is fetched; `push` is not: its trainer comes by itself. */
 export function openSources(options: SourceOptions): Sources {
   const { readSecret, clock, ambientCredentials = false } = options;
-  const s3 = { readSecret, ambientCredentials, connectTimeoutMs: CONNECT_TIMEOUT_MS };
+  const readAccess = accessReader(readSecret, clock);
+  const s3 = { readAccess, ambientCredentials, connectTimeoutMs: CONNECT_TIMEOUT_MS };
   const stores = new Map<string, OpenStore>([['s3', (adapter, signal) => openS3(adapter, s3, signal)]]);
   return { objectStore: new ObjectStoreSource({ stores, limits: { ...RANGES, ...options.ranges }, clock }) };
 }

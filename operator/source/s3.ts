@@ -1,7 +1,7 @@
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import type { Readable } from 'node:stream';
-import { createSecureContext, rootCertificates } from 'node:tls';
+import { rootCertificates } from 'node:tls';
 import {
   GetObjectCommand,
   type GetObjectCommandOutput,
@@ -9,14 +9,14 @@ import {
   S3Client,
   S3ServiceException,
 } from '@aws-sdk/client-s3';
-import { type ReadSecret, SecretForbidden } from '../kube/secrets.ts';
 import { guardedLookup } from './address-guard.ts';
 import { OBJECTS, type ObjectKey, type ObjectStore, type Span, type StoredObject } from './port.ts';
+import type { ReadAccess } from './s3-access.ts';
 import { type Location, locationOf } from './s3-location.ts';
 import { Retryable, type SourcedAdapter, SourceError, Terminal } from './types.ts';
 
 export interface S3Options {
-  readSecret: ReadSecret;
+  readAccess: ReadAccess;
   /**
    * Without credentialsSecretRef and without endpoint, read with the operator's own AWS identity (the SDK's default
    * chain: IRSA, EKS Pod Identity, environment). Off, such an adapter is read anonymously: whoever may write a
@@ -26,19 +26,6 @@ export interface S3Options {
   connectTimeoutMs: number;
 }
 
-interface Credentials {
-  accessKeyId: string;
-  secretAccessKey: string;
-  sessionToken?: string;
-}
-
-/** What a Secret holds for one store. */
-interface Access {
-  credentials: Credentials;
-  /** Certificates that the store's may be signed by, besides those that every program trusts; null: none. */
-  ca: string | null;
-}
-
 /** s3:// */
 export async function openS3(
   adapter: SourcedAdapter,
@@ -46,7 +33,7 @@ export async function openS3(
   signal: AbortSignal,
 ): Promise<ObjectStore> {
   const location = locationOf(adapter);
-  const access = location.secret && (await readAccess(location.secret, options.readSecret, signal));
+  const access = location.secret && (await options.readAccess(location.secret, signal));
   const credentials = access?.credentials ?? null;
   const ambient = credentials === null && location.endpoint === null && options.ambientCredentials;
   const agent = { keepAlive: true, maxSockets: 8, lookup: guardedLookup };
@@ -155,52 +142,6 @@ const anonymous = {
   credentials: { accessKeyId: 'anonymous', secretAccessKey: 'anonymous' },
   signer: { sign: async <T>(request: T): Promise<T> => request },
 };
-
-async function readAccess(
-  { namespace, name }: { namespace: string; name: string },
-  readSecret: ReadSecret,
-  signal: AbortSignal,
-): Promise<Access> {
-  const secret = await readSecret(namespace, name, signal).catch((error) => {
-    signal.throwIfAborted();
-    if (error instanceof SecretForbidden) {
-      const message = `${error.message}: name it in sourceSecrets of the pool's chart.`;
-      throw new Retryable('CredentialsForbidden', message, error);
-    }
-    throw new Retryable(
-      'CredentialsNotFound',
-      `The API server does not give Secret ${name} just now.`,
-      error,
-    );
-  });
-  // Retryable: a Secret often arrives after the object that names it.
-  if (secret === null)
-    throw new Retryable('CredentialsNotFound', `There is no Secret ${name} in this namespace.`);
-  const accessKeyId = secret.accessKeyId ?? secret.AWS_ACCESS_KEY_ID;
-  const secretAccessKey = secret.secretAccessKey ?? secret.AWS_SECRET_ACCESS_KEY;
-  const sessionToken = secret.sessionToken ?? secret.AWS_SESSION_TOKEN;
-  if (!accessKeyId || !secretAccessKey) {
-    throw new Retryable(
-      'CredentialsNotFound',
-      `Expected the keys accessKeyId and secretAccessKey (or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) in Secret ${name}.`,
-    );
-  }
-  const trimmed = { accessKeyId: accessKeyId.trim(), secretAccessKey: secretAccessKey.trim() };
-  const credentials = sessionToken ? { ...trimmed, sessionToken: sessionToken.trim() } : trimmed;
-  return { credentials, ca: caOf(secret, name) };
-}
-
-function caOf(secret: Record<string, string>, name: string): string | null {
-  const ca = secret['ca.crt'];
-  if (ca === undefined) return null;
-  try {
-    createSecureContext({ ca });
-    if (ca.includes('-----BEGIN CERTIFICATE-----')) return ca;
-  } catch {
-    // Said below: what OpenSSL says of it does not help anybody.
-  }
-  throw new Retryable('CredentialsNotFound', `Expected certificates in PEM under ca.crt in Secret ${name}.`);
-}
 
 /** The SDK's error as ours. Its message and cause may hold signed headers and the endpoint's own text: both are dropped. */
 function s3Failure(

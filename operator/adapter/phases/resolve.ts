@@ -9,6 +9,7 @@ import { sendErrand } from '../errand.ts';
 import { failureOf } from '../failures.ts';
 import { heedPods, recoverRecord } from '../recover.ts';
 import { limitsOf, standingFailure } from '../standing.ts';
+import { awaitedBy } from '../vigil.ts';
 
 const RETRY = { baseMs: 2_000, maxMs: 300_000 };
 /** Nobody tells when an object that was wrong has been put right; a HEAD now and then finds out. */
@@ -105,10 +106,20 @@ function noteSourceFailure(
 ): void {
   const { record, adapter, placement } = draft;
   const intent = intentOf(adapter);
-  const { terminal } = failureOf(failed.error);
   const failures = (standingFailure(draft)?.failures ?? 0) + 1;
-  const retryMs = terminal ? TERMINAL_RETRY_MS : backoffMs(failures, { ...RETRY, random: deps.random });
+  const retryMs = retryMsOf(draft, deps, { error: failed.error, failures });
   const retryAtMs = deps.clock.monotonicMs() + retryMs;
   record.failSource({ ...failed, intent, limits: limitsOf(placement), failures, retryAtMs });
   lookAgain(draft, retryMs);
+}
+
+function retryMsOf(
+  { adapter }: Draft,
+  { vigil, random }: AdapterDeps,
+  { error, failures }: { error: unknown; failures: number },
+): number {
+  const { reason, terminal } = failureOf(error);
+  if (terminal) return TERMINAL_RETRY_MS;
+  const awaited = awaitedBy(adapter, reason);
+  return awaited === null ? backoffMs(failures, { ...RETRY, random }) : vigil.lookMs(awaited);
 }

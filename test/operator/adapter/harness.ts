@@ -7,6 +7,7 @@ import { reconcile } from '../../../operator/adapter/reconcile.ts';
 import { Records } from '../../../operator/adapter/records.ts';
 import { missingFor } from '../../../operator/adapter/seeding.ts';
 import { Tombstones } from '../../../operator/adapter/tombstones.ts';
+import { Vigil } from '../../../operator/adapter/vigil.ts';
 import type { LoraAdapter, LoraAdapterStatus } from '../../../operator/api/lora-adapter.ts';
 import type { ServerPool } from '../../../operator/api/server-pool.ts';
 import { systemClock } from '../../../operator/kube/clock.ts';
@@ -153,6 +154,7 @@ function makeDeps({ adapters, pools, fleet, source, dir, world }: Made): Adapter
       },
     },
     records: new Records(),
+    vigil: new Vigil(systemClock),
     mutexes: new Serial(),
     tombstones: new Tombstones(),
     objects: fakeObjects(adapters),

@@ -1,5 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import { Vigil } from '../../../operator/adapter/vigil.ts';
 import { systemClock } from '../../../operator/kube/clock.ts';
+import { Retryable, type SourceReason } from '../../../operator/source/types.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
 import { digestOf, goodAdapter } from '../../support/adapter-files.ts';
 import { refusal } from '../../support/pod/fault.ts';
@@ -186,6 +188,50 @@ describe('a refusal ends with its cause', () => {
     harness.pools.set(POOL_KEY, serverPool(port, { limits: { maxRank: 16 } }));
     await harness.once('sql');
     expect(harness.conditionOf('sql', 'Ready')?.status).toBe('True');
+  });
+});
+
+describe('a source that people are to put right', () => {
+  const secretRef = {
+    source: { objectStore: { uri: 's3://bucket/sql/', credentialsSecretRef: { name: 'minio' } } },
+  };
+
+  /** So many looks that fail, each at the time that the one before named; returns how long the last waited. */
+  async function failing(reason: SourceReason, looks: number): Promise<number> {
+    let waitedMs = 0;
+    const { deps, source } = harness;
+    const startMs = Math.round(systemClock.monotonicMs());
+    deps.clock = { ...systemClock, monotonicMs: () => startMs + waitedMs };
+    deps.vigil = new Vigil(deps.clock);
+    let lastMs = 0;
+    for (let look = 0; look < looks; look += 1) {
+      source.nextError = new Retryable(reason, 'scripted');
+      const outcome = await harness.once('sql');
+      lastMs = outcome.kind === 'again' ? outcome.afterMs : Number.POSITIVE_INFINITY;
+      waitedMs += Math.ceil(lastMs);
+    }
+    return lastMs;
+  }
+
+  it.each<SourceReason>(['CredentialsNotFound', 'CredentialsForbidden', 'SourceAccessDenied'])(
+    'is looked at every few seconds, however long it takes: %s',
+    async (reason) => {
+      harness = await startHarness();
+      harness.apply(loraAdapter('sql', { spec: secretRef }));
+      expect(await failing(reason, 12)).toBeLessThanOrEqual(10_000);
+      expect(harness.source.resolves).toBe(12);
+      await harness.settle('sql', () => harness.conditionOf('sql', 'Ready')?.status === 'True');
+    },
+  );
+
+  it.each<[SourceReason, Record<string, unknown>]>([
+    ['SourceUnreachable', secretRef],
+    ['SourceNotFound', secretRef],
+    ['SourceAccessDenied', {}],
+  ])('is not where nothing of ours is: %s', async (reason, spec) => {
+    harness = await startHarness();
+    harness.apply(loraAdapter('sql', { spec }));
+    expect(await failing(reason, 12)).toBeGreaterThan(60_000);
   });
 });
 

@@ -4,6 +4,7 @@ import { RevisionPublisher } from '../../../operator/adapter/publish/publisher.t
 import { reconcile } from '../../../operator/adapter/reconcile.ts';
 import { Records } from '../../../operator/adapter/records.ts';
 import { Tombstones } from '../../../operator/adapter/tombstones.ts';
+import { Vigil } from '../../../operator/adapter/vigil.ts';
 import type { LoraAdapter, LoraAdapterStatus } from '../../../operator/api/lora-adapter.ts';
 import { silentLog } from '../../../operator/kube/log.ts';
 import type { Pod } from '../../../operator/pods/pod.ts';
@@ -190,6 +191,7 @@ function depsOf(world: Succession, { term, links, write }: View): AdapterDeps {
     spool: memorySpool(),
     leader: { leading: { term } },
     records: new Records(),
+    vigil: new Vigil(clock),
     mutexes: new Serial(),
     tombstones: new Tombstones(),
     status: { write: (_object, status) => write(status as LoraAdapterStatus) },

@@ -1,7 +1,9 @@
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { systemClock } from '../../../operator/kube/clock.ts';
 import { openS3 } from '../../../operator/source/s3.ts';
+import { accessReader } from '../../../operator/source/s3-access.ts';
 import { CERTIFICATE, KEY } from './private-ca.ts';
 
 const KEYS = { accessKeyId: 'key', secretAccessKey: 'secret' };
@@ -24,7 +26,8 @@ async function look(secret: Record<string, string>) {
     objectStore: { uri: 's3://adapters/sql/', endpoint, credentialsSecretRef: { name: 'minio' } },
   };
   const adapter = { metadata: { name: 'sql', namespace: 'team-a' }, spec: { source } };
-  const options = { readSecret: async () => secret, ambientCredentials: false, connectTimeoutMs: 5_000 };
+  const readAccess = accessReader(async () => secret, systemClock);
+  const options = { readAccess, ambientCredentials: false, connectTimeoutMs: 5_000 };
   const store = await openS3(adapter, options, signal);
   try {
     return await store.head('adapter_config.json', signal);

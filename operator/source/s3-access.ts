@@ -1,0 +1,94 @@
+import { createSecureContext } from 'node:tls';
+import type { Clock } from '../kube/clock.ts';
+import { type ReadSecret, SecretForbidden } from '../kube/secrets.ts';
+import { Retryable } from './types.ts';
+
+interface Credentials {
+  accessKeyId: string;
+  secretAccessKey: string;
+  sessionToken?: string;
+}
+
+/** What a Secret holds for one store. */
+export interface Access {
+  credentials: Credentials;
+  /** Certificates that the store's may be signed by, besides those that every program trusts; null: none. */
+  ca: string | null;
+}
+
+interface SecretName {
+  namespace: string;
+  name: string;
+}
+
+export type ReadAccess = (secret: SecretName, signal: AbortSignal) => Promise<Access>;
+
+/** Less than those wait who look again. */
+const FAILURE_MS = 2_000;
+
+/**
+ * Reads what a Secret gives access to, and keeps nothing of it. Only that it gave none is remembered for a moment: many
+ * adapters may name the same Secret, and then they all look again at the same time.
+ */
+export function accessReader(readSecret: ReadSecret, clock: Clock): ReadAccess {
+  const failures = new Map<string, { error: Retryable; untilMs: number }>();
+  return async (secret, signal) => {
+    const nowMs = clock.monotonicMs();
+    for (const [key, { untilMs }] of failures) if (untilMs <= nowMs) failures.delete(key);
+    const key = `${secret.namespace}/${secret.name}`;
+    const known = failures.get(key);
+    if (known !== undefined) throw known.error;
+    try {
+      return await readAccess(secret, readSecret, signal);
+    } catch (error) {
+      if (error instanceof Retryable) failures.set(key, { error, untilMs: clock.monotonicMs() + FAILURE_MS });
+      throw error;
+    }
+  };
+}
+
+async function readAccess(
+  { namespace, name }: SecretName,
+  readSecret: ReadSecret,
+  signal: AbortSignal,
+): Promise<Access> {
+  const secret = await readSecret(namespace, name, signal).catch((error) => {
+    signal.throwIfAborted();
+    if (error instanceof SecretForbidden) {
+      const message = `${error.message}: name it in sourceSecrets of the pool's chart.`;
+      throw new Retryable('CredentialsForbidden', message, error);
+    }
+    throw new Retryable(
+      'CredentialsNotFound',
+      `The API server does not give Secret ${name} just now.`,
+      error,
+    );
+  });
+  // Retryable: a Secret often arrives after the object that names it.
+  if (secret === null)
+    throw new Retryable('CredentialsNotFound', `There is no Secret ${name} in this namespace.`);
+  const accessKeyId = secret.accessKeyId ?? secret.AWS_ACCESS_KEY_ID;
+  const secretAccessKey = secret.secretAccessKey ?? secret.AWS_SECRET_ACCESS_KEY;
+  const sessionToken = secret.sessionToken ?? secret.AWS_SESSION_TOKEN;
+  if (!accessKeyId || !secretAccessKey) {
+    throw new Retryable(
+      'CredentialsNotFound',
+      `Expected the keys accessKeyId and secretAccessKey (or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) in Secret ${name}.`,
+    );
+  }
+  const trimmed = { accessKeyId: accessKeyId.trim(), secretAccessKey: secretAccessKey.trim() };
+  const credentials = sessionToken ? { ...trimmed, sessionToken: sessionToken.trim() } : trimmed;
+  return { credentials, ca: caOf(secret, name) };
+}
+
+function caOf(secret: Record<string, string>, name: string): string | null {
+  const ca = secret['ca.crt'];
+  if (ca === undefined) return null;
+  try {
+    createSecureContext({ ca });
+    if (ca.includes('-----BEGIN CERTIFICATE-----')) return ca;
+  } catch {
+    // Said below: what OpenSSL says of it does not help anybody.
+  }
+  throw new Retryable('CredentialsNotFound', `Expected certificates in PEM under ca.crt in Secret ${name}.`);
+}
