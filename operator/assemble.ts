@@ -17,6 +17,7 @@ import { secretsOf } from './kube/secrets.ts';
 import { StatusWriter } from './kube/status-writer.ts';
 import type { Fleet } from './pods/fleet.ts';
 import type { PoolDeps } from './pool/deps.ts';
+import { AddressGuard } from './source/address-guard.ts';
 import { Errands } from './source/errands.ts';
 import { openSources } from './source/index.ts';
 import type { Spool } from './spool/spool.ts';
@@ -63,6 +64,7 @@ export function assemble(parts: Parts): {
     errands: new Errands({ clock: systemClock, onAnswer: (key) => queues.adapters.add(key) }),
     sources: openSources({
       readSecret: secretsOf(rest),
+      guard: new AddressGuard({ allowed: config.allowedEndpointCidrs, apiServer: rest.server }),
       clock: systemClock,
       ambientCredentials: config.awsIdentity === 'ambient',
     }),

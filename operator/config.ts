@@ -15,6 +15,8 @@ export interface OperatorConfig {
   spoolBytes: number;
   /** See S3Options. */
   awsIdentity: 'none' | 'ambient';
+  /** See AddressGuardOptions. */
+  allowedEndpointCidrs: string[];
   leaderNamespace: string;
   leaderName: string;
   identity: string;
@@ -51,6 +53,11 @@ export const FLAGS = {
     default: 'none',
     help: 'what signs reads of s3:// without Secret and endpoint',
   },
+  'allow-endpoint-cidr': {
+    value: 'CIDR',
+    default: null,
+    help: 'endpoints of sources here are let through, also loopback and link-local; may be repeated; absent: none',
+  },
   'leader-namespace': { value: 'NAME', default: 'default', help: 'namespace of the lease' },
   'leader-name': { value: 'NAME', default: 'lorikeet-operator', help: 'name of the lease' },
   identity: {
@@ -85,6 +92,7 @@ export function parseConfig(args: string[], environment: NodeJS.ProcessEnv): Ope
     spoolDir: read.optional('spool-dir') ?? join(tmpdir(), `lorikeet-spool-${process.pid}`),
     spoolBytes: read.bytes('spool-bytes'),
     awsIdentity: read.oneOf('aws-identity'),
+    allowedEndpointCidrs: read.cidrs('allow-endpoint-cidr'),
     leaderNamespace: read.text('leader-namespace'),
     leaderName: read.text('leader-name'),
     identity: read.optional('identity') ?? hostname(),

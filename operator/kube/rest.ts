@@ -86,6 +86,11 @@ export class Rest {
     };
   }
 
+  /** URL of the API server. */
+  get server(): string {
+    return this.#credentials.server;
+  }
+
   /** The parsed reply; throws ApiError, or the signal's reason when it aborts. */
   async request<T>(call: Call): Promise<T> {
     const pace = this.#paceOf(call.lane);

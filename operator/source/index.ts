@@ -1,5 +1,6 @@
 import type { Clock } from '../kube/clock.ts';
 import type { ReadSecret } from '../kube/secrets.ts';
+import type { AddressGuard } from './address-guard.ts';
 import type { Lane } from './errands.ts';
 import { ObjectStoreSource } from './object-store.ts';
 import type { OpenStore } from './port.ts';
@@ -10,6 +11,8 @@ import { type Source, type SourcedAdapter, Terminal } from './types.ts';
 
 export interface SourceOptions {
   readSecret: ReadSecret;
+  /** Which endpoints may be asked. */
+  guard: AddressGuard;
   clock: Clock;
   /** See S3Options. Default: off. */
   ambientCredentials?: boolean;
@@ -31,9 +34,9 @@ export type Sources = Record<SourceKind, Source>;
 
 /** One entry per member of spec.source that is fetched; `push` is not: its trainer comes by itself. */
 export function openSources(options: SourceOptions): Sources {
-  const { readSecret, clock, ambientCredentials = false } = options;
+  const { readSecret, guard, clock, ambientCredentials = false } = options;
   const readAccess = accessReader(readSecret, clock);
-  const s3 = { readAccess, ambientCredentials, connectTimeoutMs: CONNECT_TIMEOUT_MS };
+  const s3 = { readAccess, guard, ambientCredentials, connectTimeoutMs: CONNECT_TIMEOUT_MS };
   const stores = new Map<string, OpenStore>([['s3', (adapter, signal) => openS3(adapter, s3, signal)]]);
   return { objectStore: new ObjectStoreSource({ stores, limits: { ...RANGES, ...options.ranges }, clock }) };
 }

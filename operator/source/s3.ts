@@ -9,7 +9,7 @@ import {
   S3Client,
   S3ServiceException,
 } from '@aws-sdk/client-s3';
-import { guardedLookup } from './address-guard.ts';
+import { type AddressGuard, portOf } from './address-guard.ts';
 import { OBJECTS, type ObjectKey, type ObjectStore, type Span, type StoredObject } from './port.ts';
 import type { ReadAccess } from './s3-access.ts';
 import { type Location, locationOf } from './s3-location.ts';
@@ -17,6 +17,7 @@ import { Retryable, type SourcedAdapter, SourceError, Terminal } from './types.t
 
 export interface S3Options {
   readAccess: ReadAccess;
+  guard: AddressGuard;
   /**
    * Without credentialsSecretRef and without endpoint, read with the operator's own AWS identity (the SDK's default
    * chain: IRSA, EKS Pod Identity, environment). Off, such an adapter is read anonymously: whoever may write a
@@ -26,6 +27,9 @@ export interface S3Options {
   connectTimeoutMs: number;
 }
 
+/** Of AWS itself. */
+const HTTPS_PORT = 443;
+
 /** s3:// */
 export async function openS3(
   adapter: SourcedAdapter,
@@ -33,10 +37,13 @@ export async function openS3(
   signal: AbortSignal,
 ): Promise<ObjectStore> {
   const location = locationOf(adapter);
+  const endpoint = location.endpoint === null ? null : new URL(location.endpoint);
+  if (endpoint !== null) await options.guard.requireAllowed(endpoint);
   const access = location.secret && (await options.readAccess(location.secret, signal));
   const credentials = access?.credentials ?? null;
   const ambient = credentials === null && location.endpoint === null && options.ambientCredentials;
-  const agent = { keepAlive: true, maxSockets: 8, lookup: guardedLookup };
+  const lookup = options.guard.lookupFor(endpoint === null ? HTTPS_PORT : portOf(endpoint));
+  const agent = { keepAlive: true, maxSockets: 8, lookup };
   const client = new S3Client({
     region: location.region,
     ...(location.endpoint === null ? {} : { endpoint: location.endpoint, forcePathStyle: true }),

@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import { parseArgs } from 'node:util';
 import { sizeBytes } from './size.ts';
 
@@ -120,6 +121,13 @@ export class FlagReader<F extends Record<keyof F, Flag>> {
     throw new ConfigError(`Expected an http or https URL for --${name} but received ${text}`);
   }
 
+  /** A list of networks. */
+  cidrs(name: NameOf<F>): string[] {
+    const wrong = this.list(name).find((text) => !isCidr(text));
+    if (wrong === undefined) return this.list(name);
+    throw new ConfigError(`Expected a network as 10.0.0.0/8 for --${name} but received ${wrong}`);
+  }
+
   #fromEnvironment(name: NameOf<F>): string | null {
     const value = this.#environment[environmentName(name)];
     // Kubernetes sets LORIKEET_PORT=tcp://… in every pod beside a Service named "lorikeet".
@@ -139,4 +147,10 @@ function parseFlags(flags: Record<string, Flag>, args: string[]): Record<string,
   } catch (cause) {
     throw new ConfigError((cause as Error).message, { cause });
   }
+}
+
+function isCidr(text: string): boolean {
+  const [, address = '', prefix] = /^([0-9a-f:.]+)\/(\d{1,3})$/i.exec(text) ?? [];
+  const bitsMax = { 0: -1, 4: 32, 6: 128 }[isIP(address)] ?? -1;
+  return Number(prefix) <= bitsMax;
 }

@@ -131,7 +131,7 @@ describe('the operator chart', () => {
     const more = {
       metrics: { port: 9191 },
       spool: { bytes: '8Gi' },
-      source: { awsIdentity: 'ambient' },
+      source: { awsIdentity: 'ambient', allowedEndpointCidrs: ['127.0.0.0/8', '::1/128'] },
       logLevel: 'debug',
       watchNamespace: 'team',
     };
@@ -144,6 +144,7 @@ describe('the operator chart', () => {
       ...{ pushHost: '10.1.2.3', pushPort: 9000, pushAudience: 'elsewhere', pushUrl: 'https://push.example' },
       ...{ metricsHost: '10.1.2.3', metricsPort: 9191, advertiseHost: '10.1.2.3', identity: 'bird-0' },
       ...{ spoolDir: '/var/lib/lorikeet/spool', spoolBytes: 8 * 2 ** 30, awsIdentity: 'ambient' },
+      allowedEndpointCidrs: ['127.0.0.0/8', '::1/128'],
       ...{ leaderNamespace: 'test', leaderName: 'bird', watchNamespace: 'team', logLevel: 'debug' },
     });
   });

@@ -101,6 +101,8 @@ export class World {
       values: {
         image: { repository: 'lorikeet-operator', tag: 'dev', pullPolicy: 'Never' },
         replicas: options.operators ?? 1,
+        // The store of this world is on the loopback.
+        source: { allowedEndpointCidrs: ['127.0.0.0/8'] },
       },
     });
     await this.applyServers(options);

@@ -12,6 +12,7 @@ describe('the flags of the operator', () => {
       metricsPort: 9090,
       spoolBytes: 2 * 2 ** 30,
       awsIdentity: 'none',
+      allowedEndpointCidrs: [],
       leaderName: 'lorikeet-operator',
       watchNamespace: null,
       logLevel: 'info',
@@ -36,16 +37,27 @@ describe('the flags of the operator', () => {
     [['--push-url', 'ftp://host'], '--push-url'],
     [['--log-level', 'loud'], '--log-level'],
     [['--aws-identity', 'mine'], '--aws-identity'],
+    [['--allow-endpoint-cidr', '127.0.0.1'], '--allow-endpoint-cidr'],
+    [['--allow-endpoint-cidr', '127.0.0.0/33'], '--allow-endpoint-cidr'],
+    [['--allow-endpoint-cidr', '::1/8', '--allow-endpoint-cidr', 'host/8'], 'host/8'],
     [['positional'], 'positional'],
   ])('%j is refused by name', (args, named) => {
     expect(() => parseConfig(args, {})).toThrow(ConfigError);
     expect(() => parseConfig(args, {})).toThrow(named);
   });
 
+  it('name networks one by one, or in one variable with commas between', () => {
+    const args = ['127.0.0.0/8', 'fd00::/128'].flatMap((cidr) => ['--allow-endpoint-cidr', cidr]);
+    const environment = { LORIKEET_ALLOW_ENDPOINT_CIDR: '127.0.0.0/8,fd00::/128' };
+    for (const config of [parseConfig(args, {}), parseConfig([], environment)]) {
+      expect(config?.allowedEndpointCidrs).toEqual(['127.0.0.0/8', 'fd00::/128']);
+    }
+  });
+
   it('are all in --help', () => {
     expect(parseConfig(['--help'], {})).toBeNull();
     const names = HELP.match(/^ {2}--[a-z-]+/gm) ?? [];
-    expect(names).toHaveLength(16);
+    expect(names).toHaveLength(17);
     expect(environmentName('push-port')).toBe('LORIKEET_PUSH_PORT');
   });
 });

@@ -1,7 +1,5 @@
-import type { AddressInfo } from 'node:net';
-import { createServer } from 'node:net';
 import { describe, expect, it } from 'vitest';
-import { guardedLookup, isRefusedAddress } from '../../../operator/source/address-guard.ts';
+import { AddressGuard, type AddressGuardOptions } from '../../../operator/source/address-guard.ts';
 import { locationOf } from '../../../operator/source/s3-location.ts';
 import { Terminal } from '../../../operator/source/types.ts';
 
@@ -11,7 +9,25 @@ const at = (objectStore: object) => () =>
     spec: { source: { objectStore: { uri: 's3://bucket/prefix/', ...objectStore } } },
   });
 
+const guardOf = (options: Partial<AddressGuardOptions> = {}) =>
+  new AddressGuard({ allowed: [], apiServer: null, ...options });
+
+/** Where a source with this endpoint is read; rejects where it may not be. */
+async function opened(endpoint: string | undefined, guard = guardOf()): Promise<string | null> {
+  const location = at(endpoint === undefined ? {} : { endpoint })();
+  if (location.endpoint !== null) await guard.requireAllowed(new URL(location.endpoint));
+  return location.endpoint;
+}
+
 const REFUSED_ENDPOINTS = [
+  'http://127.0.0.1:7070',
+  'http://127.8.9.10',
+  'http://0x7f.1',
+  'http://[::1]:7070',
+  'http://[::ffff:127.0.0.1]',
+  'http://[::7f00:1]',
+  'http://[64:ff9b::7f00:1]',
+  'http://[2002:7f00:1::1]',
   'http://169.254.169.254',
   'http://169.254.169.254:80/latest',
   'http://169.254.170.2',
@@ -61,42 +77,71 @@ const REFUSED_ENDPOINTS = [
 
 describe('an endpoint', () => {
   it.each(REFUSED_ENDPOINTS)('is refused: %s', (endpoint) => {
-    expect(at({ endpoint })).toThrow(Terminal);
+    return expect(opened(endpoint)).rejects.toThrow(Terminal);
   });
 
   it.each([
     ['http://minio.storage.svc:9000', 'http://minio.storage.svc:9000/'],
     ['http://10.0.0.7:9000', 'http://10.0.0.7:9000/'],
-    ['http://127.0.0.1:7070', 'http://127.0.0.1:7070/'],
-    ['http://[::1]:7070', 'http://[::1]:7070/'],
     ['http://[fd12:3456::1]', 'http://[fd12:3456::1]/'],
     ['https://storage.example.com/s3', 'https://storage.example.com/s3'],
     ['http://good\\@169.254.169.254', 'http://good/@169.254.169.254'],
-    ['http://0x7f.1', 'http://127.0.0.1/'],
     ['http://1.1.1.1', 'http://1.1.1.1/'],
     ['http://168.63.129.17', 'http://168.63.129.17/'],
     [undefined, null],
-  ])('is taken as one URL parser reads it: %s', (endpoint, expected) => {
-    expect(at(endpoint === undefined ? {} : { endpoint })().endpoint).toBe(expected);
+  ])('is taken as one URL parser reads it: %s', async (endpoint, expected) => {
+    expect(await opened(endpoint)).toBe(expected);
+  });
+
+  it.each([
+    ['http://127.0.0.1:7070', ['127.0.0.0/8']],
+    ['http://[::ffff:127.0.0.1]', ['10.0.0.0/8', '127.0.0.0/8']],
+    ['http://[::1]:7070', ['::1/128']],
+    ['http://169.254.20.10', ['169.254.20.10/32']],
+  ])('is let through where its network is allowed: %s', async (endpoint, allowed) => {
+    await opened(endpoint, guardOf({ allowed }));
+  });
+
+  it.each([
+    ['http://[::1]:7070', ['127.0.0.0/8']],
+    ['http://169.254.169.254', ['127.0.0.0/8', '169.254.20.10/32']],
+  ])('is refused where another network is allowed: %s', async (endpoint, allowed) => {
+    await expect(opened(endpoint, guardOf({ allowed }))).rejects.toThrow(Terminal);
+  });
+
+  it.each([
+    ['https://10.96.0.1', 'https://10.96.0.1:443', []],
+    ['http://10.96.0.1:443', 'https://10.96.0.1', []],
+    ['https://[::ffff:10.96.0.1]', 'https://10.96.0.1', []],
+    ['https://[fd12::1]:6443', 'https://[fd12::1]:6443', []],
+    ['https://127.0.0.1:6443', 'https://localhost:6443', ['127.0.0.0/8', '::1/128']],
+  ])(
+    'is refused where it is the API server, whatever is allowed: %s',
+    async (endpoint, apiServer, allowed) => {
+      await expect(opened(endpoint, guardOf({ apiServer, allowed }))).rejects.toThrow(Terminal);
+    },
+  );
+
+  it('is taken beside the API server, at another port', async () => {
+    const guard = guardOf({ apiServer: 'https://10.96.0.1' });
+    expect(await opened('https://10.96.0.1:9000', guard)).toBe('https://10.96.0.1:9000/');
   });
 
   it('never connects to a name that resolves to a refused address', async () => {
-    const server = createServer().listen(0, '127.0.0.1');
-    await new Promise((resolve) => server.once('listening', resolve));
-    const resolved = (hostname: string, all: boolean) =>
+    const resolved = (hostname: string, all: boolean, guard = guardOf(), port = 80) =>
       new Promise<unknown>((resolve, reject) => {
-        guardedLookup(hostname, { all }, (error, addresses) => (error ? reject(error) : resolve(addresses)));
+        const lookup = guard.lookupFor(port);
+        lookup(hostname, { all }, (error, addresses) => (error ? reject(error) : resolve(addresses)));
       });
     // The resolver takes an address for a name: so no name server is needed to see it refused.
     await expect(resolved('169.254.169.254', true)).rejects.toBeInstanceOf(Terminal);
     await expect(resolved('::ffff:169.254.169.254', false)).rejects.toBeInstanceOf(Terminal);
-    await expect(resolved('127.0.0.1', false)).resolves.toBe('127.0.0.1');
-    expect((server.address() as AddressInfo).port).toBeGreaterThan(0);
-    await new Promise((resolve) => server.close(resolve));
-  });
-
-  it('takes nothing for an address that is none', () => {
-    expect(['', 'store', '1.2.3', '::g'].map(isRefusedAddress)).toEqual([true, true, true, true]);
+    await expect(resolved('localhost', false)).rejects.toBeInstanceOf(Terminal);
+    await expect(resolved('10.0.0.7', false)).resolves.toBe('10.0.0.7');
+    await expect(resolved('10.0.0.7', true)).resolves.toEqual([{ address: '10.0.0.7', family: 4 }]);
+    const guard = guardOf({ apiServer: 'https://10.0.0.7' });
+    await expect(resolved('10.0.0.7', true, guard, 443)).rejects.toBeInstanceOf(Terminal);
+    await expect(resolved('10.0.0.7', false, guard, 80)).resolves.toBe('10.0.0.7');
   });
 });
 

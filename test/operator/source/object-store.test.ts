@@ -6,6 +6,7 @@ import { type Failure, failureOf } from '../../../operator/adapter/failures.ts';
 import { ApiError } from '../../../operator/kube/api-error.ts';
 import { systemClock } from '../../../operator/kube/clock.ts';
 import { SecretForbidden } from '../../../operator/kube/secrets.ts';
+import { AddressGuard } from '../../../operator/source/address-guard.ts';
 import { openSources, type SourceOptions } from '../../../operator/source/index.ts';
 import { type FetchLimits, type SourcedAdapter, SourceError } from '../../../operator/source/types.ts';
 import { Spool } from '../../../operator/spool/spool.ts';
@@ -51,6 +52,7 @@ function source(options: Partial<SourceOptions> = {}) {
       namespace === 'team-a' && name === 'bucket-key'
         ? { accessKeyId: store.accessKeyId, secretAccessKey: store.secretAccessKey }
         : null,
+    guard: new AddressGuard({ allowed: ['127.0.0.0/8'], apiServer: null }),
     clock: systemClock,
     ranges: RANGES,
     ...options,

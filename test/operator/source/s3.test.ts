@@ -2,6 +2,7 @@ import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { systemClock } from '../../../operator/kube/clock.ts';
+import { AddressGuard } from '../../../operator/source/address-guard.ts';
 import { openS3 } from '../../../operator/source/s3.ts';
 import { accessReader } from '../../../operator/source/s3-access.ts';
 import { CERTIFICATE, KEY } from './private-ca.ts';
@@ -27,7 +28,8 @@ async function look(secret: Record<string, string>) {
   };
   const adapter = { metadata: { name: 'sql', namespace: 'team-a' }, spec: { source } };
   const readAccess = accessReader(async () => secret, systemClock);
-  const options = { readAccess, ambientCredentials: false, connectTimeoutMs: 5_000 };
+  const guard = new AddressGuard({ allowed: ['127.0.0.0/8'], apiServer: null });
+  const options = { readAccess, guard, ambientCredentials: false, connectTimeoutMs: 5_000 };
   const store = await openS3(adapter, options, signal);
   try {
     return await store.head('adapter_config.json', signal);
