@@ -11,6 +11,7 @@ import { type Clock, deadline } from '../kube/clock.ts';
 import type { Spool } from '../spool/spool.ts';
 import { SpoolError } from '../spool/spool-error.ts';
 import { checkHeader, requireExpectedSha256, type Shape } from '../spool/verify.ts';
+import { noAnswer } from './no-answer.ts';
 import { PinnedObject } from './pinned-object.ts';
 import { OBJECTS, type ObjectStore, type OpenStore, type StoredObject } from './port.ts';
 import type { RangeLimits } from './ranges.ts';
@@ -92,7 +93,7 @@ export class ObjectStoreSource implements Source {
   }
 
   async #within<T>(ms: number, signal: AbortSignal, use: (life: AbortSignal) => Promise<T>): Promise<T> {
-    const life = deadline(this.#options.clock, ms, signal, late);
+    const life = deadline(this.#options.clock, ms, signal, () => noAnswer('timeout'));
     try {
       return await use(life.signal);
     } catch (error) {
@@ -123,10 +124,6 @@ export class ObjectStoreSource implements Source {
     const known = [...stores.keys()].map((name) => `${name}://`).join(' or ');
     throw new Terminal('SourceInvalid', `Expected a uri that begins with ${known}.`);
   }
-}
-
-function late(): Retryable {
-  return new Retryable('SourceUnreachable', 'The object store did not answer in time.');
 }
 
 async function readConfig(object: PinnedObject, signal: AbortSignal): Promise<AdapterConfig> {

@@ -10,6 +10,7 @@ import {
   S3ServiceException,
 } from '@aws-sdk/client-s3';
 import { type AddressGuard, portOf } from './address-guard.ts';
+import { noAnswer } from './no-answer.ts';
 import { OBJECTS, type ObjectKey, type ObjectStore, type Span, type StoredObject } from './port.ts';
 import type { ReadAccess } from './s3-access.ts';
 import { type Location, locationOf } from './s3-location.ts';
@@ -179,8 +180,10 @@ function s3Failure(
         'SourceInvalid',
         `The object store refuses the request (${status}): wrong region, bucket or version? ${name}`,
       );
+    case undefined:
+      return unanswered(codeOf(error), name);
     default:
-      return unreachable(status ?? codeOf(error), name);
+      return new Retryable('SourceUnreachable', `The object store fails (${status}): ${name}.`);
   }
 }
 
@@ -193,12 +196,10 @@ const UNTRUSTED = new Set([
   'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
 ]);
 
-function unreachable(code: number | string, name: string): Retryable {
-  const isUntrusted = typeof code === 'string' && UNTRUSTED.has(code);
-  const way = isUntrusted
-    ? ' Put the CA of the store under ca.crt into the Secret of credentialsSecretRef.'
-    : '';
-  return new Retryable('SourceUnreachable', `The object store does not answer (${code}): ${name}.${way}`);
+function unanswered(code: string, name: string): Retryable {
+  if (!UNTRUSTED.has(code)) return noAnswer(code);
+  const way = 'Put the CA of the store under ca.crt into the Secret of credentialsSecretRef.';
+  return new Retryable('SourceUnreachable', `The object store is not trusted (${code}): ${name}. ${way}`);
 }
 
 function statusOf(error: unknown): number | undefined {

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { Verdict } from '../../api/conditions.ts';
 import type { LoraAdapter } from '../../api/lora-adapter.ts';
 import { backoffMs } from '../../kube/clock.ts';
@@ -106,11 +107,22 @@ function noteSourceFailure(
 ): void {
   const { record, adapter, placement } = draft;
   const intent = intentOf(adapter);
-  const failures = (standingFailure(draft)?.failures ?? 0) + 1;
+  const before = standingFailure(draft);
+  const failures = (before?.failures ?? 0) + 1;
   const retryMs = retryMsOf(draft, deps, { error: failed.error, failures });
   const retryAtMs = deps.clock.monotonicMs() + retryMs;
+  const details = detailsOf(failed.error);
+  if (before === null || !isDeepStrictEqual(detailsOf(before.error), details))
+    deps.log.warn({ adapter: draft.key, ...details }, 'the source failed');
   record.failSource({ ...failed, intent, limits: limitsOf(placement), failures, retryAtMs });
   lookAgain(draft, retryMs);
+}
+
+/** What only the operator's own log says; conditions and events have the words alone. */
+function detailsOf(error: unknown): { reason: string; message: string; code?: unknown } {
+  const { reason, message } = failureOf(error);
+  const { code } = ((error as Error).cause ?? {}) as { code?: unknown };
+  return { reason, message, ...(typeof code === 'string' && { code }) };
 }
 
 function retryMsOf(

@@ -1,6 +1,8 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { Vigil } from '../../../operator/adapter/vigil.ts';
 import { systemClock } from '../../../operator/kube/clock.ts';
+import { silentLog } from '../../../operator/kube/log.ts';
+import { noAnswer } from '../../../operator/source/no-answer.ts';
 import { Retryable, type SourceReason } from '../../../operator/source/types.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
 import { digestOf, goodAdapter } from '../../support/adapter-files.ts';
@@ -223,6 +225,28 @@ describe('a source that people are to put right', () => {
       await harness.settle('sql', () => harness.conditionOf('sql', 'Ready')?.status === 'True');
     },
   );
+
+  it('is told of in the log when it fails otherwise than before, with what the condition does not say', async () => {
+    harness = await startHarness();
+    const told: object[] = [];
+    const warn = (fields: object, what: string) => void (what === 'the source failed' && told.push(fields));
+    harness.deps.log = { ...silentLog, warn };
+    let nowMs = systemClock.monotonicMs();
+    harness.deps.clock = { ...systemClock, monotonicMs: () => nowMs };
+    harness.apply(loraAdapter('sql'));
+    for (const code of ['ECONNREFUSED', 'ECONNREFUSED', 'timeout']) {
+      harness.source.nextError = noAnswer(code);
+      await harness.once('sql');
+      nowMs += 600_000;
+    }
+    const message = 'The object store does not answer.';
+    const about = { adapter: 'lora/sql', reason: 'SourceUnreachable', message };
+    expect(told).toEqual([
+      { ...about, code: 'ECONNREFUSED' },
+      { ...about, code: 'timeout' },
+    ]);
+    expect(harness.conditionOf('sql', 'SourceResolved')).toMatchObject({ message });
+  });
 
   it.each<[SourceReason, Record<string, unknown>]>([
     ['SourceUnreachable', secretRef],

@@ -47,7 +47,7 @@ describe('a store with a certificate of a private CA', () => {
     await expect(look(KEYS)).rejects.toMatchObject({
       reason: 'SourceUnreachable',
       message:
-        'The object store does not answer (DEPTH_ZERO_SELF_SIGNED_CERT): s3://adapters/sql/adapter_config.json.' +
+        'The object store is not trusted (DEPTH_ZERO_SELF_SIGNED_CERT): s3://adapters/sql/adapter_config.json.' +
         ' Put the CA of the store under ca.crt into the Secret of credentialsSecretRef.',
     });
   });
