@@ -2,8 +2,12 @@ import { expected } from '../contract/errors.ts';
 import type { Content } from '../engine/port.ts';
 
 export interface Incoming extends Content {
+  /** The canonical text of adapter_config.json. */
+  config: Buffer;
   /** True where `body` itself carries the config. */
   configInBody: boolean;
+  /** What it takes of the tier's budget. */
+  hostBytes: number;
 }
 
 /** A revision that the engine has found good. */
@@ -23,7 +27,7 @@ export interface Evictions {
 
 /**
  * Revisions in RAM, within a budget of bytes. Room is made by dropping the least recently used revision that may go;
- * where none may, the newcomer is refused. A body that is still arriving holds its room as a reservation.
+ * where none may, the newcomer is refused. An adapter that is still arriving holds its room as a reservation.
  */
 export class HostTier {
   readonly bytesMax: number;
@@ -64,7 +68,7 @@ export class HostTier {
   /** Takes a revision in; its room is what `reservation` held. */
   add(held: Held, reservation: Reservation): void {
     reservation.release();
-    this.#usedBytes += held.body.length;
+    this.#usedBytes += held.hostBytes;
     this.#held.set(held.digest, held);
   }
 
@@ -72,7 +76,7 @@ export class HostTier {
     const held = this.#held.get(digest);
     if (held === undefined) return;
     this.#held.delete(digest);
-    this.#usedBytes -= held.body.length;
+    this.#usedBytes -= held.hostBytes;
   }
 
   /** Drops nothing where that would not be enough. */
@@ -80,11 +84,11 @@ export class HostTier {
     const victims: string[] = [];
     let freeBytes = this.bytesMax - this.#usedBytes;
     const mayDrop = freeBytes < bytes ? this.#evictions.droppable() : () => false;
-    for (const { digest, body } of this.#held.values()) {
+    for (const { digest, hostBytes } of this.#held.values()) {
       if (freeBytes >= bytes) break;
       if (!mayDrop(digest)) continue;
       victims.push(digest);
-      freeBytes += body.length;
+      freeBytes += hostBytes;
     }
     if (freeBytes >= bytes) {
       for (const digest of victims) {

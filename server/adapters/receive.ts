@@ -1,14 +1,11 @@
 import { HEADER } from '../contract/adapter-api.ts';
-import { revisionDigest } from '../contract/digest.ts';
+import { canonicalJson, revisionDigest } from '../contract/digest.ts';
 import { expected } from '../contract/errors.ts';
-import {
-  type AdapterConfig,
-  configFromHeaders,
-  parseAdapterConfig,
-} from '../contract/format/adapter-config.ts';
+import { configFromHeaders, parseAdapterConfig } from '../contract/format/adapter-config.ts';
 import { type BindLimits, type BoundAdapter, bindAdapter } from '../contract/format/bind.ts';
 import type { SafetensorsHeader } from '../contract/format/safetensors.ts';
 import { TensorsReader } from '../transfer/tensors-reader.ts';
+import { hostBytesOf } from './host-bytes.ts';
 import type { HostTier, Incoming, Reservation } from './host-tier.ts';
 
 export interface ReceiveOptions {
@@ -31,11 +28,11 @@ export interface ReceivedAdapter {
   checkMs: number;
 }
 
-interface Checked {
-  config: AdapterConfig;
-  bound: BoundAdapter;
+interface Checked extends Pick<Incoming, 'config' | 'bound' | 'hostBytes'> {
+  /** What `config` says. */
+  raw: unknown;
   reservation: Reservation;
-  bytes: number;
+  bodyBytes: number;
 }
 
 /**
@@ -62,20 +59,20 @@ export class Receiver {
   push(chunk: Uint8Array): void {
     const part = this.#reader.push(chunk);
     if (part === null) return;
-    this.#body ??= Buffer.allocUnsafe(this.#reader.accepted?.bytes ?? 0);
+    this.#body ??= Buffer.allocUnsafeSlow(this.#reader.accepted?.bodyBytes ?? 0);
     this.#body.set(part, this.#filled);
     this.#filled += part.length;
   }
 
   finish(): ReceivedAdapter {
     const { accepted, tensorsSha256 } = this.#reader.finish();
-    const { config, bound, reservation } = accepted;
+    const { raw, config, bound, hostBytes, reservation } = accepted;
     const body = this.#body as Buffer;
     const { checkMs } = this.#reader;
-    const digest = revisionDigest(config.raw, tensorsSha256);
+    const digest = revisionDigest(raw, tensorsSha256);
     const configInBody = this.#options.configHeader === undefined;
     return {
-      incoming: { digest, config, body, bound, configInBody },
+      incoming: { digest, config, body, bound, configInBody, hostBytes },
       tensorsSha256,
       reservation,
       receiveMs: performance.now() - this.#startedMs - checkMs,
@@ -95,9 +92,23 @@ export class Receiver {
       const want = 'adapter_config.json as base64url, or as text in adapter_config of __metadata__,';
       throw expected('missing_config', HEADER.config, want, undefined);
     }
-    const config = parseAdapterConfig(configBytes);
-    const bound = bindAdapter(config, header, limits);
-    const reservation = tier.reserve(header.totalBytes);
-    return { config, bound, reservation, bytes: header.totalBytes };
+    const parsed = parseAdapterConfig(configBytes);
+    const bound = withoutRemains(bindAdapter(parsed, header, limits));
+    const config = bufferOf(canonicalJson(parsed.raw));
+    const bodyBytes = header.totalBytes;
+    const hostBytes = hostBytesOf({ bodyBytes, configBytes: config.length, bound });
+    return { raw: parsed.raw, config, bound, hostBytes, reservation: tier.reserve(hostBytes), bodyBytes };
   }
+}
+
+/** A copy whose texts are no slices of the header's, which would stay in memory whole, and whose lists have no spare room. */
+function withoutRemains(bound: BoundAdapter): BoundAdapter {
+  return JSON.parse(JSON.stringify(bound)) as BoundAdapter;
+}
+
+/** In memory of its own: a part of Node's pool would keep the rest of the pool. */
+function bufferOf(text: string): Buffer {
+  const buffer = Buffer.allocUnsafeSlow(Buffer.byteLength(text));
+  buffer.write(text);
+  return buffer;
 }

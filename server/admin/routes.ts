@@ -24,7 +24,6 @@ import {
   readStep,
   requireContentDigest,
   requireContentType,
-  writeConfig,
   writeContent,
   writeStep,
 } from '../contract/headers.ts';
@@ -178,8 +177,8 @@ async function fetchRevision(registry: Registry, call: Call, reply: FastifyReply
 }
 
 function configHeader({ config, configInBody }: Held): Record<string, string> {
-  const header = writeConfig(config.raw);
-  return configInBody && header[HEADER.config].length > CONFIG_HEADER_CHARACTERS_MAX ? {} : header;
+  const header = config.toString('base64url');
+  return configInBody && header.length > CONFIG_HEADER_CHARACTERS_MAX ? {} : { [HEADER.config]: header };
 }
 
 async function watch(watches: OpenWatches, reply: FastifyReply): Promise<void> {

@@ -1,6 +1,5 @@
 // What the server asks of an engine, in the server's words. Only engine/ and app.ts know which engine it is.
 
-import type { AdapterConfig } from '../contract/format/adapter-config.ts';
 import type { BoundAdapter } from '../contract/format/bind.ts';
 
 export type Target =
@@ -99,7 +98,6 @@ export type RequestEvent =
 /** One revision's bytes, as they came, and what they mean. */
 export interface Content {
   digest: string;
-  config: AdapterConfig;
   /** The whole safetensors file. */
   body: Buffer;
   bound: BoundAdapter;

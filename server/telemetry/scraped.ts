@@ -65,8 +65,12 @@ function engineGauges(register: Registry, source: MetricsSource, gauge: AddGauge
   gauge(LORIKEET.slotsUsed, 'Revisions that are.', () => source.snapshot().slots.length);
   gauge(LORIKEET.pages, 'Pages of the slot pool.', () => source.pages);
   gauge(LORIKEET.pagesUsed, 'Pages in use.', () => source.snapshot().pagesUsed);
-  gauge(LORIKEET.hostBytes, 'Bytes of the host tier.', () => source.hostTier.bytesMax);
-  gauge(LORIKEET.hostBytesUsed, 'Bytes in use.', () => source.hostTier.usedBytes);
+  gauge(LORIKEET.hostBytes, 'Memory that the host tier may take.', () => source.hostTier.bytesMax);
+  gauge(
+    LORIKEET.hostBytesUsed,
+    'Memory that its revisions take, and those that arrive: file, config, plan and records.',
+    () => source.hostTier.usedBytes,
+  );
   new Gauge({
     name: VLLM.cacheConfig,
     help: 'KV cache geometry, as labels.',

@@ -70,7 +70,7 @@ export function linkTo(server: InProcessPod, effects: Effects): Pod {
     fetch: (adapter, digest) =>
       call(async () => {
         const { body, config } = registry.fetch(adapter, digest);
-        return { config: config.raw, body: [body] } as never;
+        return { config: JSON.parse(config.toString()), body: [body] } as never;
       }),
   };
   return {

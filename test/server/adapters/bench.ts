@@ -10,6 +10,8 @@ import { PARROT_GEOMETRY } from '../../support/parrot-geometry.ts';
 export const MAX_ADAPTER_BYTES = 1 << 21;
 /** Every `goodAdapter` has this size. */
 export const ADAPTER_BYTES = goodAdapter().tensors.length;
+/** What each takes of the host tier. */
+export const HELD_BYTES = received(bench({ hostBytes: 1 << 30 }).registry, goodAdapter()).incoming.hostBytes;
 
 export interface Bench {
   engine: FakeEngine;
@@ -18,14 +20,21 @@ export interface Bench {
   registry: Registry;
 }
 
+export interface Room {
+  slots: number;
+  /** In adapters. */
+  room: number;
+  hostBytes: number;
+}
+
 /** A registry over a fake engine, with room for so many adapters. */
-export function bench({ slots = 8, room = 16 }: { slots?: number; room?: number } = {}): Bench {
+export function bench({ slots = 8, room = 16, hostBytes = room * HELD_BYTES }: Partial<Room> = {}): Bench {
   const engine = new FakeEngine(slots);
   const native = new NativeEngine(engine.start);
   const options: RegistryOptions = {
     engine: native,
     baseModel: { name: 'parrot', digest: `sha256:${'0'.repeat(64)}`, geometry: PARROT_GEOMETRY },
-    limits: { hostBytes: room * ADAPTER_BYTES, maxRank: 64, maxAdapterBytes: MAX_ADAPTER_BYTES },
+    limits: { hostBytes, maxRank: 64, maxAdapterBytes: MAX_ADAPTER_BYTES },
     waiting: { max: 8, turnMax: 2 },
     log: pino({ level: 'silent' }),
   };

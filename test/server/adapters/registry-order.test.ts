@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { PodState } from '../../../server/contract/adapter-api.ts';
-import { ADAPTER_BYTES, bench, put, stage } from './bench.ts';
+import { bench, HELD_BYTES, put, stage } from './bench.ts';
 
 const fence = (term: number, sequence: number) => ({ term, sequence });
 const code = (value: string) => expect.objectContaining({ code: value });
@@ -131,7 +131,7 @@ describe('state', () => {
     registry.markSeeded(null);
     expect(changes).toBeGreaterThanOrEqual(2);
     const state = PodState.parse(registry.state());
-    expect(state).toMatchObject({ seeded: true, epoch: 1, used: { slots: 1, hostBytes: ADAPTER_BYTES } });
+    expect(state).toMatchObject({ seeded: true, epoch: 1, used: { slots: 1, hostBytes: HELD_BYTES } });
     const revision = {
       digest,
       step: 3,

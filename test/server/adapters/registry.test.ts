@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { CONFIG, f32, factorName, goodAdapter, packSafetensors } from '../../support/adapter-files.ts';
 import { brokenAdapters } from '../../support/broken-adapters.ts';
 import { engineError } from '../../support/fake-engine.ts';
-import { ADAPTER_BYTES, bench, put, received, revisionsOf, stage } from './bench.ts';
+import { ADAPTER_BYTES, bench, HELD_BYTES, put, received, revisionsOf, stage } from './bench.ts';
 
 const NEVER = new AbortController().signal;
 const code = (value: string) => expect.objectContaining({ code: value });
@@ -34,7 +34,7 @@ describe('staging and activating', () => {
     expect(await registry.stage(request)).toMatchObject({ revision: digest, existed: true });
     expect(await registry.activate({ name: 'sql', digest })).toMatchObject({ previous: digest, epoch: 1 });
     expect(engine.packed).toEqual([digest]);
-    expect(registry.tier.usedBytes).toBe(ADAPTER_BYTES);
+    expect(registry.tier.usedBytes).toBe(HELD_BYTES);
   });
 
   it('does the same for 16 stagings of one digest at once', async () => {
@@ -45,14 +45,14 @@ describe('staging and activating', () => {
     gate.resolve();
     expect(new Set(await all).size).toBe(1);
     expect(engine.packed).toHaveLength(1);
-    expect(registry.tier.usedBytes).toBe(ADAPTER_BYTES);
+    expect(registry.tier.usedBytes).toBe(HELD_BYTES);
   });
 
   it('gives one content several names, and keeps it until the last is gone', async () => {
     const { registry } = bench();
     const digest = await put(registry, 'a', 1);
     expect(await put(registry, 'b', 1)).toBe(digest);
-    expect(registry.tier.usedBytes).toBe(ADAPTER_BYTES);
+    expect(registry.tier.usedBytes).toBe(HELD_BYTES);
     await registry.remove('a', null, null);
     expect(revisionsOf(registry, 'b')).toEqual({ [digest]: 'current/slot' });
     await registry.remove('b', null, null);
@@ -103,7 +103,7 @@ describe('what the engine finds', () => {
     };
     await expect(registry.put(request, {})).rejects.toMatchObject({ code: 'non_finite', field });
     expect(revisionsOf(registry, 'sql')).toEqual({ [current]: 'current/slot' });
-    expect(registry.tier.usedBytes).toBe(ADAPTER_BYTES);
+    expect(registry.tier.usedBytes).toBe(HELD_BYTES);
   });
 
   it('names factors of the embedding as PEFT does', async () => {
@@ -234,11 +234,11 @@ describe('host tier and slots', () => {
     const { registry } = bench({ room: 3 });
     const kept = await put(registry, 'a', 1);
     await put(registry, 'a', 2);
-    expect(() => registry.tier.reserve(2.5 * ADAPTER_BYTES)).toThrow(
+    expect(() => registry.tier.reserve(2.5 * HELD_BYTES)).toThrow(
       expect.objectContaining({ code: 'no_capacity' }),
     );
     expect(Object.keys(revisionsOf(registry, 'a'))).toContain(kept);
-    registry.tier.reserve(2 * ADAPTER_BYTES).release();
+    registry.tier.reserve(2 * HELD_BYTES).release();
     expect(Object.keys(revisionsOf(registry, 'a'))).not.toContain(kept);
   });
 
@@ -252,7 +252,7 @@ describe('host tier and slots', () => {
     );
     first.reservation.release();
     first.reservation.release();
-    expect(registry.tier.usedBytes).toBe(ADAPTER_BYTES);
+    expect(registry.tier.usedBytes).toBe(HELD_BYTES);
     second.reservation.release();
   });
 });
