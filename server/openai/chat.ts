@@ -22,7 +22,7 @@ export async function chat(serving: Serving, requestBody: unknown, reply: Fastif
   if (body.top_logprobs !== null && !body.logprobs) {
     throw badRequest('top_logprobs needs logprobs: true', 'top_logprobs');
   }
-  const prompt = await encodeChat(serving, serving.encoder.forRequest(gone), {
+  const prompt = await encodeChat(serving, serving.encoder.forRequest(reply.request.ip, gone), {
     messages: body.messages,
     addGenerationPrompt: body.add_generation_prompt,
     variables: templateVariables(body),

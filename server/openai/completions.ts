@@ -40,7 +40,7 @@ export async function completions(
   requireStreamable(body);
   const items = itemsOf(body);
   requireFewChoices(items.length, body.n);
-  const encoder = serving.encoder.forRequest(gone);
+  const encoder = serving.encoder.forRequest(reply.request.ip, gone);
   const prompts: Prompt[] = [];
   const choices: { plan: Plan; writer: CompletionWriter }[] = [];
   // One prompt after the other: the first that is wrong spares the rest, and requests with many take turns.

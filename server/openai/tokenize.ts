@@ -11,7 +11,7 @@ export async function tokenize(serving: Serving, requestBody: unknown, reply: Fa
   requireSupported(requestBody, 'tokenize');
   const body = parseBody(TokenizeBody, requestBody);
   if (body.model !== null) serving.adapters.resolve(body.model);
-  const encoder = serving.encoder.forRequest(clientGone(reply));
+  const encoder = serving.encoder.forRequest(reply.request.ip, clientGone(reply));
   const tokens =
     'messages' in body
       ? await encodeChat(serving, encoder, {

@@ -1,22 +1,24 @@
 import { Worker } from 'node:worker_threads';
 import { type EncodeJob, EncoderError } from './encoder-job.ts';
+import { FairQueue } from './fair-queue.ts';
 
-const JOBS_MAX = 64;
+const WAITING_MAX = 64;
 const JOB_MS_MAX = 20_000;
 /** How long a running job that nobody waits for any more may take to its end; to end its thread costs a new one. */
 const LEFT_MS_MAX = 1_000;
 
 interface Waiting {
+  client: string;
   job: EncodeJob;
   resolve(ids: number[]): void;
   reject(error: unknown): void;
 }
 
-/** One thread that encodes one text after the other, in the order they came. */
+/** One thread that encodes one text after the other; clients take turns. */
 export class EncoderThread {
   readonly #modelDir: string;
   readonly #jobMsMax: number;
-  readonly #queue: Waiting[] = [];
+  readonly #queue = new FairQueue<Waiting>(WAITING_MAX);
   #running: Waiting | null = null;
   #worker: Worker | null = null;
   /** The worker has loaded its tokenizer. */
@@ -30,17 +32,15 @@ export class EncoderThread {
   }
 
   /** The job leaves the queue when the signal aborts. */
-  async encode(job: EncodeJob, signal: AbortSignal): Promise<number[]> {
+  async encode(job: EncodeJob, client: string, signal: AbortSignal): Promise<number[]> {
     signal.throwIfAborted();
     if (this.#closed) throw new EncoderError('closed', 'The server is shutting down.');
-    if (this.#queue.length + (this.#running === null ? 0 : 1) >= JOBS_MAX) {
-      throw new EncoderError('too_many_jobs', 'Too many long prompts wait already.');
-    }
     const { promise, resolve, reject } = Promise.withResolvers<number[]>();
-    const waiting = { job, resolve, reject };
+    const waiting = { client, job, resolve, reject };
     const leave = () => this.#leave(waiting, signal.reason);
     signal.addEventListener('abort', leave, { once: true });
-    this.#queue.push(waiting);
+    const refused = this.#queue.push(client, waiting);
+    refused?.reject(new EncoderError('too_many_jobs', 'Too many long prompts wait already.'));
     this.#next();
     return await promise.finally(() => signal.removeEventListener('abort', leave));
   }
@@ -49,12 +49,12 @@ export class EncoderThread {
     this.#closed = true;
     const closed = new EncoderError('closed', 'The server is shutting down.');
     this.#running?.reject(closed);
-    for (const { reject } of this.#queue.splice(0)) reject(closed);
+    for (const { reject } of this.#queue.clear()) reject(closed);
     await this.#stopWorker();
   }
 
   #next(): void {
-    if (this.#running !== null || this.#queue.length === 0) return;
+    if (this.#running !== null || this.#queue.isEmpty) return;
     if (this.#worker === null) {
       this.#worker = this.#startWorker();
       return;
@@ -85,8 +85,7 @@ export class EncoderThread {
 
   #leave(waiting: Waiting, reason: unknown): void {
     waiting.reject(reason);
-    const place = this.#queue.indexOf(waiting);
-    if (place !== -1) this.#queue.splice(place, 1);
+    this.#queue.remove(waiting.client, waiting);
     if (waiting === this.#running) this.#limit(Math.min(LEFT_MS_MAX, this.#jobMsMax));
   }
 

@@ -22,14 +22,14 @@ export class Encoder {
     this.#thread = new EncoderThread(modelDir, jobMsMax);
   }
 
-  /** Once the signal aborts, `encode` rejects with its reason. */
-  forRequest(signal: AbortSignal): RequestEncoder {
+  /** Clients take turns in the thread. Once the signal aborts, `encode` rejects with its reason. */
+  forRequest(client: string, signal: AbortSignal): RequestEncoder {
     let characters = 0;
     return {
       encode: async (job) => {
         signal.throwIfAborted();
         characters += job.text.length;
-        if (characters > INLINE_CHARACTERS_MAX) return await this.#thread.encode(job, signal);
+        if (characters > INLINE_CHARACTERS_MAX) return await this.#thread.encode(job, client, signal);
         await this.#takeTurn(job.text.length);
         signal.throwIfAborted();
         return runEncodeJob(this.#tokenizer, job);

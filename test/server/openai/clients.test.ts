@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { request } from 'node:http';
 import { connect } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { createLog } from '../../../server/contract/log.ts';
@@ -6,6 +8,8 @@ import type { Encoder } from '../../../server/text/encoder.ts';
 import { eventually } from '../../support/eventually.ts';
 import type { Scripted } from '../../support/scripted-engine.ts';
 import { accepted, serve, token } from './scripted-server.ts';
+
+const TOO_LONG = Array(3000).fill(7);
 
 describe('a client that leaves while its prompt is tokenized', () => {
   it.each([
@@ -33,6 +37,30 @@ describe('a client that leaves while its prompt is tokenized', () => {
     encoded.resolve([7]);
     await metrics();
     expect(submitted).toEqual([]);
+  });
+});
+
+describe('a client whose prompt is tokenized', () => {
+  it.each([
+    ['/v1/completions', { prompt: 'Hi' }],
+    ['/v1/chat/completions', { messages: [{ role: 'user', content: 'Hi' }] }],
+    ['/tokenize', { prompt: 'Hi' }],
+  ])('is its address (%s)', async (path, body) => {
+    const clients: string[] = [];
+    const forRequest: Encoder['forRequest'] = (client) => {
+      clients.push(client);
+      return { encode: async () => TOO_LONG };
+    };
+    const { url } = await serve({ script: () => [], encoder: { forRequest } });
+    const headers = { 'content-type': 'application/json', 'x-forwarded-for': '10.9.9.9' };
+    for (const localAddress of ['127.0.0.1', '127.0.0.2']) {
+      const asking = request(new URL(path, url), { method: 'POST', headers, localAddress });
+      asking.end(JSON.stringify({ model: 'sql', ...body }));
+      const [reply] = await once(asking, 'response');
+      reply.resume();
+      await once(reply, 'end');
+    }
+    expect(clients).toEqual(['127.0.0.1', '127.0.0.2']);
   });
 });
 
@@ -223,8 +251,6 @@ describe('a server whose connections are all busy', () => {
 });
 
 describe('a request whose prompts are refused', () => {
-  const TOO_LONG = Array(3000).fill(7);
-
   it.each([
     ['for the first of them encodes no other', { prompt: ['a', 'b', 'c'], max_tokens: 1 }, 1],
     ['for their number encodes none', { prompt: ['a', 'b'], n: 65 }, 0],

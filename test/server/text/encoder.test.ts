@@ -11,8 +11,9 @@ const LONG = 'List the level of all planets from Tokyo. <|eot_id|>'.repeat(2000)
 const job = (text: string, guarded = false) => ({ text, addSpecial: true, guarded });
 
 let encoder: Encoder;
-const encode = (wanted: EncodeJob, signal = new AbortController().signal) =>
-  encoder.forRequest(signal).encode(wanted);
+const NEVER = new AbortController().signal;
+const encode = (wanted: EncodeJob, { signal = NEVER, client = '10.0.0.1' } = {}) =>
+  encoder.forRequest(client, signal).encode(wanted);
 afterEach(() => encoder.close());
 
 describe('encoder', () => {
@@ -62,11 +63,48 @@ describe('encoder', () => {
   });
 });
 
+describe('a client with many long prompts', () => {
+  const MANY = { client: '10.0.0.1' };
+  const OTHER = { client: '10.0.0.2' };
+  const text = LONG.slice(0, 17_000);
+
+  it('lets another be next but one at most', async () => {
+    encoder = new Encoder(tokenizer, PARROT);
+    const ended: string[] = [];
+    const ask = async (asker: typeof MANY) => {
+      await encode(job(text), asker);
+      ended.push(asker.client);
+    };
+    const many = Array.from({ length: 20 }, () => ask(MANY));
+    await many[0];
+    const before = ended.length;
+    await ask(OTHER);
+    // One is under way already.
+    expect(ended.slice(before).indexOf(OTHER.client)).toBeLessThanOrEqual(2);
+    await Promise.all(many);
+  });
+
+  it('leaves room for the prompt of another, and not for what of it has left', async () => {
+    encoder = new Encoder(tokenizer, PARROT);
+    const gone = new AbortController();
+    const left = encode(job(text), { ...MANY, signal: gone.signal }).catch((error) => error);
+    const many = Array.from({ length: 63 }, () => encode(job(text), MANY).catch((error) => error.code));
+    const other = encode(job(text), OTHER);
+    gone.abort('left');
+    const third = encode(job(text), { client: '10.0.0.3' });
+    expect(await Promise.all([left, many.at(-1)])).toEqual(['left', 'too_many_jobs']);
+    const ids = tokenizer.encode(text, { addSpecial: true });
+    expect(await Promise.all([...many.slice(0, -1), other, third])).toEqual(Array(64).fill(ids));
+  });
+});
+
 describe('a request that has left', () => {
   it('leaves the queue', async () => {
     encoder = new Encoder(tokenizer, PARROT);
     const client = new AbortController();
-    const left = Array.from({ length: 64 }, () => encode(job(LONG), client.signal).catch((error) => error));
+    const left = Array.from({ length: 64 }, () =>
+      encode(job(LONG), { signal: client.signal }).catch((error) => error),
+    );
     client.abort('left');
     expect(new Set(await Promise.all(left))).toEqual(new Set(['left']));
     const text = LONG.slice(0, 17_000);
@@ -78,7 +116,7 @@ describe('a request that has left', () => {
     encoder = new Encoder(tokenizer, PARROT, 600_000);
     const client = new AbortController();
     await encode(job(LONG.slice(0, 17_000)));
-    const endless = encode(job('€'.repeat(8_000_000)), client.signal);
+    const endless = encode(job('€'.repeat(8_000_000)), { signal: client.signal });
     client.abort('left');
     await expect(endless).rejects.toBe('left');
     await encode(job(LONG.slice(0, 17_000)));
@@ -86,7 +124,7 @@ describe('a request that has left', () => {
 
   it('is not encoded for at all', async () => {
     encoder = new Encoder(tokenizer, PARROT);
-    await expect(encode(job('short'), AbortSignal.abort('left'))).rejects.toBe('left');
+    await expect(encode(job('short'), { signal: AbortSignal.abort('left') })).rejects.toBe('left');
   });
 });
 
@@ -108,7 +146,7 @@ describe('the event loop', () => {
       }),
       PARROT,
     );
-    const request = encoder.forRequest(new AbortController().signal);
+    const request = encoder.forRequest('10.0.0.1', NEVER);
     const ids = [await request.encode(job(TEXT)), await request.encode(job(TEXT))];
     expect(ids).toEqual([[7], tokenizer.encode(TEXT, { addSpecial: true })]);
     expect(characters).toBe(TEXT.length);
