@@ -26,7 +26,12 @@ class Model {
 
 describe('random stage, activate, deactivate, release, submit and cancel', () => {
   it.each([1, 2, 3])('agree with a model of the slot pool, seed %i', { timeout: 20_000 }, async (seed) => {
-    await using served = await TestEngine.open('parrot', { slots: SLOTS, kvBytes: 4 << 20, maxBatch: 4 });
+    await using served = await TestEngine.open('parrot', {
+      slots: SLOTS,
+      kvBytes: 4 << 20,
+      maxBatch: 4,
+      prefixCache: true,
+    });
     const random = randomNumbers(seed);
     const below = (n: number) => Math.floor(random() * n);
     const adapters = Array.from({ length: REVISIONS }, (_, i) => revision(served, i));
@@ -95,7 +100,12 @@ describe('random stage, activate, deactivate, release, submit and cancel', () =>
 
 describe('swaps under load', () => {
   it('never serve a token of another revision, and leave nothing behind', { timeout: 20_000 }, async () => {
-    await using served = await TestEngine.open('parrot', { slots: SLOTS, kvBytes: 4 << 20, maxBatch: 16 });
+    await using served = await TestEngine.open('parrot', {
+      slots: SLOTS,
+      kvBytes: 4 << 20,
+      maxBatch: 16,
+      prefixCache: true,
+    });
     expect(await swapUnderLoad(served, { rounds: 60, seed: 4 })).toBeGreaterThan(100);
   });
 });

@@ -10,7 +10,8 @@ async function cachedBy(served: TestEngine, request: Parameters<TestEngine['gene
   return (await served.generate({ maxTokens: 4, ...request })).cachedTokens;
 }
 
-const open = (options: Partial<EngineOptions> = {}) => TestEngine.open('parrot', options);
+const open = (options: Partial<EngineOptions> = {}) =>
+  TestEngine.open('parrot', { prefixCache: true, ...options });
 
 describe('a prompt that came before', () => {
   it('is taken from the cache but for what must be computed, with the same bits', async () => {

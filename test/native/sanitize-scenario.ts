@@ -18,6 +18,7 @@ async function churn(): Promise<void> {
       threads: 3,
       maxBatchTokens: 24,
       kvBytes: 1 << 20,
+      prefixCache: true,
     });
     const running: Promise<unknown>[] = [];
     for (let round = 0; round < 24; round++) {

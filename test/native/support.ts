@@ -216,6 +216,7 @@ export class TestEngine implements AsyncDisposable {
   }
 }
 
+/** Without a prefix cache: what a test asks twice is to be computed twice. */
 export const DEFAULTS: Omit<EngineOptions, 'model'> = {
   backend: 'cpu',
   dtype: 'float32',
@@ -226,7 +227,7 @@ export const DEFAULTS: Omit<EngineOptions, 'model'> = {
   maxBatchTokens: 256,
   maxWaiting: 512,
   threads: 2,
-  prefixCache: true,
+  prefixCache: false,
 };
 
 export const GREEDY: Omit<GenerateRequest, 'id' | 'prompt' | 'stopTokens'> = {

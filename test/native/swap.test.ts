@@ -39,7 +39,7 @@ function spoil(adapter: Adapter, module: number, factor: 'a' | 'b', value: numbe
 
 describe('a swap during a stream', () => {
   it('lets the running sequence finish on its old revision and serves the next request with the new one', async () => {
-    await using served = await TestEngine.open('parrot', { prefixCache: false });
+    await using served = await TestEngine.open('parrot');
     await served.serve('sql', 'sha256:sql', 'style');
     const undisturbed = await served.generate({
       prompt: PROMPT,

@@ -21,7 +21,12 @@ if (wanted?.available) {
   const options = { backend, dtype: 'bfloat16', slots: 16 } as const;
   for (const model of MODELS) report.goldens[model] = await timed(() => checkGoldens(model, options));
   report.swaps = await timed(async () => {
-    await using served = await TestEngine.open('parrot', { ...options, slots: 4, maxBatch: 16 });
+    await using served = await TestEngine.open('parrot', {
+      ...options,
+      slots: 4,
+      maxBatch: 16,
+      prefixCache: true,
+    });
     report.device = served.engine.info.backend;
     return await swapUnderLoad(served, SWAPS);
   });

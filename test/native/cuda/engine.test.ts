@@ -106,7 +106,7 @@ describe('the CUDA backend', () => {
   });
 
   it('never serves a token of another revision while revisions come and go', SLOW, async () => {
-    await using served = await open('parrot', { slots: 4, maxBatch: 16 });
+    await using served = await open('parrot', { slots: 4, maxBatch: 16, prefixCache: true });
     expect(await swapUnderLoad(served, { rounds: 14, seed: 4 })).toBeGreaterThan(25);
   });
 
