@@ -20,7 +20,14 @@ const Count = z.number().int().nonnegative();
 
 const TokenSecretRef = z.object({
   name: ObjectName.describe('A Secret of the same namespace.'),
-  key: z.string().min(1).max(253).default('token').describe('The key of the Secret that holds the token.'),
+  key: z
+    .string()
+    .min(1)
+    .max(253)
+    .default('token')
+    .describe(
+      'The key of the Secret that holds the token. previous-KEY may hold the one before, for pods that have not read the new one yet.',
+    ),
 });
 
 const Admin = z.object({

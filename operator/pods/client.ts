@@ -275,7 +275,7 @@ export class PodClient {
   /** With the token that the pod took last, else with each that it may want, where the body can be sent again. */
   async #authorized(send: Send): Promise<Dispatcher.ResponseData> {
     const isRepeatable = send.body === undefined || typeof send.body === 'string';
-    const refused = new Set<string | null>();
+    const refused = new Set<string>();
     let refusal: unknown = null;
     for await (const token of this.#tokens()) {
       if (refused.has(token)) continue;
@@ -294,17 +294,17 @@ export class PodClient {
     throw refusal;
   }
 
-  async *#tokens(): AsyncGenerator<string | null> {
+  async *#tokens(): AsyncGenerator<string> {
     const { token } = this.#options;
     const current = await this.#token(() => token.token());
     yield this.#accepted ?? current;
     yield current;
-    if (token.previous !== null) yield token.previous;
-    // A refused one is read again: the Secret may have another by now.
+    // A refused one is read again: the Secret may have others by now.
     yield await this.#token(() => token.tokenAfterRefusal());
+    yield* token.earlier;
   }
 
-  async #token(read: () => Promise<string | null>): Promise<string | null> {
+  async #token(read: () => Promise<string>): Promise<string> {
     try {
       return await read();
     } catch (error) {
@@ -312,14 +312,13 @@ export class PodClient {
     }
   }
 
-  #exchange(send: Send, token: string | null): Promise<Dispatcher.ResponseData> {
+  #exchange(send: Send, token: string): Promise<Dispatcher.ResponseData> {
     const { path, headers, ...rest } = send;
-    const authorization: Record<string, string> = token === null ? {} : { authorization: `Bearer ${token}` };
     const url = `${this.adminUrl}${path}`;
     return exchange({
       ...rest,
       url,
-      headers: { ...headers, ...authorization },
+      headers: { ...headers, authorization: `Bearer ${token}` },
       dispatcher: this.#options.dispatcher,
     });
   }

@@ -8,7 +8,7 @@ import { type KubeObject, keyOf } from '../kube/resource.ts';
 import { PodClient, type PodTimeouts } from './client.ts';
 import { PodLink } from './link.ts';
 import type { FleetChange, Pod } from './pod.ts';
-import { TokenSource } from './token.ts';
+import { type AdminTokens, TokenSource } from './token.ts';
 
 /** The part of a v1 Pod that this folder reads. */
 export interface KubePod extends KubeObject {
@@ -19,7 +19,7 @@ export interface FleetOptions {
   pools: { list(): ServerPool[] };
   pods: { list(): KubePod[] };
   /** The admin token that the pool names; throws where it is not there. */
-  readToken: (pool: ServerPool) => Promise<string>;
+  readToken: (pool: ServerPool) => Promise<AdminTokens>;
   dispatcher: Dispatcher;
   clock: Clock;
   random?: () => number;

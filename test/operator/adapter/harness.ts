@@ -51,7 +51,7 @@ export async function startHarness(pods: Omit<ScriptedPodOptions, 'host' | 'port
   const fleet = new Fleet({
     pools: { list: () => [...pools.values()] },
     pods: { list: () => kubePods },
-    readToken: async () => POD_TOKEN,
+    readToken: async () => ({ token: POD_TOKEN, previous: null }),
     dispatcher,
     clock: systemClock,
     random: () => 0,

@@ -10,7 +10,10 @@ const hidden = new SecretForbidden('lora', 'admin', new ApiError({ status: 403, 
 
 describe('the admin token of a pool', () => {
   it('is what its Secret has under the key, trimmed', async () => {
-    expect(await token(async () => ({ token: 'hunter2\n' }))).toBe('hunter2');
+    expect(await token(async () => ({ token: 'hunter2\n' }))).toEqual({
+      token: 'hunter2',
+      previous: null,
+    });
   });
 
   it.each([

@@ -1,11 +1,14 @@
 import { Agent } from 'undici';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { systemClock } from '../../../operator/kube/clock.ts';
+import type { ServerPool } from '../../../operator/api/server-pool.ts';
+import { type Clock, systemClock } from '../../../operator/kube/clock.ts';
+import { readAdminToken } from '../../../operator/pods/admin-token.ts';
 import { PodClient } from '../../../operator/pods/client.ts';
 import { PodUnreachable } from '../../../operator/pods/errors.ts';
 import { TokenSource } from '../../../operator/pods/token.ts';
 import { digestOf, goodAdapter } from '../../support/adapter-files.ts';
 import { POD_TOKEN, ScriptedPod } from '../../support/pod/scripted-pod.ts';
+import { serverPool } from '../adapter/objects.ts';
 import { FakeClock } from '../kube/fake-clock.ts';
 
 const TIMEOUTS = { shortMs: 300, stallMs: 300, silenceMs: 500, transferMs: 2_000, watchIdleMs: 25_000 };
@@ -30,7 +33,7 @@ beforeEach(async () => {
   reads = 0;
   const read = async () => {
     reads += 1;
-    return (tokens.length > 1 ? tokens.shift() : tokens[0]) ?? null;
+    return { token: (tokens.length > 1 ? tokens.shift() : tokens[0]) ?? '', previous: null };
   };
   client = new PodClient({
     adminUrl: pod.url,
@@ -189,7 +192,7 @@ describe('calls of one pod', () => {
     const patient = new PodClient({
       adminUrl: client.adminUrl,
       dispatcher,
-      token: new TokenSource(async () => POD_TOKEN, systemClock),
+      token: new TokenSource(async () => ({ token: POD_TOKEN, previous: null }), systemClock),
       life: life.signal,
       timeouts: { ...TIMEOUTS, transferMs },
     });
@@ -222,7 +225,10 @@ describe('the admin token', () => {
   it('of before is shown to pods that have not seen the new one yet', async () => {
     const clock = new FakeClock();
     tokens = [POD_TOKEN, 'the-next-token'];
-    const token = new TokenSource(async () => tokens.shift() ?? 'the-next-token', clock);
+    const token = new TokenSource(
+      async () => ({ token: tokens.shift() ?? 'the-next-token', previous: null }),
+      clock,
+    );
     const talk = () =>
       new PodClient({ adminUrl: client.adminUrl, dispatcher, token, life: life.signal, timeouts: TIMEOUTS });
     await talk().state(signal);
@@ -241,6 +247,61 @@ describe('the admin token', () => {
 
     await clock.advance(15 * 60_000);
     await expect(talk().state(signal)).rejects.toMatchObject({ code: 'unauthenticated' });
+  });
+
+  describe('of before that the Secret keeps', () => {
+    let secret: Record<string, string>;
+    let shown: unknown[];
+    const pool = (key = 'token'): ServerPool => {
+      const { spec, ...rest } = serverPool(pod.port);
+      const auth = { tokenSecretRef: { name: 'admin', key } };
+      return { ...rest, spec: { ...spec, admin: { ...spec.admin, auth } } };
+    };
+    /** A process that has just started remembers no token. */
+    const restarted = (of: ServerPool = pool(), clock: Clock = systemClock) => {
+      const read = readAdminToken(async () => secret);
+      const token = new TokenSource(() => read(of), clock);
+      return new PodClient({
+        adminUrl: pod.url,
+        dispatcher: dispatcher.compose((dispatch) => (options, handler) => {
+          shown.push((options.headers as Record<string, string>).authorization);
+          return dispatch(options, handler);
+        }),
+        token,
+        life: life.signal,
+        timeouts: TIMEOUTS,
+      });
+    };
+
+    beforeEach(() => {
+      shown = [];
+    });
+
+    it('opens pods that lack the new one to an operator that has just started', async () => {
+      secret = { token: 'the-next-token', 'previous-token': `${POD_TOKEN}\n` };
+      expect((await restarted().state(signal)).adapters).toEqual([]);
+    });
+
+    it('stands beside the key that the pool names', async () => {
+      secret = { llama: 'the-next-token', 'previous-llama': POD_TOKEN, 'previous-token': 'of another pool' };
+      expect((await restarted(pool('llama')).state(signal)).adapters).toEqual([]);
+    });
+
+    it('helps also where it is added after a refusal', async () => {
+      secret = { token: 'the-next-token' };
+      const clock = new FakeClock();
+      const client = restarted(pool(), clock);
+      await expect(client.state(signal)).rejects.toMatchObject({ code: 'unauthenticated' });
+      secret = { ...secret, 'previous-token': POD_TOKEN };
+      await clock.advance(1_000);
+      expect((await client.state(signal)).adapters).toEqual([]);
+    });
+
+    it('is not shown to pods that take the new one', async () => {
+      secret = { token: POD_TOKEN, 'previous-token': 'an-old-token' };
+      await restarted().state(signal);
+      expect(shown).toEqual([`Bearer ${POD_TOKEN}`]);
+    });
   });
 
   it('that is wrong is not asked for with every call', async () => {

@@ -5,6 +5,7 @@ import { systemClock } from '../../../operator/kube/clock.ts';
 import { silentLog } from '../../../operator/kube/log.ts';
 import { Fleet, type KubePod } from '../../../operator/pods/fleet.ts';
 import { changedAdapters, type FleetChange } from '../../../operator/pods/pod.ts';
+import type { AdminTokens } from '../../../operator/pods/token.ts';
 import { digestOf, goodAdapter } from '../../support/adapter-files.ts';
 import { POD_TOKEN, ScriptedPod } from '../../support/pod/scripted-pod.ts';
 import { adapterState, digest, held, podState } from '../../support/pod/state.ts';
@@ -18,6 +19,7 @@ let fleet: Fleet;
 let pools: ServerPool[];
 let pods: KubePod[];
 let changes: FleetChange[];
+let secret: AdminTokens;
 
 beforeEach(async () => {
   server = await ScriptedPod.start({ host: '127.0.3.1' });
@@ -25,10 +27,11 @@ beforeEach(async () => {
   pools = [serverPool(server.port)];
   pods = [kubePod('pod-0', server.host)];
   changes = [];
+  secret = { token: POD_TOKEN, previous: null };
   fleet = new Fleet({
     pools: { list: () => pools },
     pods: { list: () => pods },
-    readToken: async () => POD_TOKEN,
+    readToken: async () => secret,
     dispatcher,
     clock: systemClock,
     random: () => 0,
@@ -144,6 +147,16 @@ describe('a followed pod', () => {
     expect(changes.some(({ freed }) => freed)).toBe(false);
     await only()?.client.remove('sql', null, fence, signal);
     await expect.poll(() => changes.some(({ freed }) => freed)).toBe(true);
+  });
+
+  // Over a second: a Secret is not read more often after refusals.
+  it('that takes no token is unreachable, and is tried on until one fits', async () => {
+    secret = { token: 'the-next-token', previous: null };
+    fleet.sync();
+    await fleet.whenHeard(2_000);
+    expect(only()).toMatchObject({ reachable: false, error: 'Expected the admin token as bearer token' });
+    secret = { token: 'the-next-token', previous: POD_TOKEN };
+    await expect.poll(() => only()?.reachable, { timeout: 20_000 }).toBe(true);
   });
 
   it('that dies is unreachable, and says why', async () => {

@@ -29,7 +29,7 @@ async function pod(name: string, fault?: Fault): Promise<FakePod> {
   const server = await ScriptedPod.start({ host: '127.0.0.1' });
   servers.push(server);
   if (fault) server.fail('upload', fault);
-  const token = new TokenSource(async () => POD_TOKEN, systemClock);
+  const token = new TokenSource(async () => ({ token: POD_TOKEN, previous: null }), systemClock);
   const life = new AbortController().signal;
   const client = new PodClient({ adminUrl: server.url, dispatcher: agent, token, life });
   return new FakePod({ name, client });
