@@ -56,7 +56,7 @@ export function openDraft(deps: AdapterDeps, adapter: LoraAdapter): Draft {
     poolKey,
     pool,
     placement: placementFor(spec.success ? spec.data : null, pool, pods),
-    record: deps.records.of(keyOf(adapter), adapter.metadata.uid ?? ''),
+    record: deps.records.of(keyOf(adapter), adapter.metadata.uid ?? '', deps.spool),
     againMs: null,
     askedMs: null,
   };

@@ -9,7 +9,7 @@ import { Refusals } from './refusals.ts';
 /** A trainer that pushes every second must not fill the list of events. */
 const SWAP_TOLD_MS = 30_000;
 
-type Pins = Pick<Spool, 'pin' | 'unpin'>;
+export type Pins = Pick<Spool, 'pin' | 'unpin'>;
 type LastSwap = LoraAdapterStatus['lastSwap'];
 type Told = { status: string; reason: string };
 
@@ -56,6 +56,7 @@ export class AdapterRecord {
   #decided = false;
   #told: Told | null = null;
   #swapToldAtMs = Number.NEGATIVE_INFINITY;
+  #released = false;
 
   constructor(key: string, uid: string, nextSequence: () => number) {
     this.key = key;
@@ -145,7 +146,7 @@ export class AdapterRecord {
     this.#previous = earlier.filter(({ digest }) => digest !== this.#desired?.digest);
     this.#lastSwap = status?.lastSwap;
     this.#recovered = true;
-    if (this.#desired !== null) spool.pin(this.#desired.digest, this.uid);
+    if (this.#desired !== null) this.#pin(this.#desired.digest, spool);
   }
 
   /** Makes a revision the desired one; the spool keeps it for as long as it is. */
@@ -156,7 +157,7 @@ export class AdapterRecord {
     if (before?.digest === revision.digest) return;
     this.#sequence = this.#nextSequence();
     this.#refused.forget(revision.digest);
-    spool.pin(revision.digest, this.uid);
+    this.#pin(revision.digest, spool);
     if (before === null) return;
     spool.unpin(before.digest, this.uid);
     const earlier = [before, ...this.#previous].filter(({ digest }) => digest !== revision.digest);
@@ -246,6 +247,16 @@ export class AdapterRecord {
     if (nowMs - this.#swapToldAtMs < SWAP_TOLD_MS) return false;
     this.#swapToldAtMs = nowMs;
     return true;
+  }
+
+  /** The object is gone. What is still under way for it may end, but keeps nothing in the spool any more. */
+  release(spool: Pins): void {
+    this.#released = true;
+    if (this.#desired !== null) spool.unpin(this.#desired.digest, this.uid);
+  }
+
+  #pin(digest: string, spool: Pins): void {
+    if (!this.#released) spool.pin(digest, this.uid);
   }
 
   #require({ key, isHeld }: Lock): void {

@@ -1,5 +1,4 @@
-import type { Spool } from '../spool/spool.ts';
-import { AdapterRecord } from './record.ts';
+import { AdapterRecord, type Pins } from './record.ts';
 
 /** By `namespace/name`; an object that was made again under one name starts anew. */
 export class Records {
@@ -12,9 +11,10 @@ export class Records {
     return this.#sequence;
   }
 
-  of(key: string, uid: string): AdapterRecord {
+  of(key: string, uid: string, spool: Pins): AdapterRecord {
     const known = this.#records.get(key);
     if (known?.uid === uid) return known;
+    known?.release(spool);
     const record = new AdapterRecord(key, uid, () => this.nextSequence());
     this.#records.set(key, record);
     return record;
@@ -25,9 +25,8 @@ export class Records {
   }
 
   /** The object is gone: nothing of it stays in this process. */
-  forget(key: string, spool: Pick<Spool, 'unpin'>): void {
-    const record = this.#records.get(key);
+  forget(key: string, spool: Pins): void {
+    this.#records.get(key)?.release(spool);
     this.#records.delete(key);
-    if (record?.desired) spool.unpin(record.desired.digest, record.uid);
   }
 }

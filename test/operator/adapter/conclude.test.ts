@@ -21,9 +21,10 @@ const revision = (of: string): RevisionRecord => {
 const serving = (of: string) => new FakePod({ adapters: [adapterState('sql', of)] });
 
 function concluded(pods: Pod[], change: Partial<Conclusion> = {}, adapter: LoraAdapter = loraAdapter('sql')) {
-  const record = new Records().of('lora/sql', 'uid-sql');
+  const spool = { pin() {}, unpin() {} };
+  const record = new Records().of('lora/sql', 'uid-sql', spool);
   const told = { desiredRevision: revision(NEW), currentRevision: revision(OLD) };
-  record.recover(told, null, { pin() {}, unpin() {} });
+  record.recover(told, null, spool);
   const placement = { desired: pods, mismatched: [], fit: null, maxBytes: 1 };
   const named = { key: 'lora/sql', servedName: 'sql', poolKey: POOL_KEY, pool: serverPool(1) };
   const draft: Draft = { adapter, ...named, placement, record, againMs: null, askedMs: null };

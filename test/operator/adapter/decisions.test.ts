@@ -199,7 +199,7 @@ describe('a new pod waits for', () => {
     others: Pod[] = [],
   ) {
     const records = new Records();
-    happened(records.of('lora/sql', 'uid-sql'));
+    happened(records.of('lora/sql', 'uid-sql', { pin() {}, unpin() {} }));
     const found = missingFor(pod, { pods: [pod, ...others], adapters: [adapter], records });
     return found.map(({ name, refusal }) => (refusal === null ? name : `${name} ${refusal}`));
   }
