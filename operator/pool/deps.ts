@@ -7,6 +7,7 @@ import type { Log } from '../kube/log.ts';
 import type { StatusWriter } from '../kube/status-writer.ts';
 import type { Fleet } from '../pods/fleet.ts';
 import type { Missing, Pod } from '../pods/pod.ts';
+import type { Announcements } from './announced.ts';
 
 /** Everything that looking after a pool acts through. What it needs to know of adapters it asks for here. */
 export interface PoolDeps {
@@ -24,8 +25,7 @@ export interface PoolDeps {
   status: Pick<StatusWriter, 'write'>;
   events: Pick<EventRecorder, 'event'>;
   metrics: { removed(reason: 'orphaned' | 'pruned'): void };
-  /** What people have been told of each pool. */
-  announced: Map<string, string>;
+  announced: Announcements;
   clock: Clock;
   log: Log;
 }

@@ -5,6 +5,7 @@ import { poolKeyOf } from '../api/names.ts';
 import type { ServerPool, ServerPoolStatus } from '../api/server-pool.ts';
 import type { Outcome } from '../kube/queue.ts';
 import { placementOf } from '../placement/placement.ts';
+import { announcedOf } from './announced.ts';
 import type { PoolDeps } from './deps.ts';
 import { capacityVerdict, type PoolPods, poolPodErrors, poolVerdict, usageOf } from './describe.ts';
 import { seedPods } from './seed.ts';
@@ -17,6 +18,7 @@ const PAUSED_RETRY_MS = 1_000;
 /** What a pool's pods are, together; and what they hold that no object asks for. */
 export async function reconcilePool(deps: PoolDeps, key: string, signal: AbortSignal): Promise<Outcome> {
   const pool = deps.pools.get(key);
+  if (pool === undefined) deps.announced.delete(key);
   if (pool === undefined || pool.metadata.deletionTimestamp !== undefined) return { kind: 'done' };
   if (deps.leader.leading === null) return { kind: 'again', afterMs: PAUSED_RETRY_MS };
   const pods = deps.fleet.podsOf(key);
@@ -77,11 +79,10 @@ function describePool(
 }
 
 function announcePool(deps: PoolDeps, pool: ServerPool, status: ServerPoolStatus): void {
-  const uid = pool.metadata.uid ?? '';
+  const announced = announcedOf(deps.announced, pool);
   const ready = status.conditions?.find(({ type }) => type === 'Ready') as Condition;
-  const known =
-    deps.announced.get(uid) ?? pool.status?.conditions?.find(({ type }) => type === 'Ready')?.reason;
-  deps.announced.set(uid, ready.reason);
+  const known = announced.ready ?? pool.status?.conditions?.find(({ type }) => type === 'Ready')?.reason;
+  announced.ready = ready.reason;
   if (known === ready.reason) return;
   const isGood = ready.status === 'True';
   const about = { pool: `${pool.metadata.namespace}/${pool.metadata.name}`, pods: status.podsSummary };

@@ -6,6 +6,7 @@ import { keyOf } from '../kube/resource.ts';
 import { rootMessage } from '../pods/errors.ts';
 import type { Pod } from '../pods/pod.ts';
 import { podNames } from '../pods/words.ts';
+import { announcedOf } from './announced.ts';
 import type { PoolDeps } from './deps.ts';
 
 export interface Unowned {
@@ -100,9 +101,9 @@ function reportUnmanaged(deps: PoolDeps, pool: ServerPool, stays: readonly Unown
   if (names.length === 0) return;
   const pods = podNames([...new Set(news.map(({ pod }) => pod.name))]);
   const message = `${names.slice(0, 5).join(', ')} on ${pods}: no LoraAdapter owns ${names.length === 1 ? 'it' : 'them'}`;
-  const noted = `${pool.metadata.uid} unmanaged`;
-  if (deps.announced.get(noted) === message) return;
-  deps.announced.set(noted, message);
+  const announced = announcedOf(deps.announced, pool);
+  if (announced.unmanaged === message) return;
+  announced.unmanaged = message;
   deps.log.warn({ pool: keyOf(pool), names: names.slice(0, 5), pods }, 'unmanaged adapters');
   deps.events.event(pool, 'Warning', 'UnmanagedAdapters', message);
 }

@@ -132,6 +132,43 @@ describe('the status of a pool', () => {
     await look();
     expect(harness.world.events).toEqual(['Normal PodsReady 2 pods with base model parrot']);
   });
+
+  describe('that is deleted and made again', () => {
+    const again = async (uid: string) => {
+      const pool = serverPool(harness.servers[0]?.port ?? 0);
+      harness.pools.set(POOL_KEY, { ...pool, metadata: { ...pool.metadata, uid } });
+      await look();
+    };
+    const goes = async () => {
+      harness.pools.delete(POOL_KEY);
+      await look();
+    };
+
+    it('is told of anew', async () => {
+      harness = await startHarness([{}]);
+      await put(harness.servers[0], 'handmade', null);
+      await look();
+      await again('uid-again');
+      const once = [
+        'Warning UnmanagedAdapters handmade on pod-0: no LoraAdapter owns it',
+        'Normal PodsReady 1 pod with base model parrot',
+      ];
+      expect(harness.world.events).toEqual([...once, ...once]);
+    });
+
+    it('leaves nothing behind', async () => {
+      harness = await startHarness([{}]);
+      await put(harness.servers[0], 'handmade', null);
+      for (let made = 0; made < 20; made += 1) {
+        await again(`uid-${made}`);
+        expect(harness.poolDeps.announced.size).toBe(1);
+        // Half of them come back before anybody has looked.
+        if (made % 2 === 0) await goes();
+      }
+      await goes();
+      expect(harness.poolDeps.announced.size).toBe(0);
+    });
+  });
 });
 
 describe('adapters that no object owns', () => {
