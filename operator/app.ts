@@ -21,6 +21,7 @@ import { Spool } from './spool/spool.ts';
 import { registerGauges } from './telemetry/gauges.ts';
 import { buildHealthApp } from './telemetry/health.ts';
 import { OperatorMetrics } from './telemetry/metrics.ts';
+import { registerReflectors } from './telemetry/reflectors.ts';
 import { openQueues, Watches } from './watches.ts';
 
 /** What pushes under way get to end when the process stops, and what their answers get then. */
@@ -39,8 +40,8 @@ export async function startOperator(
   log: Log,
   die: (error: unknown, message: string) => void,
 ): Promise<Operator> {
-  const rest = Rest.fromKubeconfig();
   const metrics = new OperatorMetrics(() => systemClock.monotonicMs());
+  const rest = Rest.fromKubeconfig({ onWait: (lane, waitMs) => metrics.apiWaited(lane, waitMs) });
   const spool = new Spool({ dir: config.spoolDir, maxBytes: config.spoolBytes });
   const queues = openQueues(log, (reason) => metrics.failure(reason));
   const watches = new Watches({ rest, log, namespace: config.watchNamespace ?? undefined, queues });
@@ -61,6 +62,8 @@ export async function startOperator(
   const { records } = parts.adapterDeps;
   watches.follow(fleet, (key) => records.get(key)?.waitsForRoom ?? false);
   registerGauges(metrics.registry, { ...watches, leader: elector, queues, spool, clock: systemClock });
+  const { adapters, pools, pods } = watches;
+  registerReflectors(metrics.registry, { adapters, pools, pods });
 
   const notReady = () => (watches.synced ? null : 'the caches are not filled yet');
   const health = buildHealthApp({ registry: metrics.registry, notReady });

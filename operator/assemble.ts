@@ -9,7 +9,7 @@ import { LORA_ADAPTERS } from './api/lora-adapter.ts';
 import { SERVER_POOLS } from './api/server-pool.ts';
 import type { OperatorConfig } from './config.ts';
 import { systemClock } from './kube/clock.ts';
-import { EventRecorder } from './kube/events.ts';
+import { type DropCause, EventRecorder } from './kube/events.ts';
 import type { Elector } from './kube/leader.ts';
 import type { Log } from './kube/log.ts';
 import type { Rest } from './kube/rest.ts';
@@ -44,18 +44,21 @@ export function assemble(parts: Parts): {
 } {
   const { config, rest, log, metrics, spool, queues, watches, fleet, elector } = parts;
   const component = 'lorikeet-operator';
-  const events = new EventRecorder({ rest, component, instance: config.identity, log });
+  const onDrop = (cause: DropCause) => metrics.eventDropped(cause);
+  const events = new EventRecorder({ rest, component, instance: config.identity, log, onDrop });
   const adapterStatus = new StatusWriter({
     rest,
     log,
     resource: LORA_ADAPTERS,
     onFailure: (key) => queues.adapters.add(key),
+    onWritten: (lagMs) => metrics.statusWritten('adapters', lagMs),
   });
   const poolStatus = new StatusWriter({
     rest,
     log,
     resource: SERVER_POOLS,
     onFailure: (key) => queues.pools.add(key),
+    onWritten: (lagMs) => metrics.statusWritten('pools', lagMs),
   });
   const adapterDeps: AdapterDeps = {
     adapters: watches.adapters,

@@ -10,8 +10,12 @@ export interface EventRecorderOptions {
   component: string;
   instance: string;
   log: Log;
+  onDrop: (cause: DropCause) => void;
   clock?: Clock;
 }
+
+/** Too many wait, too many are about one object, or the API server did not take it. */
+export type DropCause = 'full' | 'limited' | 'failed';
 
 export type EventType = 'Normal' | 'Warning';
 
@@ -54,7 +58,6 @@ export class EventRecorder {
   readonly #sent = new Map<string, Sent>();
   readonly #buckets = new Map<string, Bucket>();
   #sending: Promise<void> | null = null;
-  dropped = 0;
 
   constructor(options: EventRecorderOptions) {
     this.#options = options;
@@ -62,8 +65,9 @@ export class EventRecorder {
   }
 
   event(object: KubeObject, type: EventType, reason: string, message: string): void {
-    if (this.#waiting.length >= WAITING_MAX || !this.#admits(object)) {
-      this.dropped += 1;
+    const isFull = this.#waiting.length >= WAITING_MAX;
+    if (isFull || !this.#admits(object)) {
+      this.#options.onDrop(isFull ? 'full' : 'limited');
       return;
     }
     this.#waiting.push({
@@ -97,6 +101,7 @@ export class EventRecorder {
       try {
         await this.#send(next);
       } catch (error) {
+        this.#options.onDrop('failed');
         this.#options.log.warn({ err: error, reason: next.reason }, 'an event could not be written');
       }
     }

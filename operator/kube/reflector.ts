@@ -27,9 +27,14 @@ export interface ReflectorOptions<T extends KubeObject> {
   inactivityMs?: number;
 }
 
+/** Why all is listed anew: it is time, the watch cannot go on from where it was, or no list or watch came through. */
+export type RelistCause = 'due' | 'stale' | 'broken';
+
 /** Counters since the start, for metrics. */
 export interface ReflectorCounts {
   lists: number;
+  /** Of these, all after the first. */
+  relists: Record<RelistCause, number>;
   watches: number;
   events: number;
   /** Lists and watches that failed, the ends of watches that are part of the plan not counted. */
@@ -71,6 +76,7 @@ export class Reflector<T extends KubeObject> {
   readonly #synced = Promise.withResolvers<void>();
   readonly counts: ReflectorCounts = {
     lists: 0,
+    relists: { due: 0, stale: 0, broken: 0 },
     watches: 0,
     events: 0,
     failures: 0,
@@ -106,21 +112,22 @@ export class Reflector<T extends KubeObject> {
   async run(signal: AbortSignal): Promise<void> {
     if (this.#started) throw new Error('Expected run to be called once per Reflector');
     this.#started = true;
-    let planned = false;
+    let cause: RelistCause | null = null;
     while (!signal.aborted) {
       try {
-        await this.#relist(planned, signal);
+        if (cause !== null) this.counts.relists[cause] += 1;
+        await this.#list({ planned: cause === 'due' }, signal);
         await this.#watchUntilRelist(signal);
-        planned = this.#failures === 0;
+        cause = this.#failures === 0 ? 'due' : 'broken';
       } catch (error) {
-        planned = false;
+        cause = error instanceof StaleWatch ? 'stale' : 'broken';
         await this.#backOff(error, signal);
       }
     }
     this.#synced.reject(signal.reason);
   }
 
-  async #relist(planned: boolean, signal: AbortSignal): Promise<void> {
+  async #list({ planned }: { planned: boolean }, signal: AbortSignal): Promise<void> {
     const { rest, resource, namespace, labelSelector, log } = this.#options;
     this.counts.lists += 1;
     const { objects, resourceVersion } = await listAll<T>({

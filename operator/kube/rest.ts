@@ -26,6 +26,8 @@ export interface Call {
 /** `lease` never waits for a turn; `review`, for which a trainer waits, does not wait behind what reconciling writes. */
 export type Lane = 'lease' | 'review' | 'usual';
 
+export type PacedLane = Exclude<Lane, 'lease'>;
+
 export interface StreamCall {
   path: string;
   query?: Call['query'] | undefined;
@@ -43,6 +45,8 @@ export interface RestOptions {
   burst?: number;
   /** Of the lane of reviews. */
   reviewsPerSecondMax?: number;
+  /** Told of each call, how long it waited for its turn, whether it then went out or gave up. */
+  onWait?: ((lane: PacedLane, waitMs: number) => void) | undefined;
 }
 
 export interface KubeconfigOptions extends Omit<RestOptions, 'credentials'> {
@@ -60,7 +64,8 @@ export class Rest {
   readonly #credentials: Credentials;
   readonly #clock: Clock;
   readonly #connectionsMax: number;
-  readonly #paces: { review: CallPace; usual: CallPace };
+  readonly #paces: Record<PacedLane, CallPace>;
+  readonly #onWait: RestOptions['onWait'];
   #tls: TlsMaterial | null = null;
   #agent: Agent | null = null;
 
@@ -76,10 +81,12 @@ export class Rest {
     perSecondMax = 50,
     burst = 100,
     reviewsPerSecondMax = 25,
+    onWait,
   }: RestOptions) {
     this.#credentials = credentials;
     this.#clock = clock;
     this.#connectionsMax = connectionsMax;
+    this.#onWait = onWait;
     this.#paces = {
       review: new CallPace({ clock, perSecondMax: reviewsPerSecondMax, burst: 2 * reviewsPerSecondMax }),
       usual: new CallPace({ clock, perSecondMax, burst }),
@@ -101,7 +108,7 @@ export class Rest {
     );
     let begun = false;
     try {
-      await pace?.turn(limit.signal);
+      await this.#turn(call.lane, limit.signal);
       limit.signal.throwIfAborted();
       begun = true;
       const reply = await this.#send(call, what, limit.signal);
@@ -123,7 +130,7 @@ export class Rest {
     ...call
   }: StreamCall): AsyncGenerator<string, void, undefined> {
     const pace = this.#paces.usual;
-    await pace.turn(call.signal);
+    await this.#turn('usual', call.signal);
     const what = `WATCH ${call.path}`;
     let begun = false;
     const silent = () => noReply('Timeout', what, `silent for ${inactivityMs} ms`);
@@ -198,6 +205,13 @@ export class Rest {
     // Calls under way end on the old certificates; close waits for them.
     old?.close().catch(() => old.destroy());
     return this.#agent;
+  }
+
+  async #turn(lane: Lane = 'usual', signal: AbortSignal | undefined): Promise<void> {
+    if (lane === 'lease') return;
+    const startedMs = this.#clock.monotonicMs();
+    await this.#paces[lane].turn(signal);
+    this.#onWait?.(lane, this.#clock.monotonicMs() - startedMs);
   }
 
   #paceOf(lane: Lane = 'usual'): CallPace | null {

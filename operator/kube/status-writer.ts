@@ -11,6 +11,8 @@ export interface StatusWriterOptions {
   log: Log;
   /** The write did not happen; put the object into the queue again, to be read and computed anew. */
   onFailure: (key: string, error: unknown) => void;
+  /** A status was written so long after the first decision that the object did not show. */
+  onWritten?: (lagMs: number) => void;
   clock?: Clock;
   intervalMs?: number;
 }
@@ -30,6 +32,8 @@ interface Entry {
   /** What the last write of ours left. */
   written: Written | null;
   pending: Pending | null;
+  /** When something was first decided that neither the object nor a write under way has; null: nothing is. */
+  behindSinceMs: number | null;
   inFlight: Promise<void> | null;
   cancelTimer: (() => void) | null;
   notBeforeMs: number;
@@ -70,7 +74,8 @@ export class StatusWriter {
     const entry = this.#entryOf(key, object.metadata.uid);
     this.#drop(entry);
     entry.pending = { object, status: plain(status) };
-    if (entry.inFlight === null) this.#schedule(key, entry);
+    entry.behindSinceMs ??= this.#clock.monotonicMs();
+    if (entry.inFlight === null) this.#schedule(key, entry, entry.pending);
   }
 
   /** Writes what is pending without waiting for the interval; resolves when it is written or has failed. */
@@ -86,7 +91,12 @@ export class StatusWriter {
     await Promise.all([...this.#entries.keys()].map((key) => this.flush(key)));
   }
 
-  #schedule(key: string, entry: Entry): void {
+  #schedule(key: string, entry: Entry, pending: Pending): void {
+    if (isThere(entry, pending)) {
+      this.#drop(entry);
+      entry.behindSinceMs = null;
+      return;
+    }
     const waitMs = entry.notBeforeMs - this.#clock.monotonicMs();
     if (waitMs <= 0) this.#sendInTurn(key, entry);
     else entry.cancelTimer = this.#clock.after(waitMs, () => this.#sendInTurn(key, entry));
@@ -109,12 +119,12 @@ export class StatusWriter {
   #send(key: string, entry: Entry): void {
     const pending = entry.pending;
     this.#drop(entry);
-    if (pending === null || isThere(entry, pending)) return;
+    if (pending === null) return;
     this.#underWay += 1;
     entry.inFlight = this.#put(key, entry, pending).finally(() => {
       this.#underWay -= 1;
       entry.inFlight = null;
-      if (entry.pending !== null) this.#schedule(key, entry);
+      if (entry.pending !== null) this.#schedule(key, entry, entry.pending);
       this.#sendNext();
     });
   }
@@ -124,6 +134,8 @@ export class StatusWriter {
     const { name, namespace, uid, resourceVersion } = object.metadata;
     const ours =
       entry.written !== null && !isPast(entry.written, object) ? entry.written.resourceVersion : null;
+    const sinceMs = entry.behindSinceMs ?? this.#clock.monotonicMs();
+    entry.behindSinceMs = null;
     this.writes += 1;
     try {
       const written = await rest.request<KubeObject>({
@@ -139,8 +151,11 @@ export class StatusWriter {
       });
       entry.written = { resourceVersion: written.metadata.resourceVersion ?? '', status };
       entry.failures = 0;
-      entry.notBeforeMs = this.#clock.monotonicMs() + this.#intervalMs;
+      const nowMs = this.#clock.monotonicMs();
+      entry.notBeforeMs = nowMs + this.#intervalMs;
+      this.#options.onWritten?.(nowMs - sinceMs);
     } catch (error) {
+      entry.behindSinceMs = sinceMs;
       this.#failed(key, entry, error);
     }
   }
@@ -175,6 +190,7 @@ export class StatusWriter {
             uid,
             written: null,
             pending: null,
+            behindSinceMs: null,
             inFlight: null,
             cancelTimer: null,
             notBeforeMs: 0,

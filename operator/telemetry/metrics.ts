@@ -1,8 +1,17 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { DropCause } from '../kube/events.ts';
+import type { PacedLane } from '../kube/rest.ts';
 import { Thrash } from './thrash.ts';
 
 const PHASE_SECONDS = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
+const WAIT_SECONDS = [0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60];
 const SWAP_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
+
+/** All that these labels may be: a series is there from the start, so that its first increase shows. */
+const DROP_CAUSES: readonly DropCause[] = ['full', 'limited', 'failed'];
+const LANES: readonly PacedLane[] = ['usual', 'review'];
+const STATUS_KINDS = ['adapters', 'pools'] as const;
+type StatusKind = (typeof STATUS_KINDS)[number];
 
 /** What is counted as it happens; what is read off the caches at a scrape is in operator/telemetry/gauges.ts. */
 export class OperatorMetrics {
@@ -18,6 +27,9 @@ export class OperatorMetrics {
   readonly #pushDuration: Histogram;
   readonly #pushesInFlight: Gauge;
   readonly #pushBytesInFlight: Gauge;
+  readonly #eventsDropped: Counter<'cause'>;
+  readonly #apiWait: Histogram<'lane'>;
+  readonly #statusLag: Histogram<'kind'>;
   readonly #loads: Thrash;
 
   constructor(monotonicMs: () => number) {
@@ -50,6 +62,21 @@ export class OperatorMetrics {
     this.#pushBytesInFlight = new Gauge(
       named('push_in_flight_bytes', 'Their declared bytes, or the most that they may have'),
     );
+    const dropped = named(
+      'events_dropped_total',
+      'Events not written: full (too many wait), limited (too many about one object), failed (refused)',
+    );
+    this.#eventsDropped = new Counter({ ...dropped, labelNames: ['cause'] });
+    for (const cause of DROP_CAUSES) this.#eventsDropped.inc({ cause }, 0);
+    const wait = named(
+      'api_wait_seconds',
+      'How long calls to the API server waited for their turn in this process',
+    );
+    this.#apiWait = new Histogram({ ...wait, labelNames: ['lane'], buckets: WAIT_SECONDS });
+    for (const lane of LANES) this.#apiWait.zero({ lane });
+    const lag = named('status_lag_seconds', 'From the first decision that status did not show to its write');
+    this.#statusLag = new Histogram({ ...lag, labelNames: ['kind'], buckets: PHASE_SECONDS });
+    for (const kind of STATUS_KINDS) this.#statusLag.zero({ kind });
     collectDefaultMetrics({ register: this.registry });
   }
 
@@ -79,6 +106,18 @@ export class OperatorMetrics {
     if (code !== 'ok') return;
     this.#pushBytes.inc(bytes);
     this.#pushDuration.observe(totalMs / 1000);
+  }
+
+  eventDropped(cause: DropCause): void {
+    this.#eventsDropped.inc({ cause });
+  }
+
+  apiWaited(lane: PacedLane, waitMs: number): void {
+    this.#apiWait.observe({ lane }, waitMs / 1000);
+  }
+
+  statusWritten(kind: StatusKind, lagMs: number): void {
+    this.#statusLag.observe({ kind }, lagMs / 1000);
   }
 
   inFlight(pushes: number, bytes: number): void {

@@ -80,7 +80,9 @@ describe('the operator as a process', () => {
     await kubectl('-n', NAMESPACE, 'patch', 'pod', name, '--subresource=status', '--type=merge', '-p', patch);
   }
 
-  async function startOperator(identity: string): Promise<{ process: RunningProcess; push: string }> {
+  async function startOperator(
+    identity: string,
+  ): Promise<{ process: RunningProcess; push: string; metrics: string }> {
     const logFile = join(dir, `${identity}.log`);
     const hosts = [
       '--push-host',
@@ -100,11 +102,13 @@ describe('the operator as a process', () => {
       env: { ...process.env, KUBECONFIG: plane.kubeconfig },
     });
     operators.push(process_);
-    const push = await eventually(`${identity} listens`, PATIENCE, () => {
+    const listening = await eventually(`${identity} listens`, PATIENCE, () => {
       const line = readFileSync(logFile, 'utf8').match(/^\{"listening".*$/m)?.[0];
-      return line === undefined ? undefined : (JSON.parse(line).listening.push as string);
+      return line === undefined
+        ? undefined
+        : (JSON.parse(line).listening as { push: string; metrics: string });
     });
-    return { process: process_, push };
+    return { process: process_, ...listening };
   }
 
   async function push(base: string, seed: number, step: number): Promise<Response> {
@@ -133,6 +137,16 @@ describe('the operator as a process', () => {
     expect(await lora('{.status.currentRevision.step} {.status.pods.summary}')).toBe('1 2/2');
     const events = await kubectl('-n', NAMESPACE, 'describe', 'lora', 'policy');
     expect(events).toMatch(/Normal\s+Activated/);
+    const metrics = await (await fetch(`${first.metrics}/metrics`)).text();
+    const counted = (name: string) =>
+      metrics.match(new RegExp(`^lorikeet_operator_${name} (\\d+)$`, 'm'))?.[1] ?? `no ${name}`;
+    for (const name of ['api_wait_seconds_count{lane="usual"}', 'api_wait_seconds_count{lane="review"}'])
+      expect(Number(counted(name))).toBeGreaterThan(0);
+    for (const kind of ['adapters', 'pools'])
+      expect(Number(counted(`status_lag_seconds_count{kind="${kind}"}`))).toBeGreaterThan(0);
+    for (const kind of ['adapters', 'pools', 'pods'])
+      expect(counted(`reflector_misses_total{kind="${kind}"}`)).toBe('0');
+    expect(counted('events_dropped_total{cause="failed"}')).toBe('0');
 
     // A follower hands pushes on, and takes over when the leader goes.
     const second = await startOperator('second');

@@ -162,6 +162,7 @@ describe('on a real API server', () => {
       component: 'lorikeet-operator',
       instance: 'i',
       log: silentLog,
+      onDrop() {},
     });
     recorder.event(object, 'Warning', 'PodsFailed', 'two pods refused');
     recorder.event(object, 'Warning', 'PodsFailed', 'two pods refused');
