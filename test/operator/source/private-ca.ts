@@ -1,6 +1,6 @@
 /**
- * A certificate for 127.0.0.1 that signs itself, and its key: `openssl req -x509 -newkey ec -pkeyopt
- * ec_paramgen_curve:P-256 -nodes -days 36500 -subj /CN=lorikeet-test -addext subjectAltName=IP:127.0.0.1`. It protects
+ * Certificates for 127.0.0.1 that sign themselves, and their keys: `openssl req -x509 -newkey ec -pkeyopt
+ * ec_paramgen_curve:P-256 -nodes -days 36500 -subj /CN=lorikeet-test -addext subjectAltName=IP:127.0.0.1`. They protect
  * nothing.
  */
 export const CERTIFICATE = `-----BEGIN CERTIFICATE-----
@@ -20,5 +20,26 @@ export const KEY = `-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgr1VeVAL9z1ORnVzq
 eCpl3DHXYjWLJbQL4WIYSN+6gBChRANCAAQaZq3jXG5nRbp2hDvrqtscT7p9lasw
 R8YtcN3FnKnKkt304Jf8l8KjS13odv2UhzS5K6yvIwiF+tORDQx6vZiU
+-----END PRIVATE KEY-----
+`;
+
+/** In tests, of a CA that every program trusts. */
+export const PUBLIC_CERTIFICATE = `-----BEGIN CERTIFICATE-----
+MIIBojCCAUigAwIBAgIUA1R1y1F+veuW85HVf7TxbZ/5xgMwCgYIKoZIzj0EAwIw
+HTEbMBkGA1UEAwwSbG9yaWtlZXQtdGVzdC1yb290MCAXDTI2MTEzMDAzMTUxNVoY
+DzIxMjYxMTA2MDMxNTE1WjAdMRswGQYDVQQDDBJsb3Jpa2VldC10ZXN0LXJvb3Qw
+WTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQPnYfY4xJzdaS2+5CaEpwvMi1w1GXo
+6BO2GJKCX0AS8QEdo+tUQo31pX6SALCPSs5omUP7aKvItRP7hro73Qijo2QwYjAd
+BgNVHQ4EFgQUCZpmvD8OUpHYQiO8abVQsWru2OwwHwYDVR0jBBgwFoAUCZpmvD8O
+UpHYQiO8abVQsWru2OwwDwYDVR0TAQH/BAUwAwEB/zAPBgNVHREECDAGhwR/AAAB
+MAoGCCqGSM49BAMCA0gAMEUCIHDuAiGqV75ZeuQf2eqrA99aVI+azFQAg1dGr60O
+hlqRAiEAzomcdB90NVoS04Nav1looyJtyjljRHCmbESA4pZorjI=
+-----END CERTIFICATE-----
+`;
+
+export const PUBLIC_KEY = `-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgK+QA2Naw1vBBGlVc
+rsqtb0lf+obb1Uq2dc3EE+V6Mo6hRANCAAQPnYfY4xJzdaS2+5CaEpwvMi1w1GXo
+6BO2GJKCX0AS8QEdo+tUQo31pX6SALCPSs5omUP7aKvItRP7hro73Qij
 -----END PRIVATE KEY-----
 `;

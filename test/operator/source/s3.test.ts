@@ -1,28 +1,40 @@
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { systemClock } from '../../../operator/kube/clock.ts';
 import { AddressGuard } from '../../../operator/source/address-guard.ts';
 import { openS3 } from '../../../operator/source/s3.ts';
 import { accessReader } from '../../../operator/source/s3-access.ts';
-import { CERTIFICATE, KEY } from './private-ca.ts';
+import { CERTIFICATE, KEY, PUBLIC_CERTIFICATE, PUBLIC_KEY } from './private-ca.ts';
+
+vi.mock('node:tls', async (original) => {
+  const { PUBLIC_CERTIFICATE } = await import('./private-ca.ts');
+  return { ...(await original<typeof import('node:tls')>()), rootCertificates: [PUBLIC_CERTIFICATE] };
+});
 
 const KEYS = { accessKeyId: 'key', secretAccessKey: 'secret' };
+const BROKEN = CERTIFICATE.replace(/CERTIFICATE-----\n.*\n/, 'CERTIFICATE-----\n');
 const signal = AbortSignal.timeout(60_000);
 
-let endpoint: string;
-const server = createServer({ cert: CERTIFICATE, key: KEY }, (_request, response) => {
-  response.writeHead(200, { etag: '"one"', 'content-length': '7' }).end();
-});
+const answering = (cert: string, key: string) =>
+  createServer({ cert, key }, (_request, response) => {
+    response.writeHead(200, { etag: '"one"', 'content-length': '7' }).end();
+  });
+const ofPrivateCa = answering(CERTIFICATE, KEY);
+const ofPublicCa = answering(PUBLIC_CERTIFICATE, PUBLIC_KEY);
 
 beforeAll(async () => {
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  endpoint = `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  for (const server of [ofPrivateCa, ofPublicCa]) {
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  }
 });
-afterAll(() => void server.close());
+afterAll(() => {
+  for (const server of [ofPrivateCa, ofPublicCa]) server.close();
+});
 
-/** Looks at the config behind a store whose certificate a CA of ours has signed. */
-async function look(secret: Record<string, string>) {
+/** Looks at the config behind a store. */
+async function look(secret: Record<string, string>, server = ofPrivateCa) {
+  const endpoint = `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const source = {
     objectStore: { uri: 's3://adapters/sql/', endpoint, credentialsSecretRef: { name: 'minio' } },
   };
@@ -43,6 +55,10 @@ describe('a store with a certificate of a private CA', () => {
     expect(await look({ ...KEYS, 'ca.crt': CERTIFICATE })).toMatchObject({ version: 'one', size: 7 });
   });
 
+  it('does not take the trust from stores of other CAs', async () => {
+    expect(await look({ ...KEYS, 'ca.crt': CERTIFICATE }, ofPublicCa)).toMatchObject({ version: 'one' });
+  });
+
   it('is not trusted without, and the message says where the CA goes', async () => {
     await expect(look(KEYS)).rejects.toMatchObject({
       reason: 'SourceUnreachable',
@@ -54,7 +70,9 @@ describe('a store with a certificate of a private CA', () => {
 
   it.each([
     ['text', 'not a certificate'],
-    ['a broken certificate', CERTIFICATE.replace(/[A-Z]{4}/g, '')],
+    ['a broken certificate', BROKEN],
+    ['a good certificate and a broken one', `${CERTIFICATE}${BROKEN}`],
+    ['a good certificate and one cut off', `${CERTIFICATE}${CERTIFICATE.slice(0, -40)}`],
     ['nothing', ''],
   ])('is not asked where the CA is %s', async (_name, ca) => {
     await expect(look({ ...KEYS, 'ca.crt': ca })).rejects.toMatchObject({
