@@ -265,6 +265,7 @@ describe('a source that cannot be read', () => {
   it('says SourceInvalid for a scheme that nobody reads', async () => {
     const error = await failure(fetched(adapter('any', { uri: 'ftp://adapters/any/' })));
     expect([error.reason, error.retryable]).toEqual(['SourceInvalid', false]);
+    expect(error.message).toBe('Expected a uri that begins with s3://.');
     expect(proxy.seen).toEqual([]);
   });
 
@@ -275,18 +276,28 @@ describe('a source that cannot be read', () => {
     });
     const error = await failure(fetched(adapter(path), from));
     expect([error.reason, error.retryable]).toEqual(['SourceAccessDenied', true]);
+    expect(error.message).toMatch(
+      /^The object store denies access to s3:\/\/adapters\/p\d+\/adapter_(model|config)\.\w+\.$/,
+    );
     expect(told(error)).not.toContain(CANARY);
     expect(told(error)).not.toContain('Signature');
   });
 
   it.each([
-    ['a missing Secret', async () => null],
-    ['a Secret without the keys', async () => ({ password: CANARY })],
-    ['a Secret that cannot be had', async () => Promise.reject(new Error(`Bearer ${CANARY}`))],
-  ])('says CredentialsNotFound for %s', async (_, readSecret) => {
+    ['a missing Secret', 'There is no Secret bucket-key in this namespace.', async () => null],
+    [
+      'a Secret without the keys',
+      'Expected the keys accessKeyId and secretAccessKey (or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) in Secret bucket-key.',
+      async () => ({ password: CANARY }),
+    ],
+    [
+      'a Secret that cannot be had',
+      'The API server does not give Secret bucket-key just now.',
+      async () => Promise.reject(new Error(`Bearer ${CANARY}`)),
+    ],
+  ])('says CredentialsNotFound for %s, and what to do', async (_, message, readSecret) => {
     const error = await failure(fetched(adapter('any'), source({ readSecret })));
-    expect([error.reason, error.retryable]).toEqual(['CredentialsNotFound', true]);
-    expect(error.message).not.toContain(CANARY);
+    expect([error.reason, error.retryable, error.message]).toEqual(['CredentialsNotFound', true, message]);
     expect(proxy.seen).toEqual([]);
   });
 
