@@ -1,3 +1,4 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { resolve } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -111,20 +112,29 @@ describe('a request that has left', () => {
     expect(await encode(job(text))).toEqual(tokenizer.encode(text, { addSpecial: true }));
   });
 
-  // A second is what a running job of nobody's is given to its end.
+  // A second is what a running job of nobody's is given to its end; this one would take many.
   it('does not hold the next one up for as long as its text takes', async () => {
+    let threads = 0;
+    const count = () => {
+      threads += 1;
+    };
+    subscribe('worker_threads', count);
     encoder = new Encoder(tokenizer, PARROT, 600_000);
     const client = new AbortController();
     await encode(job(LONG.slice(0, 17_000)));
-    const endless = encode(job('€'.repeat(8_000_000)), { signal: client.signal });
+    const endless = encode(job('€'.repeat(2_000_000)), { signal: client.signal });
     client.abort('left');
     await expect(endless).rejects.toBe('left');
     await encode(job(LONG.slice(0, 17_000)));
+    unsubscribe('worker_threads', count);
+    expect(threads).toBe(2);
   });
 
   it('is not encoded for at all', async () => {
     encoder = new Encoder(tokenizer, PARROT);
-    await expect(encode(job('short'), { signal: AbortSignal.abort('left') })).rejects.toBe('left');
+    for (const text of ['short', LONG]) {
+      await expect(encode(job(text), { signal: AbortSignal.abort('left') })).rejects.toBe('left');
+    }
   });
 });
 
@@ -152,7 +162,25 @@ describe('the event loop', () => {
     expect(characters).toBe(TEXT.length);
   });
 
+  it('encodes nothing of a request that left while it waited for its turn', async () => {
+    let encoded = 0;
+    encoder = new Encoder(
+      counted(() => {
+        encoded += 1;
+      }),
+      PARROT,
+    );
+    const client = new AbortController();
+    const first = encode(job(TEXT));
+    const second = encode(job(TEXT), { signal: client.signal });
+    client.abort('left');
+    await expect(second).rejects.toBe('left');
+    await first;
+    expect(encoded).toBe(1);
+  });
+
   it('encodes so much in one turn and no more, of all requests', async () => {
+    const short = LONG.slice(0, 6_000);
     const turns: number[] = [0];
     encoder = new Encoder(
       counted((characters) => {
@@ -165,10 +193,10 @@ describe('the event loop', () => {
       for (; counting; turns.unshift(0)) await nextTurn();
     };
     const counter = count();
-    await Promise.all(Array.from({ length: 20 }, () => encode(job(TEXT))));
+    await Promise.all(Array.from({ length: 20 }, () => encode(job(short))));
     counting = false;
     await counter;
-    expect(Math.max(...turns)).toBe(TEXT.length);
-    expect(turns.reduce((sum, characters) => sum + characters)).toBe(20 * TEXT.length);
+    expect(Math.max(...turns)).toBe(2 * short.length);
+    expect(turns.reduce((sum, characters) => sum + characters)).toBe(20 * short.length);
   });
 });
