@@ -194,7 +194,7 @@ function adapterOf(text: string): { name: string; dir: string } {
   const dir = rest.join('=');
   if (!AdapterName.safeParse(name).success || dir === '') {
     throw new ConfigError(
-      `Expected NAME=DIR for --adapter, the name of A-Z a-z 0-9 . _ - : / but received ${text}`,
+      `Expected NAME=DIR for --adapter, the name of A-Z a-z 0-9 . _ - : / and at the end @<number> but received ${text}`,
     );
   }
   return { name, dir };

@@ -9,8 +9,6 @@ export interface CrdOptions {
   spec: z.ZodType;
   status: z.ZodType;
   columns: PrinterColumn[];
-  /** CEL rules over the whole object. */
-  rules?: { rule: string; message: string }[];
 }
 
 export interface PrinterColumn {
@@ -28,7 +26,7 @@ type Node = { [key: string]: Json };
 
 /** A CustomResourceDefinition whose schema says the same as the zod schemas. */
 export function customResourceDefinition(options: CrdOptions): object {
-  const { resource, singular, shortNames, description, columns, rules } = options;
+  const { resource, singular, shortNames, description, columns } = options;
   const { group, version, plural, kind } = resource;
   return {
     apiVersion: 'apiextensions.k8s.io/v1',
@@ -57,7 +55,6 @@ export function customResourceDefinition(options: CrdOptions): object {
               type: 'object',
               description,
               required: ['spec'],
-              ...(rules && { 'x-kubernetes-validations': rules }),
               properties: {
                 apiVersion: { type: 'string', description: 'The group and version of the schema.' },
                 kind: { type: 'string', description: 'The kind of the object.' },

@@ -62,12 +62,6 @@ export const KINDS: CrdOptions[] = [
       AGE,
       REASON,
     ],
-    rules: [
-      {
-        rule: 'has(self.spec.servedName) || size(self.metadata.name) <= 128',
-        message: 'metadata.name is too long to be the served name: set spec.servedName',
-      },
-    ],
   },
   {
     resource: SERVER_POOLS,

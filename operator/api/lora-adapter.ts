@@ -217,7 +217,7 @@ export const LoraAdapterStatus = z
   .object({
     observedGeneration: Count.optional().describe('The metadata.generation that this status is about.'),
     conditions: Conditions.optional().describe('How far the adapter has come, one condition per step.'),
-    servedName: z.string().max(253).optional().describe('What clients send as "model".'),
+    servedName: z.string().max(NAME_LENGTH_MAX).optional().describe('What clients send as "model".'),
     pushURL: z.string().max(2048).optional().describe('Where a trainer sends revisions with PUT.'),
     desiredRevision: RevisionRecord.optional().describe('The revision that pods should serve.'),
     currentRevision: RevisionRecord.optional().describe(

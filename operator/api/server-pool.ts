@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { DIGEST_PATTERN } from '../../server/contract/adapter-api.ts';
+import { DIGEST_PATTERN, NAME_LENGTH_MAX } from '../../server/contract/adapter-api.ts';
 import type { KubeObject, Resource } from '../kube/resource.ts';
 import { type Condition, Conditions, type PoolConditionType } from './conditions.ts';
 import { LabelSelector } from './label-selector.ts';
@@ -94,7 +94,7 @@ const Usage = z.object({
 
 const Unmanaged = z.object({
   pod: ObjectName.describe('The pod.'),
-  name: z.string().max(128).describe('The served name.'),
+  name: z.string().max(NAME_LENGTH_MAX).describe('The served name.'),
 });
 
 export const ServerPoolStatus = z

@@ -42,12 +42,16 @@ export class Lookup {
       const isShadowed = (this.#options.adapters.find(model)?.current ?? null) !== null;
       return isShadowed ? { kind: 'adapter', name: model } : { kind: 'base' };
     }
-    const [name = '', ...pin] = model.split('@');
-    const adapter = this.#options.adapters.find(name);
-    if (adapter === undefined || (pin.length === 0 && adapter.current === null)) throw adapterNotFound(model);
-    if (pin.length === 0) return { kind: 'adapter', name };
-    const revision = findPinned(adapter, pin.join('@'));
-    if (revision === undefined) throw revisionNotFound(name, pin.join('@'));
+    const { adapters } = this.#options;
+    // A name may have an @ of its own.
+    const named = adapters.find(model);
+    if (named !== undefined && named.current !== null) return { kind: 'adapter', name: model };
+    const at = model.lastIndexOf('@');
+    const [name, pin] = [model.slice(0, at), model.slice(at + 1)];
+    const adapter = at < 0 ? undefined : adapters.find(name);
+    if (adapter === undefined) throw adapterNotFound(model);
+    const revision = findPinned(adapter, pin);
+    if (revision === undefined) throw revisionNotFound(name, pin);
     return this.#pinned(name, revision);
   }
 

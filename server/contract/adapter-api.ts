@@ -40,10 +40,13 @@ export const HEADER = {
 export const MEDIA_TYPE = 'application/octet-stream';
 
 export const DIGEST_PATTERN = /^sha256:[0-9a-f]{64}$/;
-/** A served name, as clients write models: `sql`, `org/Llama-3.1-8B-sql`, `base:sql`; `@` pins a revision. */
+/**
+ * A served name, as clients write models: `sql`, `org/Llama-3.1-8B-sql`, `base:sql`, `policy@5`. A longer number after `@`
+ * would be the digits of a digest, which pins a revision.
+ */
 export const NAME_PATTERN =
-  /^[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?(\/[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?)*$/;
-export const NAME_LENGTH_MAX = 128;
+  /^[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?(\/[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?)*(@(\d{1,5}|v\d{1,15}))?$/;
+export const NAME_LENGTH_MAX = 256;
 export const SAFETENSORS_HEADER_BYTES_MAX = 1 << 20;
 
 export const Digest = z.string().regex(DIGEST_PATTERN);

@@ -64,7 +64,9 @@ export class Loads {
 
 function requireName(name: string): void {
   if (AdapterName.safeParse(name).success) return;
-  throw wrong(`Expected a name of A-Z a-z 0-9 . _ - : / for lora_name but received ${quoted(name)}`);
+  throw wrong(
+    `Expected a name of A-Z a-z 0-9 . _ - : / and at the end @<number> for lora_name but received ${quoted(name)}`,
+  );
 }
 
 /** Which adapter is refused, and why, is for its caller to read; vLLM has one status for that. */

@@ -120,7 +120,7 @@ describe('flags', () => {
     [['--adapter', 'sql'], /NAME=DIR/],
     [['--allowed-origins', 'ui.example'], /https:\/\/ui\.example .* but received ui\.example/],
     [['--allowed-origins', 'https://ui.example/'], /--allowed-origins/],
-    [['--adapter', 'sql@1=x'], /the name of A-Z a-z 0-9/],
+    [['--adapter', 'sql@step-1=x'], /the name of A-Z a-z 0-9/],
     [['--adapter', 'a=x', '--adapter', 'a=y'], /a twice/],
     [['--admin-host', '0.0.0.0'], /--admin-token-file is required/],
     [['--vllm-api', '--host', '0.0.0.0'], /--admin-token-file is required where --host \(0\.0\.0\.0\)/],

@@ -44,7 +44,7 @@ function nameRefusal({ servedName, pool }: Draft): string | null {
     return `${servedName} is the name of the base model: clients could not tell them apart. Set spec.servedName.`;
   }
   if (servedName.length > NAME_LENGTH_MAX || !NAME_PATTERN.test(servedName)) {
-    return `Expected at most ${NAME_LENGTH_MAX} of A-Z a-z 0-9 . _ - : / for the served name but received ${servedName}.`;
+    return `Expected at most ${NAME_LENGTH_MAX} of A-Z a-z 0-9 . _ - : / and at the end @<number> for the served name but received ${servedName}.`;
   }
   return null;
 }

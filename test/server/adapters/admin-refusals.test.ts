@@ -192,7 +192,7 @@ describe('requests that are wrong in themselves', () => {
     ['/v1/adapters/a%00b', 'invalid_name'],
     ['/v1/adapters/a%0d%0ax', 'invalid_name'],
     ['/v1/adapters/__proto__', 'invalid_name'],
-    [`/v1/adapters/${'a'.repeat(129)}`, 'invalid_name'],
+    [`/v1/adapters/${'a'.repeat(257)}`, 'invalid_name'],
     ['/v1/adapters/parrot', 'invalid_name'],
     ['/v1/adapters/%ff', 'malformed_request'],
   ])('are refused: PUT %s', async (path, code) => {

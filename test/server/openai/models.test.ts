@@ -58,15 +58,15 @@ describe('/v1/models', () => {
   });
 });
 
-describe('model', () => {
-  const digits = (digest: string) => digest.slice('sha256:'.length, 'sha256:'.length + 12);
+const digitsOf = (digest: string) => digest.slice('sha256:'.length, 'sha256:'.length + 12);
 
+describe('model', () => {
   it.each([
     ['the base', () => 'parrot', BASE, null],
     ['an adapter', () => 'bird', SQL, 42],
     ['an older step', () => 'bird@step-41', PIRATE, 41],
     ['the current step', () => 'bird@step-42', SQL, 42],
-    ['first digits of a digest', () => `bird@${digits(first)}`, PIRATE, 41],
+    ['first digits of a digest', () => `bird@${digitsOf(first)}`, PIRATE, 41],
     ['a whole digest', () => `bird@${first}`, PIRATE, 41],
   ])('may name %s', async (_, model, answer, step) => {
     const { status, body, headers } = await ask(model());
@@ -87,6 +87,17 @@ describe('a name with a slash and capitals', () => {
     await server.put('org%2FBird', 'sql');
     expect((await server.get(`/v1/models/${path}`)).body).toMatchObject({ id: 'org/Bird', parent: 'parrot' });
     expect((await ask('org/Bird')).body.choices[0].message.content).toBe(SQL);
+  });
+});
+
+describe('a name with a version', () => {
+  it('answers as itself, beside the adapter of its first part, and can be pinned', async () => {
+    const { body } = await server.put('bird%405', 'pirate', { 'x-lora-step': '7' });
+    const answers = [];
+    for (const model of ['bird@5', 'bird@5@step-7', `bird@5@${digitsOf(body.revision)}`, 'bird'])
+      answers.push((await ask(model)).body.choices[0].message.content);
+    expect(answers).toEqual([PIRATE, PIRATE, PIRATE, SQL]);
+    expect((await ask('bird@6')).status).toBe(404);
   });
 });
 

@@ -33,7 +33,12 @@ describe('a load', () => {
     ['without a name', { lora_path: 'sql' }, 'InvalidUserInput', /^Both 'lora_name' and 'lora_path' must/],
     ['without a path', { lora_name: 'x' }, 'InvalidUserInput', /^Both 'lora_name' and 'lora_path' must/],
     ['of a name that is there', { lora_name: 'sql', lora_path: 'sql' }, 'InvalidUserInput', /already been/],
-    ['of a name with @', { lora_name: 'a@1', lora_path: 'sql' }, 'InvalidUserInput', /Expected a name of/],
+    [
+      'of a name that would pin a revision',
+      { lora_name: 'a@123456', lora_path: 'sql' },
+      'InvalidUserInput',
+      /Expected a name of/,
+    ],
     ['of a path that is a number', { lora_name: 'x', lora_path: 7 }, 'BadRequestError', /^lora_path: /],
   ])('%s is refused', async (_name, body, type, says) => {
     const { status, body: answered } = await load(body);
