@@ -129,8 +129,14 @@ class Bench {
     const int64_t rows = std::max<int64_t>(*std::max_element(s_.rows.begin(), s_.rows.end()), 1);
     blocks_per_row_ = blocks_for(std::max<int64_t>(longest(), s_.prefill));
     const int64_t block_bytes = 2 * c_.layers * c_.kv_heads * kBlockTokens * head_stride(c_.head_dim) * 2;
-    const OpenRequest request{s_.model,    s_.adapters, 1, s_.prefill, rows * blocks_per_row_ * block_bytes,
-                              cos_.data(), sin_.data()};
+    const OpenRequest request{s_.model,
+                              s_.adapters,
+                              1,
+                              s_.prefill,
+                              static_cast<int32_t>(rows),
+                              rows * blocks_per_row_ * block_bytes,
+                              cos_.data(),
+                              sin_.data()};
     call([&](Failure* f) { return api->open(&request, &opened_, f); });
     device = opened_.device;
   }
