@@ -1,10 +1,11 @@
 """GRPO with a LoRA in plain PyTorch and PEFT: every step pushes the adapter from memory and samples from it at once.
 
     pip install . torch transformers peft
-    npm start -- --model MODEL --served-model-name base --admin-token-file token        # in the repository, in another shell
+    npm start -- --model MODEL --dtype float32 --admin-token-file token                 # in the repository, in another shell
     python examples/grpo.py --model MODEL --token-file token
 
-The reward is the share of the letter e. It prints reward, KL to the base, the largest distance of an importance ratio from
+The model computes in float32 here, and so does the server: in bfloat16 the two round apart, and ratios are some per cent
+from 1 before anything was learned. The reward is the share of the letter e. It prints reward, KL to the base, the largest distance of an importance ratio from
 1 before the first update, and what the push took; it ends with 1 where the reward did not grow, and at once where a token
 was made by other weights than those just pushed.
 """
