@@ -1,6 +1,6 @@
 import { type ErrorCode, LorikeetError } from '../../server/contract/errors.ts';
+import { PodUnreachable, rootMessage } from '../../server/transfer/unreachable.ts';
 import type { Reason, Verdict } from '../api/conditions.ts';
-import { PodUnreachable, rootMessage } from '../pods/errors.ts';
 import { Retryable, Terminal } from '../source/types.ts';
 import { SpoolError } from '../spool/spool-error.ts';
 

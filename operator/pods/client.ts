@@ -19,11 +19,11 @@ import {
   writeFence,
   writeStep,
 } from '../../server/contract/headers.ts';
+import { exchange, jsonOrNull, type PodCall, readText } from '../../server/transfer/call.ts';
+import { stallGuarded } from '../../server/transfer/stall-guard.ts';
+import { PodUnreachable, rootMessage } from '../../server/transfer/unreachable.ts';
 import { type Clock, systemClock } from '../kube/clock.ts';
-import { stallGuarded } from './body.ts';
 import { Breaker } from './breaker.ts';
-import { exchange, jsonOrNull, type PodCall, readText } from './call.ts';
-import { PodUnreachable, rootMessage } from './errors.ts';
 import { eventData } from './events.ts';
 import { Limiter } from './limiter.ts';
 import type { TokenSource } from './token.ts';

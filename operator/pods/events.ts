@@ -1,4 +1,4 @@
-import { PodUnreachable } from './errors.ts';
+import { PodUnreachable } from '../../server/transfer/unreachable.ts';
 
 const EVENT_BYTES_MAX = 16 * 1024 * 1024;
 

@@ -1,8 +1,9 @@
 import type { PodState } from '../../server/contract/adapter-api.ts';
+import { causesOf, rootMessage } from '../../server/transfer/unreachable.ts';
 import { backoffMs, type Clock, pause } from '../kube/clock.ts';
 import type { Log } from '../kube/log.ts';
 import type { PodClient } from './client.ts';
-import { causesOf, rootMessage, TokenNotFound } from './errors.ts';
+import { TokenNotFound } from './errors.ts';
 import { changedAdapters, type FleetChange, hasFreed, type Pod } from './pod.ts';
 
 const RETRY = { baseMs: 200, maxMs: 5_000 };

@@ -1,5 +1,5 @@
+import { rootMessage } from '../../server/transfer/unreachable.ts';
 import type { LoraAdapter } from '../api/lora-adapter.ts';
-import { rootMessage } from '../pods/errors.ts';
 import type { Missing, Pod } from '../pods/pod.ts';
 import type { PoolDeps } from './deps.ts';
 

@@ -1,9 +1,9 @@
 import type { AdapterState } from '../../server/contract/adapter-api.ts';
+import { rootMessage } from '../../server/transfer/unreachable.ts';
 import { type LoraAdapter, servedNameOf } from '../api/lora-adapter.ts';
 import { poolKeyOf } from '../api/names.ts';
 import { type ServerPool, UNMANAGED_MAX } from '../api/server-pool.ts';
 import { keyOf } from '../kube/resource.ts';
-import { rootMessage } from '../pods/errors.ts';
 import type { Pod } from '../pods/pod.ts';
 import { podNames } from '../pods/words.ts';
 import { announcedOf } from './announced.ts';

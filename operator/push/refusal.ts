@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import type { FastifyReply } from 'fastify';
 import { LorikeetError } from '../../server/contract/errors.ts';
 import { type Answer, closeWith } from '../../server/transfer/refusal.ts';
-import { PodUnreachable } from '../pods/errors.ts';
+import { PodUnreachable } from '../../server/transfer/unreachable.ts';
 
 export function refusalOf(error: unknown): LorikeetError {
   if (error instanceof LorikeetError) return error;

@@ -1,7 +1,7 @@
 import type { PodState } from '../../../server/contract/adapter-api.ts';
 import type { Lock } from '../../../server/transfer/serial.ts';
+import { PodUnreachable } from '../../../server/transfer/unreachable.ts';
 import { type RevisionRecord, shortDigest } from '../../api/lora-adapter.ts';
-import { PodUnreachable } from '../../pods/errors.ts';
 import type { Pod } from '../../pods/pod.ts';
 import { msText, podsText } from '../../pods/words.ts';
 import { noteFailure } from '../attempts.ts';

@@ -1,5 +1,5 @@
+import { PodUnreachable } from '../../../server/transfer/unreachable.ts';
 import type { Clock } from '../../kube/clock.ts';
-import { PodUnreachable } from '../../pods/errors.ts';
 import type { Pod } from '../../pods/pod.ts';
 
 const LAGGARD_MS = 3_000;

@@ -9,10 +9,10 @@ import { loadedVerdict, podErrorsOf } from '../../../operator/adapter/status.ts'
 import type { LoraAdapterStatus, RevisionRecord } from '../../../operator/api/lora-adapter.ts';
 import { ownerOfName } from '../../../operator/placement/owner.ts';
 import { placementFor, placementOf } from '../../../operator/placement/placement.ts';
-import { PodUnreachable } from '../../../operator/pods/errors.ts';
 import type { Pod } from '../../../operator/pods/pod.ts';
 import { Retryable, Terminal } from '../../../operator/source/types.ts';
 import { type ErrorCode, LorikeetError } from '../../../server/contract/errors.ts';
+import { PodUnreachable } from '../../../server/transfer/unreachable.ts';
 import { FakePod, type FakePodOptions } from '../../support/pod/fake-pod.ts';
 import { adapterState, BASE_MODEL, digest } from '../../support/pod/state.ts';
 import { loraAdapter, POOL_KEY, pushedAdapter, serverPool } from './objects.ts';

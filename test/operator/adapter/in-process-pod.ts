@@ -1,13 +1,13 @@
 import { pino } from 'pino';
 import type { Breaker } from '../../../operator/pods/breaker.ts';
 import type { PodClient } from '../../../operator/pods/client.ts';
-import { PodUnreachable } from '../../../operator/pods/errors.ts';
 import type { Pod } from '../../../operator/pods/pod.ts';
 import { Receiver } from '../../../server/adapters/receive.ts';
 import { Registry } from '../../../server/adapters/registry.ts';
 import { HEADER, type PodState } from '../../../server/contract/adapter-api.ts';
 import { writeConfig } from '../../../server/contract/headers.ts';
 import { NativeEngine } from '../../../server/engine/native.ts';
+import { PodUnreachable } from '../../../server/transfer/unreachable.ts';
 import { FakeEngine } from '../../support/fake-engine.ts';
 import { BASE_MODEL } from '../../support/pod/state.ts';
 import { POOL_KEY } from './objects.ts';

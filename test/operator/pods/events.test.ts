@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { PodUnreachable } from '../../../operator/pods/errors.ts';
 import { eventData } from '../../../operator/pods/events.ts';
+import { PodUnreachable } from '../../../server/transfer/unreachable.ts';
 
 async function* inChunks(text: string, bytes: number): AsyncGenerator<Uint8Array> {
   const whole = Buffer.from(text);

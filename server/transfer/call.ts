@@ -1,8 +1,8 @@
 import type { Readable } from 'node:stream';
 import { type Dispatcher, request } from 'undici';
-import { ErrorReply } from '../../server/contract/adapter-api.ts';
-import { ERRORS, type ErrorCode, type ErrorDetail, LorikeetError } from '../../server/contract/errors.ts';
-import { PodUnreachable, rootMessage } from './errors.ts';
+import { ErrorReply } from '../contract/adapter-api.ts';
+import { ERRORS, type ErrorCode, type ErrorDetail, LorikeetError } from '../contract/errors.ts';
+import { PodUnreachable, rootMessage } from './unreachable.ts';
 
 const REPLY_BYTES_MAX = 16 * 1024 * 1024;
 
