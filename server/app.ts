@@ -7,7 +7,7 @@ import { filesIn, putDirectory } from './adapters/load-directory.ts';
 import { Registry } from './adapters/registry.ts';
 import { buildAdminApp } from './admin/admin-app.ts';
 import { type AdminToken, adminToken } from './admin-token.ts';
-import { hostsOfToken, isLoopback, type ServerConfig } from './config.ts';
+import { hostsOfToken, type ServerConfig } from './config.ts';
 import { ConfigError } from './contract/flags.ts';
 import { NativeEngine } from './engine/native.ts';
 import { StepWatch } from './engine/step-watch.ts';
@@ -21,6 +21,7 @@ import { createMetrics, type Metrics } from './telemetry/metrics.ts';
 import { ChatTemplate } from './text/chat-template.ts';
 import { Encoder } from './text/encoder.ts';
 import { Tokenizer } from './text/tokenizer.ts';
+import { isLoopback } from './transfer/loopback.ts';
 import { speakVllm } from './vllm/dialect.ts';
 import { LoraRoot } from './vllm/lora-root.ts';
 

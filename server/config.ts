@@ -3,6 +3,7 @@ import { ConfigError, FlagReader, type Flags, helpText } from './contract/flags.
 import { LOG_LEVELS, type LogLevel } from './contract/log.ts';
 import type { LogprobsMode } from './engine/port.ts';
 import { type Machine, requireMemory, thisMachine } from './machine.ts';
+import { isLoopback } from './transfer/loopback.ts';
 
 /** Of the engine. */
 const THREADS_MAX = 256;
@@ -236,8 +237,4 @@ function requireConsistent(config: ServerConfig): void {
 export function hostsOfToken({ adminHost, host, vllmApi }: ServerConfig): { flag: string; host: string }[] {
   const admin = { flag: '--admin-host', host: adminHost };
   return vllmApi ? [admin, { flag: '--host', host }] : [admin];
-}
-
-export function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(host);
 }

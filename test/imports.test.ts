@@ -69,6 +69,7 @@ const ALLOWED: Record<string, string[]> = {
     'server/model',
     'server/text',
     'server/telemetry',
+    'server/transfer',
     'server/contract',
   ],
   'server/openai': [
