@@ -1,4 +1,3 @@
-import type { AddressInfo } from 'node:net';
 import { basename, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
@@ -15,6 +14,7 @@ import { requireMemory, thisMachine } from './machine.ts';
 import { type LoadedModel, loadModel, withTokenizerEnd } from './model/load.ts';
 import { ByteBudget, budgetOfHeap } from './openai/byte-budget.ts';
 import { allowOrigins } from './openai/cors.ts';
+import { listen } from './openai/http-app.ts';
 import type { NotReady, ServedModel, Serving } from './openai/serving.ts';
 import { buildServingApp } from './openai/serving-app.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
@@ -184,13 +184,6 @@ function openMetrics(baseModel: string, engine: NativeEngine, registry: Registry
     hostTier: registry.tier,
     residency: () => registry.residency(),
   });
-}
-
-async function listen(app: FastifyInstance, host: string, port: number): Promise<string> {
-  await app.listen({ host, port });
-  const address = app.server.address() as AddressInfo;
-  const shownHost = address.family === 'IPv6' ? `[${address.address}]` : address.address;
-  return `http://${shownHost}:${address.port}`;
 }
 
 /** Closing the app ends with its last response. Past the deadline the engine is closed, which ends them all. */
