@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { ApiError } from '../../../operator/kube/api-error.ts';
 import { type ReadSecret, SecretForbidden } from '../../../operator/kube/secrets.ts';
 import { readAdminToken } from '../../../operator/pods/admin-token.ts';
-import { rootMessage, TokenNotFound } from '../../../operator/pods/errors.ts';
+import { TokenNotFound } from '../../../operator/pods/errors.ts';
+import { rootMessage } from '../../../server/transfer/unreachable.ts';
 import { serverPool } from '../adapter/objects.ts';
 
 const token = (readSecret: ReadSecret) => readAdminToken(readSecret)(serverPool(1));
