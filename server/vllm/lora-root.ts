@@ -1,9 +1,9 @@
 import { constants } from 'node:fs';
 import { type FileHandle, lstat, open, readlink, realpath } from 'node:fs/promises';
 import { isAbsolute, join, relative, resolve } from 'node:path';
-import type { OpenFile } from '../adapters/load-directory.ts';
 import { quoted } from '../contract/strict-json.ts';
 import { OpenAiError } from '../openai/errors.ts';
+import type { OpenFile } from '../transfer/adapter-folder.ts';
 
 const PATH_CHARACTERS_MAX = 4096;
 /** What torch.save writes: reading it runs whatever code is in it. */

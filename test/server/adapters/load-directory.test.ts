@@ -2,7 +2,8 @@ import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { filesIn, putDirectory } from '../../../server/adapters/load-directory.ts';
+import { putDirectory } from '../../../server/adapters/load-directory.ts';
+import { filesIn } from '../../../server/transfer/adapter-folder.ts';
 import { digestOf, goodAdapter, goodTensors, packSafetensors } from '../../support/adapter-files.ts';
 import { ADAPTER_BYTES, bench, MAX_ADAPTER_BYTES } from './bench.ts';
 
