@@ -37,7 +37,7 @@ const tables = [
   {
     name: "the OpenAI API's",
     codes: Object.keys(OPENAI_ERRORS),
-    texts: ['server/openai', 'server/vllm'].flatMap((folder) => textsUnder(folder, /\.ts$/)),
+    texts: ['server/openai', 'server/vllm', 'server/bridge'].flatMap((folder) => textsUnder(folder, /\.ts$/)),
     thrown: /new OpenAiError\(\s*'([a-z_]+)'/g,
   },
 ];

@@ -32,11 +32,17 @@ export const OPENAI_ERRORS = {
   header_too_large: { status: 431, type: 'RequestHeaderFieldsTooLargeError' },
   internal: { status: 500, type: 'InternalServerError' },
   engine_failed: { status: 500, type: 'InternalServerError' },
+  /** Of the bridge: a pod's answer is of another revision than the one that was asked for, and is not passed on. */
+  wrong_revision: { status: 502, type: 'BadGatewayError' },
+  push_failed: { status: 502, type: 'BadGatewayError' },
   no_slot: { status: 503, type: 'ServiceUnavailableError', retryAfterSeconds: 1 },
   queue_full: { status: 503, type: 'ServiceUnavailableError', retryAfterSeconds: 1 },
   overloaded: { status: 503, type: 'ServiceUnavailableError', retryAfterSeconds: 1 },
   shutting_down: { status: 503, type: 'ServiceUnavailableError', retryAfterSeconds: 5 },
   not_ready: { status: 503, type: 'ServiceUnavailableError' },
+  pods_lost: { status: 503, type: 'ServiceUnavailableError', retryAfterSeconds: 1 },
+  fleet_lags: { status: 504, type: 'GatewayTimeoutError' },
+  pod_silent: { status: 504, type: 'GatewayTimeoutError' },
 } satisfies Record<string, OpenAiErrorKind>;
 
 export type OpenAiErrorCode = keyof typeof OPENAI_ERRORS;

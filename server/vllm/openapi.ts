@@ -25,10 +25,14 @@ const POST = [
   '/inference/v1/generate',
 ];
 
+type IsServed = (method: 'GET' | 'POST', path: string) => boolean;
+
 /** Which paths there are, for clients that look before they call; it describes no shapes. */
-export function openApi(): object {
-  const described = (paths: string[], method: string) =>
-    paths.map((path) => [path, { [method]: { responses: { 200: { description: 'OK' } } } }] as const);
+export function openApi(isServed: IsServed = () => true): object {
+  const described = (paths: string[], method: 'get' | 'post') =>
+    paths
+      .filter((path) => isServed(method === 'get' ? 'GET' : 'POST', path))
+      .map((path) => [path, { [method]: { responses: { 200: { description: 'OK' } } } }] as const);
   return {
     openapi: '3.1.0',
     info: { title: 'Lorikeet', version: '1' },

@@ -63,7 +63,7 @@ export function addVllmRoutes(app: FastifyInstance, speaker: Speaker): void {
   app.get('/get_world_size', async () => ({ world_size: 1 }));
   app.get<Query>('/weight_info', async ({ query }) => speaker.weightInfo(query));
   app.get('/liveness', async () => ({ status: 'ok' }));
-  app.get('/openapi.json', async () => openApi());
+  app.get('/openapi.json', async () => openApi((method, url) => app.hasRoute({ method, url })));
 
   app.post('/inference/v1/generate', (request, reply) => speaker.generate(request, reply));
 }

@@ -74,7 +74,7 @@ export async function startParrot(args: string[] = []): Promise<ParrotServer> {
   };
 }
 
-async function read(response: Response): Promise<Reply> {
+export async function read(response: Response): Promise<Reply> {
   const text = await response.text();
   const isJson = response.headers.get('content-type')?.startsWith('application/json');
   return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text };

@@ -1,0 +1,49 @@
+import type { FileHandle } from 'node:fs/promises';
+import type { Readable } from 'node:stream';
+import { revisionDigest } from '../contract/digest.ts';
+import { parseAdapterConfig } from '../contract/format/adapter-config.ts';
+import { type OpenFile, openTensors, readBounded, readConfigFile } from '../transfer/adapter-folder.ts';
+import { TensorsReader } from '../transfer/tensors-reader.ts';
+
+/** An adapter on the trainer's disk whose bytes have all been read once, so that its revision is known. */
+export class AdapterOnDisk {
+  readonly config: unknown;
+  readonly revision: string;
+  readonly bytes: number;
+  /** Of the tensors' file, lower-case hex. */
+  readonly sha256: string;
+  readonly #file: FileHandle;
+
+  /** Refuses what is no adapter, such as a file that is not whole yet. To be closed. */
+  static async open(openFile: OpenFile): Promise<AdapterOnDisk> {
+    const { raw } = parseAdapterConfig(await readConfigFile(openFile));
+    const file = await openTensors(openFile);
+    try {
+      const { size } = await file.stat();
+      // How large an adapter may be is for the pods to say.
+      const reader = new TensorsReader({ maxBytes: size, declaredBytes: size, accept: () => null });
+      await readBounded(file, size, (chunk) => reader.push(chunk));
+      return new AdapterOnDisk(raw, file, { bytes: size, sha256: reader.finish().tensorsSha256 });
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+
+  private constructor(config: unknown, file: FileHandle, read: { bytes: number; sha256: string }) {
+    this.config = config;
+    this.#file = file;
+    this.bytes = read.bytes;
+    this.sha256 = read.sha256;
+    this.revision = revisionDigest(config, read.sha256);
+  }
+
+  /** The tensors from the first byte; as often, and as many at once, as is wanted. */
+  tensors(): Readable {
+    return this.#file.createReadStream({ start: 0, end: this.bytes - 1, autoClose: false });
+  }
+
+  async close(): Promise<void> {
+    await this.#file.close();
+  }
+}

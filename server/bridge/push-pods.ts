@@ -1,0 +1,87 @@
+import {
+  ActivateReply,
+  ActivateRequest,
+  MEDIA_TYPE,
+  RemoveReply,
+  StageReply,
+} from '../contract/adapter-api.ts';
+import { expected } from '../contract/errors.ts';
+import { writeAllow, writeConfig, writeContent, writeStep } from '../contract/headers.ts';
+import { call, type Push, type PushCalls, type PushTarget } from './push.ts';
+
+/** The admin APIs of all pods of a fleet that has no operator. */
+export class PodsPush implements PushTarget {
+  readonly #adminUrls: readonly string[];
+  readonly #baseModel: () => Promise<string>;
+  readonly #calls: PushCalls;
+
+  constructor(adminUrls: readonly string[], baseModel: () => Promise<string>, calls: PushCalls) {
+    this.#adminUrls = adminUrls;
+    this.#baseModel = baseModel;
+    this.#calls = calls;
+  }
+
+  /** An adapter under the base's name has another one in pods, so that they never mean it where the base is meant. */
+  async servedName(adapter: string): Promise<string> {
+    const baseModel = await this.#baseModel();
+    return adapter === baseModel ? `${baseModel}:lora` : adapter;
+  }
+
+  /** Current in no pod before all have it. */
+  async push(push: Push): Promise<{ skewMs: number }> {
+    await Promise.all(this.#adminUrls.map((url) => this.#stage(url, push)));
+    const doneMs = await Promise.all(this.#adminUrls.map((url) => this.#activate(url, push)));
+    return { skewMs: Math.max(...doneMs) - Math.min(...doneMs) };
+  }
+
+  async remove(served: string, signal: AbortSignal): Promise<boolean> {
+    const urls = this.#adminUrls.map((url) => adapterUrl(url, served));
+    await Promise.all(
+      urls.map((url) => call(this.#calls, { method: 'DELETE', url, reply: RemoveReply, signal })),
+    );
+    return true;
+  }
+
+  async #stage(adminUrl: string, { served, step, tensors, signal }: Push): Promise<void> {
+    const { revision } = await call(this.#calls, {
+      method: 'PUT',
+      url: `${adapterUrl(adminUrl, served)}/revisions/${tensors.revision}`,
+      headers: {
+        ...writeContent(MEDIA_TYPE, tensors.bytes),
+        ...writeConfig(tensors.config),
+        ...writeStep(step),
+        // The first one that a trainer writes has B = 0.
+        ...writeAllow(['zero_effect']),
+      },
+      body: tensors,
+      reply: StageReply,
+      signal,
+    });
+    requireRevision(tensors.revision, revision);
+  }
+
+  /** When it was done. */
+  async #activate(adminUrl: string, { served, tensors, keep, signal }: Push): Promise<number> {
+    const request: ActivateRequest = { revision: tensors.revision, keep: keep - 1 };
+    const body = JSON.stringify(ActivateRequest.parse(request));
+    const { revision } = await call(this.#calls, {
+      method: 'POST',
+      url: `${adapterUrl(adminUrl, served)}/activate`,
+      headers: writeContent('application/json', Buffer.byteLength(body)),
+      body,
+      reply: ActivateReply,
+      signal,
+    });
+    requireRevision(tensors.revision, revision);
+    return performance.now();
+  }
+}
+
+/** Of what was sent and of what was taken in. */
+export function requireRevision(sent: string, taken: string): void {
+  if (sent !== taken) throw expected('digest_mismatch', 'revision', sent, taken);
+}
+
+function adapterUrl(adminUrl: string, served: string): string {
+  return `${adminUrl}/lora/v1/adapters/${encodeURIComponent(served)}`;
+}
