@@ -1,9 +1,11 @@
 import type { FileHandle } from 'node:fs/promises';
-import type { Readable } from 'node:stream';
 import { revisionDigest } from '../contract/digest.ts';
 import { parseAdapterConfig } from '../contract/format/adapter-config.ts';
 import { type OpenFile, openTensors, readBounded, readConfigFile } from '../transfer/adapter-folder.ts';
 import { TensorsReader } from '../transfer/tensors-reader.ts';
+
+/** What is sent of the file at a time. */
+const CHUNK_BYTES = 256 << 10;
 
 /** An adapter on the trainer's disk whose bytes have all been read once, so that its revision is known. */
 export class AdapterOnDisk {
@@ -38,9 +40,15 @@ export class AdapterOnDisk {
     this.revision = revisionDigest(config, read.sha256);
   }
 
-  /** The tensors from the first byte; as often, and as many at once, as is wanted. */
-  tensors(): Readable {
-    return this.#file.createReadStream({ start: 0, end: this.bytes - 1, autoClose: false });
+  /** The tensors from the first byte; as often, and as many at once, as is wanted. A stream would close the file. */
+  async *tensors(): AsyncGenerator<Buffer> {
+    for (let at = 0; at < this.bytes; ) {
+      const room = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, this.bytes - at));
+      const { bytesRead } = await this.#file.read(room, 0, room.length, at);
+      if (bytesRead === 0) throw new Error('adapter_model.safetensors became shorter while it was read');
+      yield room.subarray(0, bytesRead);
+      at += bytesRead;
+    }
   }
 
   async close(): Promise<void> {

@@ -75,6 +75,7 @@ export class Facts {
         return await question(pod);
       } catch (error) {
         if (!(error instanceof PodUnreachable)) throw error;
+        pod.suspect();
         failure = notReady(error.message);
       }
     }

@@ -29,15 +29,21 @@ export class PodsPush implements PushTarget {
 
   /** Current in no pod before all have it. */
   async push(push: Push): Promise<{ skewMs: number }> {
-    await Promise.all(this.#adminUrls.map((url) => this.#stage(url, push)));
-    const doneMs = await Promise.all(this.#adminUrls.map((url) => this.#activate(url, push)));
+    await onAll(this.#adminUrls, push.signal, (url, signal) => this.#stage(url, { ...push, signal }));
+    const doneMs = await onAll(this.#adminUrls, push.signal, (url, signal) =>
+      this.#activate(url, { ...push, signal }),
+    );
     return { skewMs: Math.max(...doneMs) - Math.min(...doneMs) };
   }
 
   async remove(served: string, signal: AbortSignal): Promise<boolean> {
-    const urls = this.#adminUrls.map((url) => adapterUrl(url, served));
-    await Promise.all(
-      urls.map((url) => call(this.#calls, { method: 'DELETE', url, reply: RemoveReply, signal })),
+    await onAll(this.#adminUrls, signal, (url, life) =>
+      call(this.#calls, {
+        method: 'DELETE',
+        url: adapterUrl(url, served),
+        reply: RemoveReply,
+        signal: life,
+      }),
     );
     return true;
   }
@@ -75,6 +81,26 @@ export class PodsPush implements PushTarget {
     requireRevision(tensors.revision, revision);
     return performance.now();
   }
+}
+
+/** Ends when none runs any more; the first that fails ends the others, and its failure is what is thrown. */
+async function onAll<T>(
+  urls: readonly string[],
+  signal: AbortSignal,
+  act: (url: string, life: AbortSignal) => Promise<T>,
+): Promise<T[]> {
+  const failed = new AbortController();
+  const life = AbortSignal.any([signal, failed.signal]);
+  const outcomes = await Promise.allSettled(
+    urls.map((url) =>
+      act(url, life).catch((error: unknown) => {
+        failed.abort(error);
+        throw error;
+      }),
+    ),
+  );
+  if (failed.signal.aborted) throw failed.signal.reason;
+  return outcomes.map((outcome) => (outcome as PromiseFulfilledResult<T>).value);
 }
 
 /** Of what was sent and of what was taken in. */
