@@ -2,8 +2,7 @@ import { z } from 'zod';
 import { AdapterName, Digest, HEADER, MEDIA_TYPE, Step } from '../contract/adapter-api.ts';
 import { expected, LorikeetError } from '../contract/errors.ts';
 import { writeAllow, writeConfig, writeContent, writeStep } from '../contract/headers.ts';
-import { call, type Push, type PushCalls, type PushTarget } from './push.ts';
-import { requireRevision } from './push-pods.ts';
+import { call, type Push, type PushCalls, type PushTarget, requireRevision } from './push.ts';
 
 /** An operator answers within this time of a push, with those pods that have it by then. */
 const ACTIVE_SECONDS = 30;

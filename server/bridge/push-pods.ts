@@ -5,9 +5,8 @@ import {
   RemoveReply,
   StageReply,
 } from '../contract/adapter-api.ts';
-import { expected } from '../contract/errors.ts';
 import { writeAllow, writeConfig, writeContent, writeStep } from '../contract/headers.ts';
-import { call, type Push, type PushCalls, type PushTarget } from './push.ts';
+import { call, type Push, type PushCalls, type PushTarget, requireRevision } from './push.ts';
 
 /** The admin APIs of all pods of a fleet that has no operator. */
 export class PodsPush implements PushTarget {
@@ -101,11 +100,6 @@ async function onAll<T>(
   );
   if (failed.signal.aborted) throw failed.signal.reason;
   return outcomes.map((outcome) => (outcome as PromiseFulfilledResult<T>).value);
-}
-
-/** Of what was sent and of what was taken in. */
-export function requireRevision(sent: string, taken: string): void {
-  if (sent !== taken) throw expected('digest_mismatch', 'revision', sent, taken);
 }
 
 function adapterUrl(adminUrl: string, served: string): string {

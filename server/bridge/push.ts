@@ -62,6 +62,11 @@ export async function call<T>(calls: PushCalls, asked: Call<T>): Promise<T> {
   }
 }
 
+/** Of what was sent and of what the other side says that it took in. */
+export function requireRevision(sent: string, taken: string): void {
+  if (sent !== taken) throw new PodUnreachable(`sent ${sent} but the answer is of ${taken}`);
+}
+
 /** Null: the same again would fail again. */
 function pauseAfter(error: unknown, tries: number): number | null {
   const seconds = error instanceof LorikeetError ? error.retryAfterSeconds : 0;
