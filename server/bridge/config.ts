@@ -43,7 +43,7 @@ export const FLAGS = {
   },
   keep: {
     value: 'N',
-    default: '4',
+    default: '6',
     help: 'versions of an adapter that can be asked for, the newest among them',
   },
   'sync-timeout': {

@@ -22,7 +22,9 @@ export class Facts {
 
   /** Pods of one fleet have one, for good. */
   async baseModel(): Promise<string> {
-    this.#baseModel ??= (await this.#ask((pod) => pod.info())).model_config.served_model_name;
+    if (this.#baseModel !== null) return this.#baseModel;
+    const [{ id, parent }] = await this.#ask((pod) => pod.models());
+    this.#baseModel = parent ?? id;
     return this.#baseModel;
   }
 
@@ -63,7 +65,7 @@ export class Facts {
   async #baseCard(): Promise<Card> {
     const id = await this.baseModel();
     const [card] = await this.#ask((pod) => pod.models());
-    const { revision: _revision, step: _step, digest: _digest, ...rest } = card as Card;
+    const { revision: _revision, step: _step, digest: _digest, ...rest } = card;
     return { ...rest, id, root: id, parent: null };
   }
 

@@ -26,6 +26,8 @@ export function byDns(nameAndPort: string): Discover {
 export interface FleetOptions {
   discover: Discover;
   dispatcher: Dispatcher;
+  lookMs?: number;
+  discoverMs?: number;
   log: Logger;
 }
 
@@ -34,6 +36,7 @@ export class Fleet {
   readonly #options: FleetOptions;
   #pods: Pod[] = [];
   readonly #timers: NodeJS.Timeout[] = [];
+  #discovering: Promise<void> | null = null;
 
   constructor(options: FleetOptions) {
     this.#options = options;
@@ -41,9 +44,10 @@ export class Fleet {
 
   /** Returns when each pod has answered, or has not. */
   async start(): Promise<void> {
+    const { lookMs = LOOK_MS, discoverMs = DISCOVER_MS } = this.#options;
     await this.#discover();
-    this.#timers.push(setInterval(() => void this.#discover(), DISCOVER_MS));
-    this.#timers.push(setInterval(() => void this.#look(), LOOK_MS));
+    this.#timers.push(setInterval(() => void this.#discover(), discoverMs));
+    this.#timers.push(setInterval(() => void this.#look(), lookMs));
   }
 
   stop(): void {
@@ -55,7 +59,15 @@ export class Fleet {
     return this.#pods.filter(({ isReady }) => isReady);
   }
 
-  async #discover(): Promise<void> {
+  /** One at a time: a look-up may take longer than until the next. */
+  #discover(): Promise<void> {
+    this.#discovering ??= this.#discoverOnce().finally(() => {
+      this.#discovering = null;
+    });
+    return this.#discovering;
+  }
+
+  async #discoverOnce(): Promise<void> {
     const { discover, dispatcher, log } = this.#options;
     try {
       const urls = [...new Set(await discover())].slice(0, PODS_MAX);

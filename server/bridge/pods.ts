@@ -14,7 +14,8 @@ const Card = z.looseObject({
   revision: Digest.optional(),
   step: Step.optional(),
 });
-const Models = z.object({ data: z.array(Card).min(1) });
+/** The base first, or in its place an adapter of its name. */
+const Models = z.object({ data: z.tuple([Card], Card) });
 export type Card = z.infer<typeof Card>;
 
 const Info = z.object({
@@ -82,7 +83,7 @@ export class Pod {
     }
   }
 
-  async models(): Promise<Card[]> {
+  async models(): Promise<[Card, ...Card[]]> {
     return (await this.#get('/v1/models', Models)).data;
   }
 

@@ -9,12 +9,14 @@ import { beQuiet, SetupError } from './setup/run.mjs';
 import { ensureCurl } from './setup/toolchain.mjs';
 
 const USAGE = `usage: node test/support/setup.mjs TARGET [--quiet]
+  packages packages
   server   packages and the native addon
   tools    packages, a Kubernetes control plane, helm and an S3 server
   cluster  all of these, and the emulated device of the CUDA backend
   where    print the places of the control plane and the tools as JSON on stdout, build nothing`;
 
 const TARGETS = {
+  packages: [ensureNodeModules],
   server: [ensureNodeModules, ensureAddon],
   tools: [ensureNodeModules, ensureControlPlane, ensureGoTools],
   cluster: [ensureNodeModules, ensureAddon, ensureSimt, ensureControlPlane, ensureGoTools, ensureCurl],

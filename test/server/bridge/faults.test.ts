@@ -1,7 +1,8 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { appendFileSync, truncateSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type ParrotServer, startParrot } from '../../support/parrot-server.ts';
+import { type Door, door, type Meddle } from './doors.ts';
 import { bridge, type TestBridge } from './start.ts';
 
 const closing: { close(): Promise<void> }[] = [];
@@ -20,40 +21,11 @@ beforeAll(async () => {
 });
 afterAll(() => Promise.all(pods.map((pod) => pod.close())));
 
-type Meddle = (request: IncomingMessage, response: ServerResponse, pass: () => Promise<void>) => unknown;
-
-/** In front of a pod: passes on what it does not meddle with. */
-async function between(
-  pod: ParrotServer,
-  meddle: Meddle,
-): Promise<{ url: string; asked: string[]; stop(): Promise<void> }> {
-  const asked: string[] = [];
-  const server: Server = createServer((request, response) => {
-    asked.push(request.url ?? '');
-    void meddle(request, response, () => passOn(pod, request, response));
-  });
-  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
-  const stop = async () => {
-    server.closeAllConnections();
-    await new Promise((done) => server.close(done));
-  };
-  closing.push({ close: stop });
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, asked, stop };
-}
-
-async function passOn(pod: ParrotServer, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of request) chunks.push(chunk as Buffer);
-  const { host: _host, connection: _connection, 'content-length': _length, ...headers } = request.headers;
-  const answer = await fetch(pod.serving + request.url, {
-    method: request.method ?? 'GET',
-    headers: headers as Record<string, string>,
-    ...(chunks.length === 0 ? {} : { body: Buffer.concat(chunks) }),
-  });
-  for (const [name, value] of answer.headers) if (!response.hasHeader(name)) response.setHeader(name, value);
-  response.removeHeader('content-length');
-  response.statusCode = answer.status;
-  response.end(Buffer.from(await answer.arrayBuffer()));
+/** Closed after the test. */
+async function between(pod: ParrotServer, meddle?: Meddle): Promise<Door> {
+  const opened = await door(pod, meddle);
+  closing.push(opened);
+  return opened;
 }
 
 const ASK = { model: 'policy-v1', prompt: 'Show me hotels', max_tokens: 4, temperature: 0 };
@@ -197,6 +169,20 @@ describe('a load', () => {
     expect([status, body.error.message]).toEqual([400, expect.stringMatching(says)]);
   });
 
+  it.each<[string, (path: string) => void]>([
+    ['not whole yet', (file) => truncateSync(file, 600_000)],
+    ['longer than its header says', (file) => appendFileSync(file, 'more')],
+    ['empty', (file) => truncateSync(file, 0)],
+  ])('of a file that is %s reaches no pod', async (_name, spoil) => {
+    const server = await open({ push: ['http://127.0.0.1:1'], serving: [pods[0].serving] });
+    spoil(join(server.save('torn-v1', 'sql'), 'adapter_model.safetensors'));
+    const { status } = await server.post('/v1/load_lora_adapter', {
+      lora_name: 'torn-v1',
+      lora_path: 'torn-v1',
+    });
+    expect(status).toBe(400);
+  });
+
   it('with a token that the pods do not take is 502', async () => {
     const door = await between(pods[0], (_request, response) => {
       response.writeHead(401, { 'content-type': 'application/json' });
@@ -237,10 +223,10 @@ describe('a pod that fails before its answer', () => {
   });
 
   it('is asked no more before it is ready, and the bridge is not when none is', async () => {
-    const pod = await between(pods[0], (_request, _response, pass) => pass());
+    const pod = await door(pods[0]);
     const server = await open({ push: [pods[0].admin], serving: [pod.url] });
     expect((await server.get('/health')).body).toEqual({ status: 'ok', pods: 1 });
-    await pod.stop();
+    await pod.close();
     const ask = async () => (await server.post('/v1/completions', { ...ASK, model: 'parrot' })).status;
     expect([await ask(), await ask()]).toEqual([503, 503]);
     expect((await server.get('/health')).status).toBe(503);

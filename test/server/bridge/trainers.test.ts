@@ -57,7 +57,7 @@ describe("TRL's AsyncGRPOTrainer", () => {
     expect((await server.get('/health/')).status).toBe(OK);
     const { vllm_config: config } = (await server.get('/server_info?config_format=json')).body;
     expect(config).toMatchObject({
-      lora_config: { max_lora_rank: 64, max_loras: 4 },
+      lora_config: { max_lora_rank: 64, max_loras: 6 },
       parallel_config: { data_parallel_size: 1 },
       model_config: { dtype: expect.stringMatching(/^torch\.(?:bfloat16|float32)$/) },
     });

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { FLAGS as OPERATOR_FLAGS, parseConfig as parseOperatorConfig } from '../../../operator/config.ts';
+import { FLAGS as BRIDGE_FLAGS } from '../../../server/bridge/config.ts';
 import { parseConfig as parseServerConfig, FLAGS as SERVER_FLAGS } from '../../../server/config.ts';
 import { ConfigError, FlagReader, type Flags, helpText, synopsis } from '../../../server/contract/flags.ts';
 
@@ -98,6 +99,7 @@ describe('a reader of flags', () => {
 
 const PROGRAMS: { program: string; flags: Flags }[] = [
   { program: 'server', flags: SERVER_FLAGS },
+  { program: 'server/bridge', flags: BRIDGE_FLAGS },
   { program: 'operator', flags: OPERATOR_FLAGS },
 ];
 
