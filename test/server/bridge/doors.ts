@@ -1,6 +1,5 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import type { ParrotServer } from '../../support/parrot-server.ts';
 
 /** Answers a request itself, or lets it pass. */
 export type Meddle = (
@@ -16,15 +15,15 @@ export interface Door {
   close(): Promise<void>;
 }
 
-/** In front of a pod's serving API. */
+/** In front of one of a pod's two APIs. */
 export async function door(
-  pod: ParrotServer,
+  behind: string,
   meddle: Meddle = (_request, _response, pass) => pass(),
 ): Promise<Door> {
   const asked: string[] = [];
   const server = createServer((request, response) => {
     asked.push(request.url ?? '');
-    void meddle(request, response, () => passOn(pod, request, response));
+    void meddle(request, response, () => passOn(behind, request, response));
   });
   await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
   return {
@@ -43,10 +42,10 @@ export async function bodyOf(request: IncomingMessage): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-async function passOn(pod: ParrotServer, request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function passOn(behind: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const body = await bodyOf(request);
   const { host: _host, connection: _connection, 'content-length': _length, ...headers } = request.headers;
-  const answer = await fetch(pod.serving + request.url, {
+  const answer = await fetch(behind + request.url, {
     method: request.method ?? 'GET',
     headers: headers as Record<string, string>,
     ...(body.length === 0 ? {} : { body }),

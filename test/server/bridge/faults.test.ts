@@ -22,8 +22,8 @@ beforeAll(async () => {
 afterAll(() => Promise.all(pods.map((pod) => pod.close())));
 
 /** Closed after the test. */
-async function between(pod: ParrotServer, meddle?: Meddle): Promise<Door> {
-  const opened = await door(pod, meddle);
+async function between({ serving }: ParrotServer, meddle?: Meddle): Promise<Door> {
+  const opened = await door(serving, meddle);
   closing.push(opened);
   return opened;
 }
@@ -136,15 +136,27 @@ describe('a load', () => {
     expect((await server.post('/v1/completions', { ...ASK, model: 'lagging-v1' })).status).toBe(404);
   });
 
-  it('is current in no pod where one refuses it', async () => {
+  it('is current in no pod where one refuses it, however late', async () => {
+    const staged = Promise.withResolvers<void>();
     const small = await startParrot(['--vllm-api', '--max-rank', '4']);
-    closing.push(small);
+    const [willing, refusing] = await Promise.all([
+      door(pods[0].admin, async (_request, _response, pass) => {
+        await pass();
+        staged.resolve();
+      }),
+      door(small.admin, async (_request, _response, pass) => {
+        await staged.promise;
+        await pass();
+      }),
+    ]);
+    closing.push(small, willing, refusing);
     const server = await open({
-      push: [pods[0].admin, small.admin],
+      push: [willing.url, refusing.url],
       serving: [pods[0].serving, small.serving],
     });
     const { status, body } = await loadOf(server, 'refused-v1', 'sql');
     expect([status, body.error.message]).toEqual([400, expect.stringMatching(/rank/)]);
+    expect(willing.asked).toHaveLength(1);
     expect((await pods[0].get('/v1/models/refused')).status).toBe(404);
   });
 
@@ -223,12 +235,13 @@ describe('a pod that fails before its answer', () => {
   });
 
   it('is asked no more before it is ready, and the bridge is not when none is', async () => {
-    const pod = await door(pods[0]);
+    const pod = await door(pods[0].serving);
     const server = await open({ push: [pods[0].admin], serving: [pod.url] });
     expect((await server.get('/health')).body).toEqual({ status: 'ok', pods: 1 });
-    await pod.close();
     const ask = async () => (await server.post('/v1/completions', { ...ASK, model: 'parrot' })).status;
-    expect([await ask(), await ask()]).toEqual([503, 503]);
+    expect(await ask()).toBe(200);
+    await pod.close();
+    expect(await ask()).toBe(503);
     expect((await server.get('/health')).status).toBe(503);
   });
 });

@@ -16,7 +16,7 @@ afterEach(async () => {
 });
 
 async function behind(meddle?: Meddle, args: string[] = []): Promise<{ server: TestBridge; doors: Door[] }> {
-  const doors = await Promise.all(pods.map((pod) => door(pod, meddle)));
+  const doors = await Promise.all(pods.map(({ serving }) => door(serving, meddle)));
   closing.push(...doors);
   const push = pods.map(({ admin }) => admin);
   const server = await bridge({ push, serving: doors.map(({ url }) => url) }, args);
@@ -41,6 +41,13 @@ describe('a prompt', () => {
     }
     expect(new Set(where.map(String)).size).toBe(1);
     expect(where[0]).not.toContain(0);
+  });
+
+  it('goes to the same pod however often it was there', async () => {
+    const { server, doors } = await behind();
+    for (let times = 0; times < 8; times += 1)
+      await server.post('/v1/completions', { model: 'parrot', prompt: 'the same', max_tokens: 1 });
+    expect(doors.map(completions).sort()).toEqual([0, 8]);
   });
 
   it('leaves a pod that has more than its share', async () => {
