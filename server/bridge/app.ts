@@ -69,6 +69,7 @@ export async function startBridge(config: BridgeConfig, log: Logger): Promise<Br
     unload: (body) => loads.unload(body),
     serverInfo: (query) => facts.serverInfo(query),
     weightInfo: (query) => facts.weightInfo(query),
+    resetPrefixCache: () => fleet.resetPrefixCache(),
     generate: (request, reply) => forwarder.generate('/inference/v1/generate', request, reply),
     token: token === null ? null : () => token.current(),
   });

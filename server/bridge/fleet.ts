@@ -59,6 +59,11 @@ export class Fleet {
     return this.#pods.filter(({ isReady }) => isReady);
   }
 
+  /** On every ready pod. Throws where one did not answer: what it knows may still be used. */
+  async resetPrefixCache(): Promise<void> {
+    await Promise.all(this.ready().map((pod) => pod.resetPrefixCache()));
+  }
+
   /** One at a time: a look-up may take longer than until the next. */
   #discover(): Promise<void> {
     this.#discovering ??= this.#discoverOnce().finally(() => {

@@ -96,19 +96,33 @@ export class Pod {
     return await this.#get(path, z.object({ weight_version: z.string() }));
   }
 
+  async resetPrefixCache(): Promise<void> {
+    const { body } = await this.#exchange('POST', '/reset_prefix_cache', AbortSignal.timeout(ANSWER_MS));
+    await body.dump();
+  }
+
   async #get<T>(path: string, schema: z.ZodType<T>): Promise<T> {
     const life = AbortSignal.timeout(ANSWER_MS);
-    const response = await exchange({
-      method: 'GET',
-      url: `${this.url}${path}`,
-      headers: {},
-      dispatcher: this.#dispatcher,
-      signal: life,
-      silenceMs: ANSWER_MS,
-    });
+    const response = await this.#exchange('GET', path, life);
     const parsed = schema.safeParse(jsonOrNull(await readText(response.body, life)));
     if (parsed.success) return parsed.data;
     throw new PodUnreachable(`${this.url}${path} answers otherwise than a pod with --vllm-api`);
+  }
+
+  async #exchange(
+    method: 'GET' | 'POST',
+    path: string,
+    signal: AbortSignal,
+  ): Promise<Dispatcher.ResponseData> {
+    const url = `${this.url}${path}`;
+    return await exchange({
+      method,
+      url,
+      headers: {},
+      dispatcher: this.#dispatcher,
+      signal,
+      silenceMs: ANSWER_MS,
+    });
   }
 }
 

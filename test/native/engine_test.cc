@@ -217,6 +217,51 @@ void adapters_change_while_a_step_runs(const std::string& path) {
   require(taken == "sha256:b", "a later request gets what was activated");
 }
 
+// Of two changes within one step the later one says what becomes of what runs.
+void what_runs_does_what_the_last_change_says(const std::string& path) {
+  const ExecutorOptions device{tiny_model(path), 3, 8, 1 << 16, 8, 16, 1, Compute::kAuto, {}};
+  const std::vector<float> factors(128, 0.5f);
+  const auto push = [&](Engine& engine, const std::string& revision, bool migrates) {
+    const StageRequest request{
+        revision, std::as_bytes(std::span(factors)), {StageModule{0, Module::kQ, 2, 1.0f, 0, 64}}};
+    std::promise<void> staged;
+    engine.stage(request, [&](const StageOutcome&) { staged.set_value(); });
+    staged.get_future().wait();
+    engine.activate("poet", revision, migrates);
+  };
+  Engine* pushed_into = nullptr;
+  int64_t step = 0;
+  const auto amid_the_second = [&](const std::function<void()>& run) {
+    if (++step == 2) {
+      push(*pushed_into, "sha256:b", true);
+      push(*pushed_into, "sha256:c", false);
+    }
+    run();
+  };
+  std::promise<void> finished;
+  bool moved = false;
+  Engine engine({device.model.config, 3, 8, 1, 16, 8},
+                std::make_unique<WrappedExecutor>(device, amid_the_second),
+                [&](const std::vector<Event>& events) {
+                  for (const Event& event : events) {
+                    moved = moved || std::holds_alternative<Moved>(event.what);
+                    if (std::holds_alternative<Finished>(event.what)) finished.set_value();
+                  }
+                });
+  pushed_into = &engine;
+  push(engine, "sha256:a", false);
+  GenerateRequest running = request(1);
+  running.target = {Target::Kind::kAdapter, "poet"};
+  running.max_tokens = 8;
+  engine.submit(running);
+  finished.get_future().wait();
+  std::promise<void> closed;
+  engine.close([&] { closed.set_value(); });
+  closed.get_future().wait();
+  engine.join();
+  require(!moved, "it finishes, as the last change says");
+}
+
 // The first column of a rank of A.
 float first_of(const cpu::Factor& page, int64_t rank) {
   return static_cast<const float*>(page.a.data)[panel_index(page.a.dtype, page.a.cols, rank, 0)];
@@ -254,8 +299,9 @@ int main() {
   a_failed_step_ends_service(path);
   tokens_go_out_while_the_next_step_runs(path);
   adapters_change_while_a_step_runs(path);
+  what_runs_does_what_the_last_change_says(path);
   freed_pages_are_poisoned(path);
   std::remove(path.c_str());
-  std::printf("4 passed\n");
+  std::printf("5 passed\n");
   return 0;
 }

@@ -177,6 +177,31 @@ void what_a_prompt_began_with_outlives_its_end() {
   require(computed(one) == 48, "its first blocks are still there");
 }
 
+// A sequence that moved to another revision, and then had to go, computes all anew.
+void what_is_computed_anew_is_of_one_revision() {
+  KvBlocks kv(6, true);
+  Scheduler scheduler({8, 512, 8}, kv);
+  scheduler.add(sequence(1, 16));
+  auto moved = sequence(2, 32);
+  std::fill(moved->tokens.begin(), moved->tokens.end(), 5);
+  moved->request.prompt = moved->tokens;
+  Sequence& second = *moved;
+  scheduler.add(std::move(moved));
+  const auto step = [&] {
+    for (const Chunk& chunk : scheduler.schedule()) scheduler.computed(chunk);
+  };
+  step();
+  second.is_mixed = true;
+  second.root = "newer";
+  scheduler.running()[0]->tokens.resize(80, 1);  // the older one grows until there is no room for both
+  step();
+  require(scheduler.preemptions() == 1, "the younger one had to go");
+  scheduler.take_out(1);
+  step();
+  BlockTable table;
+  require(kv.find("newer", second.tokens, table) == 32, "what it computed anew is of use to others");
+}
+
 }  // namespace
 
 int main() {
@@ -186,6 +211,7 @@ int main() {
   groups_take_turns_for_seats();
   shared_blocks_hold_what_was_kept();
   what_a_prompt_began_with_outlives_its_end();
-  std::printf("6 passed\n");
+  what_is_computed_anew_is_of_one_revision();
+  std::printf("7 passed\n");
   return 0;
 }

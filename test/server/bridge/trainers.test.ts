@@ -180,6 +180,20 @@ describe('SkyRL', () => {
   });
 });
 
+it('a reset of the prefix cache is one on every pod', async () => {
+  const asked = { model: 'parrot', prompt: prompt.map((id) => id + 1), max_tokens: 1 };
+  const cached = async (pod: ParrotServer) =>
+    (await pod.post('/v1/completions', asked)).body.usage.prompt_tokens_details.cached_tokens;
+  const onAll = async () => [await cached(pods[0] as ParrotServer), await cached(pods[1] as ParrotServer)];
+  await onAll();
+  const warm = await onAll();
+  expect((await server.post('/reset_prefix_cache', '')).status).toBe(OK);
+  expect([warm, await onAll()]).toEqual([
+    [16, 16],
+    [0, 0],
+  ]);
+});
+
 describe('axolotl', () => {
   it('looks at the paths, and loads in place', async () => {
     const { paths } = (await server.get('/openapi.json')).body;
