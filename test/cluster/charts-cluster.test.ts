@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CASES, deploymentOf, everyOperatorKnob, everyServerKnob, SERVER_VALUES } from './chart-cases.ts';
 import { CommandFailed } from './command.ts';
 import { type ControlPlane, startControlPlane } from './control-plane.ts';
-import { CHARTS, helm, helmInstall, helmTemplate } from './helm.ts';
+import { bridgeOfNotes, CHARTS, helm, helmInstall, helmTemplate } from './helm.ts';
 
 describe('on a real API server', () => {
   const account = '--as=system:serviceaccount:lorikeet-system:lorikeet';
@@ -18,6 +18,24 @@ describe('on a real API server', () => {
 
   afterAll(async () => {
     await plane.stop();
+  });
+
+  it('takes a trainer with the bridge that the notes show', async () => {
+    const spec = await bridgeOfNotes({ ...SERVER_VALUES, vllmDialect: true });
+    const trainer = {
+      name: 'trainer',
+      image: 'trainer',
+      volumeMounts: [{ name: 'output', mountPath: '/output' }],
+    };
+    const volumes = [...(spec.volumes as object[]), { name: 'output', emptyDir: {} }];
+    const pod = {
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: { name: 'trainer', namespace: 'team' },
+      spec: { ...spec, serviceAccountName: 'parrot-lorikeet-server', containers: [trainer], volumes },
+    };
+    const created = await plane.kubectl(['create', '--dry-run=server', '-f', '-'], JSON.stringify(pod));
+    expect(created).toContain('pod/trainer created');
   });
 
   async function canI(...question: string[]): Promise<string> {

@@ -3,9 +3,10 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { isMap, isScalar, parse, parseDocument, stringify } from 'yaml';
 import { parseConfig as parseOperatorConfig } from '../../operator/config.ts';
+import { parseConfig as parseBridgeConfig } from '../../server/bridge/config.ts';
 import { parseConfig as parseServerConfig } from '../../server/config.ts';
 import { argsOf, CASES, deploymentOf, kindsOf, SERVER_VALUES } from './chart-cases.ts';
-import { helm, helmTemplate, type Manifest } from './helm.ts';
+import { bridgeOfNotes, helm, helmTemplate, type Manifest } from './helm.ts';
 
 const GOLDEN = fileURLToPath(new URL('golden', import.meta.url));
 
@@ -271,6 +272,32 @@ describe('the server chart', () => {
     const { spec } = deploymentOf(manifests).template;
     expect(spec).toMatchObject({ runtimeClassName: 'nvidia' });
     expect(spec.containers[0]?.resources).toMatchObject({ limits });
+  });
+
+  it('speaks as a vLLM where that is asked for, with an address for each pod', async () => {
+    const manifests = await helmTemplate({ chart, values: { ...values, vllmDialect: true } });
+    const [container] = deploymentOf(manifests).template.spec.containers;
+    expect(container?.env).toContainEqual({ name: 'LORIKEET_VLLM_API', value: '1' });
+    const headless = manifests.find(({ metadata }) => metadata.name === 'lorikeet-lorikeet-server-pods');
+    expect(headless?.spec).toMatchObject({
+      clusterIP: 'None',
+      ports: [{ port: 8000, targetPort: 'serving' }],
+    });
+    expect(kindsOf(await helmTemplate({ chart, values })).filter((kind) => kind === 'Service')).toHaveLength(
+      1,
+    );
+  });
+
+  it('shows a bridge for a trainer whose arguments the bridge takes', async () => {
+    const { initContainers } = await bridgeOfNotes({ ...values, vllmDialect: true });
+    const [bridge] = initContainers as { command: string[]; args: string[] }[];
+    expect(bridge?.command).toEqual(['node', 'server/bridge/main.ts']);
+    expect(parseBridgeConfig(bridge?.args ?? [], {})).toMatchObject({
+      serving: 'lorikeet-lorikeet-server-pods.test:8000',
+      push: { kind: 'operator' },
+      loraRoot: '/output',
+      host: '127.0.0.1',
+    });
   });
 
   it.each([

@@ -1,6 +1,6 @@
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseAllDocuments } from 'yaml';
+import { parse, parseAllDocuments } from 'yaml';
 import { toolPath } from '../support/tools.ts';
 import { runCommand } from './command.ts';
 
@@ -53,6 +53,17 @@ export async function helmTemplate({
   return parseAllDocuments(text, { version: '1.1' })
     .map((document) => document.toJS() as Manifest | null)
     .filter((manifest) => manifest !== null);
+}
+
+/** The part of a pod that the server chart's notes give to who installs it. */
+export async function bridgeOfNotes(values: object): Promise<Record<string, unknown>> {
+  const told = await helm(
+    ['install', 'lorikeet', CHARTS.server, '--dry-run=client', '-n', 'test', '-f', '-'],
+    {
+      values,
+    },
+  );
+  return parse(told.slice(told.indexOf('  spec:\n    initContainers:'))).spec;
 }
 
 /** Installs or upgrades a release, as a user would. */
