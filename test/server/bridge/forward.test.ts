@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { eventually } from '../../support/eventually.ts';
 import { type ParrotServer, startParrot } from '../../support/parrot-server.ts';
@@ -112,6 +113,57 @@ describe('a body', () => {
     const answered = await server.post('/v1/completions', text);
     expect([answered.status, answered.body.error.message]).toEqual([status, expect.stringMatching(says)]);
     expect((await server.post('/tokenize', text)).status).toBe(status);
+  });
+});
+
+describe('an answer', () => {
+  const ASK = JSON.stringify({ model: 'parrot', prompt: 'a', stream: true });
+  const stream = (url: string, signal: AbortSignal | null = null) =>
+    fetch(`${url}/v1/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: ASK,
+      signal,
+    });
+  /** Answers with a first piece, and then as it is told. */
+  const inPieces =
+    (then: (response: ServerResponse) => void): Meddle =>
+    ({ url }, response, pass) => {
+      if (url !== '/v1/completions') return pass();
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      response.write('data: 1\n\n');
+      return then(response);
+    };
+
+  it('comes as the pod sends it', async () => {
+    const rest = Promise.withResolvers<void>();
+    const { server } = await behind(
+      inPieces(async (response) => {
+        await rest.promise;
+        response.end('data: [DONE]\n\n');
+      }),
+    );
+    const pieces = (await stream(server.url)).body?.values() as AsyncIterableIterator<Uint8Array>;
+    expect(Buffer.from((await pieces.next()).value).toString()).toBe('data: 1\n\n');
+    rest.resolve();
+    expect(Buffer.from((await pieces.next()).value).toString()).toBe('data: [DONE]\n\n');
+  });
+
+  it('that the pod cuts off is cut off, and nobody else is asked for the rest', async () => {
+    const { server, doors } = await behind(inPieces((response) => setImmediate(() => response.destroy())));
+    const response = await stream(server.url);
+    expect(response.status).toBe(200);
+    await expect(response.text()).rejects.toThrow('terminated');
+    expect(doors.map(completions).sort()).toEqual([0, 1]);
+  });
+
+  it('that nobody reads any more is not generated any more', async () => {
+    const gone = Promise.withResolvers<void>();
+    const { server } = await behind(inPieces((response) => void response.once('close', gone.resolve)));
+    const leaving = new AbortController();
+    await stream(server.url, leaving.signal);
+    leaving.abort();
+    await gone.promise;
   });
 });
 

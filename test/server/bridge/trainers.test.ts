@@ -216,7 +216,7 @@ describe('axolotl', () => {
   });
 });
 
-it('a chat is streamed as it comes', async () => {
+it('a chat is streamed to its end', async () => {
   const response = await fetch(`${server.url}/v1/chat/completions`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
