@@ -62,7 +62,12 @@ export async function startBridge(config: BridgeConfig, log: Logger): Promise<Br
     log,
   });
 
-  const app = buildHttpApp({ budget: new ByteBudget(budgetOfHeap()), metrics: { requestDone }, log });
+  const app = buildHttpApp({
+    budget: new ByteBudget(budgetOfHeap()),
+    metrics: { requestDone },
+    connectionsMax: connectionsFor(config.maxInFlight),
+    log,
+  });
   addRoutes(app, { fleet, facts, forwarder });
   addVllmRoutes(app, {
     load: (body, options) => loads.load(body, options),
@@ -106,6 +111,11 @@ function addRoutes(app: FastifyInstance, { fleet, facts, forwarder }: Served): v
       return pods === 0 ? answer(reply, notReady()) : { status: 'ok', pods };
     });
   }
+}
+
+/** One for each request that may be in flight, besides those that are kept free for probes. */
+function connectionsFor(inFlightMax: number): number {
+  return Math.ceil(inFlightMax * (16 / 15)) + 16;
 }
 
 /** The log of each request is at debug; there are no metrics. */

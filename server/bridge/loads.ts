@@ -46,7 +46,7 @@ export class FleetLoads {
     const openFile = root.filesOf(path);
     const named = { name, ...readName(name, await this.#options.baseModel()) };
     requireName(named.adapter);
-    await this.#bounded(() =>
+    await this.#bounded(name, () =>
       this.#adapters.run(named.adapter, async () => {
         if (!inPlace && !asked && names.find(name) !== undefined) throw alreadyLoaded(name);
         const startedMs = performance.now();
@@ -129,21 +129,20 @@ export class FleetLoads {
     } catch (error) {
       if (!(error instanceof Lag)) throw error;
       const message = `Expected ${what.revision} of ${what.served} on every pod within ${this.#options.syncMs} ms`;
-      this.#options.log.warn(
-        { adapter: what.served, revision: what.revision, lagging: error.pods },
-        'the fleet lags',
-      );
       throw new OpenAiError('fleet_lags', `${message}: ${error.message}`);
     }
   }
 
-  async #bounded(load: () => Promise<void>): Promise<void> {
+  async #bounded(name: string, load: () => Promise<void>): Promise<void> {
     if (this.#running >= LOADS_MAX) throw new OpenAiError('overloaded', 'Too many loads are under way.');
     if (this.#options.names.all().length >= NAMES_MAX)
       throw badRequest(`Expected at most ${NAMES_MAX} loaded names: unload some`);
     this.#running += 1;
     try {
       await load();
+    } catch (error) {
+      this.#options.log.warn({ name, reason: (error as Error).message }, 'not loaded');
+      throw error;
     } finally {
       this.#running -= 1;
     }

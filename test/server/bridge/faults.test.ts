@@ -133,6 +133,7 @@ describe('a load', () => {
     expect([status, body.error.type]).toEqual([504, 'GatewayTimeoutError']);
     expect(body.error.message).toContain(pods[1].serving);
     expect(body.error.message).not.toContain(pods[0].serving);
+    expect(server.logged('not loaded')).toMatchObject([{ name: 'lagging-v1', reason: body.error.message }]);
     expect((await server.post('/v1/completions', { ...ASK, model: 'lagging-v1' })).status).toBe(404);
   });
 
