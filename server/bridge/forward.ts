@@ -1,11 +1,14 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import { type Dispatcher, request as send } from 'undici';
+import { z } from 'zod';
 import { HEADER } from '../contract/adapter-api.ts';
 import { meetsExpectation } from '../contract/expectation.ts';
-import { readExpectation } from '../contract/headers.ts';
+import { readExpectation, readWaitMs } from '../contract/headers.ts';
 import { clientGone } from '../openai/client.ts';
 import { badRequest, expectationUnmet, modelNotFound, OpenAiError } from '../openai/errors.ts';
+import { readExpect } from '../openai/expect.ts';
+import { LoraField, parseBody } from '../openai/schemas.ts';
 import { rootMessage } from '../transfer/unreachable.ts';
 import { type Fleet, notReady } from './fleet.ts';
 import type { Names, Version } from './names.ts';
@@ -15,6 +18,8 @@ import { affinityKey, choosePod } from './route.ts';
 /** Pods that are asked for one answer. */
 const TRIES_MAX = 3;
 const REVISION = 'x-lora-revision';
+const JSON_CONTENT = { 'content-type': 'application/json' };
+const Expecting = z.looseObject({ lora: LoraField });
 const PASSED_ON = ['content-type', 'content-length', 'cache-control', 'retry-after', REVISION, HEADER.step];
 
 export interface ForwarderOptions {
@@ -62,14 +67,18 @@ export class Forwarder {
     return this.#forward(reply, async (gone) => {
       const body = requireObject(request.body);
       const target = await this.#targetOf(body.model);
-      requireExpected(request, target);
-      const headers: Record<string, string> = { 'content-type': 'application/json' };
-      if (target !== null) headers[HEADER.expect] = `revision=${target.revision}`;
-      // A pod that has it not says so at once, and the next is asked.
-      if (target !== null) headers[HEADER.waitMs] = String(request.headers[HEADER.waitMs] ?? 0);
-      const text = target === null ? write(body) : write({ ...body, model: target.served });
-      const key = affinityKey(target?.served ?? '', body);
-      return { path, target, isGenerated: true, key, text, headers, gone };
+      const asked = { path, target, isGenerated: true, key: affinityKey(target?.served ?? '', body), gone };
+      if (target === null) {
+        if (readExpectation(request.headers) !== null) throw notForBase();
+        return { ...asked, text: write(body), headers: JSON_CONTENT };
+      }
+      const waitMs = requireExpected(request, body, target);
+      const headers = {
+        ...JSON_CONTENT,
+        [HEADER.expect]: `revision=${target.revision}`,
+        [HEADER.waitMs]: String(waitMs),
+      };
+      return { ...asked, text: write(asOf(target, body)), headers };
     });
   }
 
@@ -79,8 +88,8 @@ export class Forwarder {
       const body = requireObject(request.body);
       const target = await this.#targetOf(body.model);
       const text = write(target === null ? body : { ...body, model: await this.#options.baseModel() });
-      const headers = { 'content-type': 'application/json' };
-      return { path, target, isGenerated: false, key: affinityKey('', body), text, headers, gone };
+      const key = affinityKey('', body);
+      return { path, target, isGenerated: false, key, text, headers: JSON_CONTENT, gone };
     });
   }
 
@@ -195,13 +204,27 @@ function requireObject(body: unknown): Body {
   throw badRequest('Expected a JSON object as the body');
 }
 
-/** What a client expects by itself must be what its name stands for. */
-function requireExpected({ headers }: FastifyRequest, target: Target): void {
-  const expectation = readExpectation(headers);
-  if (expectation === null) return;
-  if (target === null) throw badRequest('lora.expect is for adapters, not for the base model', 'lora.expect');
+/**
+ * What a client expects by itself must be what its name stands for. Returns how long it waits for that: a pod that has it
+ * not says so at once where nothing is said, and the next is asked.
+ */
+function requireExpected({ headers }: FastifyRequest, body: Body, target: Version): number {
+  const { lora } = parseBody(Expecting, body);
+  const expect = readExpect(lora, headers);
   const actual = { digest: target.revision, step: target.step };
-  if (!meetsExpectation(actual, expectation)) throw expectationUnmet(target.name, expectation, actual);
+  if (expect !== null && !meetsExpectation(actual, expect.revision))
+    throw expectationUnmet(target.name, expect.revision, actual);
+  return lora.wait_ms ?? readWaitMs(headers) ?? 0;
+}
+
+function notForBase(): OpenAiError {
+  return badRequest('lora.expect is for adapters, not for the base model', 'lora.expect');
+}
+
+/** The header says all of what is expected. */
+function asOf({ served }: Version, { lora, ...rest }: Body): Body {
+  const others = lora == null ? {} : { lora: { ...lora, expect: null, wait_ms: null } };
+  return { ...rest, ...others, model: served };
 }
 
 /** A seed of more than 53 bits came as a bigint. */

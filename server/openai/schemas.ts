@@ -69,7 +69,7 @@ const Lora = z.strictObject({
   score_under: optional(listOf('names of models', text(1, 512), { max: SCORES_MAX }), []),
 });
 export type LoraFields = z.output<typeof Lora>;
-export const LORA_FIELDS_NONE: LoraFields = Lora.parse({});
+export const LoraField = optional(Lora, Lora.parse({}));
 
 const Either = {
   model: text(1, 512),
@@ -111,7 +111,7 @@ const Either = {
   return_token_ids: optional(z.boolean(), false),
   return_tokens_as_token_ids: optional(z.boolean(), false),
   cache_salt: optional(text(1, 1024), null),
-  lora: optional(Lora, LORA_FIELDS_NONE),
+  lora: LoraField,
 };
 
 const Prompts = { min: 1, max: CHOICES_MAX };

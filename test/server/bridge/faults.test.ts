@@ -110,16 +110,24 @@ describe('a version', () => {
       expect((await server.post('/v1/completions', { ...ASK, model })).status).toBe(404);
   });
 
-  it('that the client expects otherwise is 409', async () => {
+  it.each<[string, (server: TestBridge, expected: string) => Promise<{ status: number }>]>([
+    ['in a header', (server, expected) => server.post('/v1/completions', ASK, { 'x-lora-expect': expected })],
+    [
+      'in the body',
+      (server, expected) => {
+        const [key = '', value = ''] = expected.split('=');
+        const expect = { [key]: key === 'min_step' ? Number(value) : value };
+        return server.post('/v1/completions', { ...ASK, lora: { expect, wait_ms: 10, scale: 1 } });
+      },
+    ],
+  ])('that the client expects otherwise, %s, is 409', async (_name, ask) => {
     const server = await open({ push: [pods[0].admin], serving: [pods[0].serving] });
     await loadOf(server, 'policy-v1', 'sql');
-    const ask = async (expected: string) =>
-      (await server.post('/v1/completions', ASK, { 'x-lora-expect': expected })).status;
     const digits = (await held(pods[0], 'policy')).slice(7, 17);
-    expect([await ask(`revision=${digits}`), await ask('min_step=1')]).toEqual([200, 200]);
-    expect([await ask('revision=bbbbbb'), await ask('min_step=2'), await ask('nonsense')]).toEqual([
-      409, 409, 400,
-    ]);
+    const statusOf = async (expected: string) => (await ask(server, expected)).status;
+    expect([await statusOf(`revision=${digits}`), await statusOf('min_step=1')]).toEqual([200, 200]);
+    expect([await statusOf('revision=bbbbbb'), await statusOf('min_step=2')]).toEqual([409, 409]);
+    expect(await statusOf('revision=nonsense')).toBe(400);
   });
 });
 
