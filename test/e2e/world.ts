@@ -18,6 +18,8 @@ export interface WorldOptions {
   /** Server pods of the pool. */
   servers?: number;
   operators?: number;
+  /** For a trainer that knows vLLM: pods speak it, and give log-probabilities as drawn. */
+  forVllmTrainer?: boolean;
   log?: (line: string) => void;
 }
 
@@ -109,7 +111,7 @@ export class World {
   }
 
   /** Also later, with another number of servers. */
-  async applyServers({ servers = 2 }: { servers?: number }): Promise<void> {
+  async applyServers({ servers = 2, forVllmTrainer = false }: WorldOptions): Promise<void> {
     await helmInstall(this.plane.kubeconfig, {
       chart: CHARTS.server,
       name: POOL,
@@ -125,7 +127,11 @@ export class World {
         admin: { tokenSecret: { name: 'parrot-admin' } },
         sourceSecrets: ['adapters-s3'],
         // The golden tokens are those of float32.
-        engine: { dtype: 'float32', threads: 1, kvBytes: '64Mi', hostBytes: '256Mi' },
+        engine: {
+          ...{ dtype: 'float32', threads: 1, kvBytes: '64Mi', hostBytes: '256Mi' },
+          logprobsMode: forVllmTrainer ? 'processed' : 'raw',
+        },
+        vllmDialect: forVllmTrainer,
         resources: { requests: { cpu: '100m', memory: '256Mi' } },
         shutdown: { drainSeconds: 1, timeoutSeconds: 20 },
       },
