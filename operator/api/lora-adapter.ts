@@ -1,5 +1,10 @@
 import { z } from 'zod';
-import { DIGEST_PATTERN, NAME_LENGTH_MAX, NAME_PATTERN } from '../../server/contract/adapter-api.ts';
+import {
+  DIGEST_PATTERN,
+  InFlight,
+  NAME_LENGTH_MAX,
+  NAME_PATTERN,
+} from '../../server/contract/adapter-api.ts';
 import type { KubeObject, Resource } from '../kube/resource.ts';
 import { type AdapterConditionType, type Condition, Conditions } from './conditions.ts';
 import { Duration, Quantity } from './quantity.ts';
@@ -92,10 +97,9 @@ const Verify = z.object({
 
 const Update = z.object({
   consistency: z.enum(['PerPod']).default('PerPod').describe('PerPod: each pod swaps when it is told to.'),
-  inFlight: z
-    .enum(['Finish'])
-    .default('Finish')
-    .describe('Finish: a running request ends on the revision that it began with.'),
+  inFlight: InFlight.default('Finish').describe(
+    'What becomes of running requests that do not say it themselves. Finish: one ends on the revision that it began with. Migrate: it goes on with the new one between two steps.',
+  ),
   keepRevisions: z
     .number()
     .int()

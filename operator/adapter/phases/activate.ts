@@ -1,4 +1,4 @@
-import type { PodState } from '../../../server/contract/adapter-api.ts';
+import type { ActivateRequest, PodState } from '../../../server/contract/adapter-api.ts';
 import type { Lock } from '../../../server/transfer/serial.ts';
 import { PodUnreachable } from '../../../server/transfer/unreachable.ts';
 import { type RevisionRecord, shortDigest } from '../../api/lora-adapter.ts';
@@ -48,12 +48,15 @@ export async function activateOn(
   const { lock, pods, target, signal } = activation;
   const { record, servedName, adapter } = draft;
   const { digest: revision, accepted } = target;
-  const request = {
+  const { keepRevisions, inFlight } = adapter.spec.update;
+  const requestFor = (pod: Pod): ActivateRequest => ({
     revision,
-    keep: adapter.spec.update.keepRevisions,
+    keep: keepRevisions,
+    // Where nothing is superseded, no request could go on with anything else.
+    inFlight: adapterIn(pod.state, servedName)?.current ? inFlight : 'Finish',
     ...(accepted && { accepted: { ...accepted, object: record.uid } }),
-  };
-  const order = { servedName, request, fence: fenceOf(deps, record) };
+  });
+  const order = { servedName, requestFor, fence: fenceOf(deps, record) };
   const outcome = await swap(pods, order, deps.clock, signal);
   for (const { pod, error } of outcome.results) {
     if (error === null) record.clearPod(pod.uid);

@@ -25,7 +25,7 @@ export interface SwapTiming {
 
 export interface SwapOrder {
   servedName: string;
-  request: ActivateRequest;
+  requestFor(pod: Pod): ActivateRequest;
   fence: Fence;
 }
 
@@ -41,7 +41,7 @@ export async function swap(
   const results = await Promise.all(
     pods.map(async (pod): Promise<SwapResult> => {
       try {
-        await pod.client.activate(order.servedName, order.request, order.fence, signal);
+        await pod.client.activate(order.servedName, order.requestFor(pod), order.fence, signal);
         const nowMs = clock.monotonicMs();
         confirmedMs.push(nowMs);
         return { pod, error: null, ms: nowMs - startMs };

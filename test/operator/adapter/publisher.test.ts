@@ -1,19 +1,20 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Publication } from '../../../operator/adapter/publish/publication.ts';
-import { RevisionPublisher } from '../../../operator/adapter/publish/publisher.ts';
-import type { Pod } from '../../../operator/pods/pod.ts';
+import type { RevisionPublisher } from '../../../operator/adapter/publish/publisher.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
-import { digestOf, goodAdapter } from '../../support/adapter-files.ts';
 import { refusal } from '../../support/pod/fault.ts';
 import { type Harness, startHarness } from './harness.ts';
 import { loraAdapter, pushedAdapter } from './objects.ts';
+import { digestOfSeed, Trainer } from './trainer.ts';
 
 let harness: Harness;
+let trainer: Trainer;
 let publisher: RevisionPublisher;
 
 async function start(pods?: Parameters<typeof startHarness>[0]): Promise<void> {
   harness = await startHarness(pods);
-  publisher = new RevisionPublisher(harness.deps);
+  trainer = new Trainer(harness);
+  publisher = trainer.publisher;
   harness.apply(pushedAdapter('policy'));
 }
 
@@ -21,38 +22,9 @@ afterEach(async () => {
   await harness.stop();
 });
 
-/** What the push endpoint does before it publishes: the bytes are in each pod that takes them, and in the spool. */
-async function stageEverywhere(seed: number, overrides: Partial<Publication> = {}): Promise<Publication> {
-  const files = goodAdapter(seed);
-  const digest = digestOf(files);
-  const config = JSON.parse(files.config.toString('utf8')) as unknown;
-  const { fence } = publisher.context('lora', 'policy');
-  const signal = new AbortController().signal;
-  const stage = async (pod: Pod) => {
-    try {
-      const options = { size: files.tensors.length, config, step: overrides.step ?? null, fence, signal };
-      await pod.client.upload('policy', files.tensors, options);
-      return { pod, ok: true, error: null, ms: 1 };
-    } catch (error) {
-      const refusal = error instanceof LorikeetError ? error : new LorikeetError('pod_failed', String(error));
-      return { pod, ok: false, error: refusal, ms: 1 };
-    }
-  };
-  const staged = await Promise.all(publisher.context('lora', 'policy').pods.map(stage));
-  const writer = harness.deps.spool.begin();
-  await writer.write(files.tensors);
-  await writer.commit(digest, { config });
-  const shape = { bytes: files.tensors.length, rank: 8, targetModules: ['q_proj', 'v_proj'] };
-  const who = { namespace: 'lora', name: 'policy', servedName: 'policy', pushedBy: 'trainer' };
-  const how = { step: null, ifMatch: null, wait: 'active' as const, signal };
-  return { ...who, ...shape, digest, config, staged, ...how, ...overrides };
-}
+const stageEverywhere: Trainer['stageEverywhere'] = (...pushed) => trainer.stageEverywhere(...pushed);
+const push: Trainer['push'] = (...pushed) => trainer.push(...pushed);
 
-async function push(seed: number, overrides: Partial<Publication> = {}) {
-  return await publisher.publish(await stageEverywhere(seed, overrides));
-}
-
-const digestOfSeed = (seed: number) => digestOf(goodAdapter(seed));
 const served = () => harness.servers.map((server) => server.currentOf('policy'));
 const revisions = () =>
   harness.servers.map((server) =>

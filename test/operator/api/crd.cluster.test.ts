@@ -114,6 +114,7 @@ describe('the CRDs, on a real API server', () => {
     'bytes with a suffix': { source: { push: { maxBytes: '1.5Gi' } } },
     'a duration of two parts': { deletion: { drainTimeout: '1m30s' } },
     'no earlier revisions kept': { update: { keepRevisions: 0 } },
+    'running requests that go on with the new revision': { update: { inFlight: 'Migrate' } },
     'an expectation of each kind': {
       verify: { sha256: 'a'.repeat(64), rank: 64, targetModules: ['q_proj'] },
     },
