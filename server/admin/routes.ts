@@ -1,5 +1,4 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { z } from 'zod';
 import type { Held } from '../adapters/host-tier.ts';
 import { type ReceivedAdapter, Receiver } from '../adapters/receive.ts';
 import type { Registry } from '../adapters/registry.ts';
@@ -28,8 +27,8 @@ import {
   writeStep,
 } from '../contract/headers.ts';
 import { bodyDeadlineMs, requireBodySize } from '../transfer/limits.ts';
+import { type IncomingBody, pump, readJsonAs } from '../transfer/request-body.ts';
 import { readDigest, readName } from './path.ts';
-import { pump, readJson } from './request-body.ts';
 import { OpenWatches } from './watch.ts';
 
 /** Clients commonly take 16 KiB of reply headers; a longer config that the body carries too is left to the body. */
@@ -133,30 +132,22 @@ async function receive(
 async function activate(registry: Registry, call: Call, reply: FastifyReply): Promise<unknown> {
   const name = readName(call.params.name);
   const fence = readFence(call.headers);
-  const { revision, expectCurrent, keep, inFlight, accepted } = await readBody(ActivateRequest, call, reply);
+  const { revision, expectCurrent, keep, inFlight, accepted } = await readJsonAs(
+    ActivateRequest,
+    bodyOf(call, reply),
+  );
   return registry.activate({ name, digest: revision, expectCurrent, keep, fence, inFlight, accepted });
 }
 
 async function rollback(registry: Registry, call: Call, reply: FastifyReply): Promise<unknown> {
   const name = readName(call.params.name);
   const fence = readFence(call.headers);
-  const { to, expectCurrent, inFlight } = await readBody(RollbackRequest, call, reply);
+  const { to, expectCurrent, inFlight } = await readJsonAs(RollbackRequest, bodyOf(call, reply));
   return registry.rollback({ name, to, expectCurrent, fence, inFlight });
 }
 
-async function readBody<T extends z.ZodType>(
-  schema: T,
-  call: Call,
-  reply: FastifyReply,
-): Promise<z.output<T>> {
-  requireContentType(call.raw.headersDistinct, ['application/json']);
-  readContentLength(call.headers);
-  const parsed = schema.safeParse(await readJson({ request: call.raw, response: reply.raw }));
-  if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  const field = issue?.path.join('.') || 'body';
-  const message = `${field}: ${issue?.message ?? 'invalid'}`.slice(0, 300);
-  throw new LorikeetError('malformed_request', message, { field });
+function bodyOf({ raw }: Call, reply: FastifyReply): IncomingBody {
+  return { request: raw, response: reply.raw };
 }
 
 async function remove(registry: Registry, call: Call, reply: FastifyReply): Promise<RemoveReply> {

@@ -1,8 +1,8 @@
 import type { ServerResponse } from 'node:http';
 import { PassThrough } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { type IncomingBody, pump } from '../../../server/admin/request-body.ts';
 import { bodyDeadlineMs } from '../../../server/transfer/limits.ts';
+import { type IncomingBody, pump } from '../../../server/transfer/request-body.ts';
 
 function body(): PassThrough & IncomingBody['request'] {
   return Object.assign(new PassThrough(), { headers: {} }) as unknown as PassThrough &

@@ -1,7 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { z } from 'zod';
 import { LorikeetError, notStrictJson } from '../contract/errors.ts';
+import { readContentLength, requireContentType } from '../contract/headers.ts';
 import { parseStrictJson } from '../contract/strict-json.ts';
-import { bodyDeadlineMs, requireBodySize } from '../transfer/limits.ts';
+import { bodyDeadlineMs, requireBodySize } from './limits.ts';
 
 const JSON_BYTES_MAX = 1 << 16;
 
@@ -42,7 +44,23 @@ export function pump(
   });
 }
 
-export async function readJson(incoming: IncomingBody): Promise<unknown> {
+/** A small body of JSON, as `schema` has it; anything else is refused by its first fault. */
+export async function readJsonAs<T extends z.ZodType>(
+  schema: T,
+  incoming: IncomingBody,
+): Promise<z.output<T>> {
+  const { headers, headersDistinct } = incoming.request;
+  requireContentType(headersDistinct, ['application/json']);
+  readContentLength(headers);
+  const parsed = schema.safeParse(await readJson(incoming));
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  const field = issue?.path.join('.') || 'body';
+  const message = `${field}: ${issue?.message ?? 'invalid'}`.slice(0, 300);
+  throw new LorikeetError('malformed_request', message, { field });
+}
+
+async function readJson(incoming: IncomingBody): Promise<unknown> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   const take = (chunk: Buffer) => {
