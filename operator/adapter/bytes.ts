@@ -6,7 +6,7 @@ import type { AdapterDeps } from './deps.ts';
 import type { Draft } from './draft.ts';
 import { sendErrand } from './errand.ts';
 import { RevisionLost } from './failures.ts';
-import { observe } from './plan.ts';
+import { observe, revisionIn } from './plan.ts';
 import { targetOf } from './rows.ts';
 
 /** The pinned content is not there any more, however often one asks. */
@@ -22,15 +22,23 @@ interface Wanted {
 /** A revision's bytes: from the spool, else from a pod that holds it, else from its source. Null: they are on their way. */
 export async function bytesOf(wanted: Wanted): Promise<SpooledRevision | null> {
   const { draft, deps, digest } = wanted;
+  const held = await heldBytes(wanted);
+  if (held !== null) return held;
+  if (await isInSource(wanted)) return deps.spool.open(digest);
+  draft.record.lose(digest);
+  throw new RevisionLost(lostMessage(draft.adapter, digest));
+}
+
+/** From the spool, else from a pod that holds it; null where neither has it. */
+export async function heldBytes(wanted: Wanted): Promise<SpooledRevision | null> {
+  const { draft, deps, digest } = wanted;
   const spooled = deps.spool.open(digest);
   if (spooled !== null) return spooled;
   for (const pod of holders(draft, digest)) {
     const copied = await fromPod(wanted, pod);
     if (copied !== null) return copied;
   }
-  if (await isInSource(wanted)) return deps.spool.open(digest);
-  draft.record.lose(digest);
-  throw new RevisionLost(lostMessage(draft.adapter, digest));
+  return null;
 }
 
 function lostMessage(adapter: LoraAdapter, digest: string): string {
@@ -72,7 +80,10 @@ async function fromPod({ draft, deps, digest, signal }: Wanted, pod: Pod): Promi
   try {
     const { config, body } = await pod.client.fetch(draft.servedName, digest, signal);
     for await (const chunk of body) await writer.write(chunk);
-    await writer.commit(digest, { config, step: targetOf(draft)?.step ?? null });
+    await writer.commit(digest, {
+      config,
+      step: revisionIn(pod.state, draft.servedName, digest)?.step ?? null,
+    });
     const about = { adapter: draft.key, pod: pod.name, revision: shortDigest(digest) };
     deps.log.info(about, 'bytes copied from a pod');
     return deps.spool.open(digest);

@@ -1,4 +1,4 @@
-import type { Fence } from '../../server/contract/adapter-api.ts';
+import type { Acceptance, Fence } from '../../server/contract/adapter-api.ts';
 import { isOlderFence } from '../../server/contract/fence.ts';
 import { findCondition } from '../api/conditions.ts';
 import { type LoraAdapter, type RevisionRecord, shortDigest } from '../api/lora-adapter.ts';
@@ -33,6 +33,19 @@ export interface Reported {
   digest: string;
   /** When an operator accepted it. */
   accepted: Fence;
+  /** Where that was a rollback. */
+  rollback?: Acceptance['rollback'];
+}
+
+/** What a pod is told of when its revision was accepted; null where nobody pushed it. */
+export function acceptanceOf({ accepted, rollback }: RevisionRecord, object: string): Acceptance | null {
+  if (accepted === undefined) return null;
+  const { from, reachedStep } = rollback ?? {};
+  return {
+    ...accepted,
+    object,
+    ...(from !== undefined && { rollback: { from, reachedStep: reachedStep ?? null } }),
+  };
 }
 
 /**
@@ -66,7 +79,8 @@ function lastAccepted(pods: readonly Pod[], servedName: string, uid: string): Re
     if (adapter.accepted && adapter.accepted.object !== uid) continue;
     // A server that is older than `accepted` only tells who activated it last.
     const { term, sequence } = adapter.accepted ?? adapter.fence;
-    const reported = { pod, digest: adapter.current, accepted: { term, sequence } };
+    const rollback = adapter.accepted?.rollback;
+    const reported = { pod, digest: adapter.current, accepted: { term, sequence }, rollback };
     if (newest === null || isOlderFence(newest.accepted, reported.accepted)) newest = reported;
   }
   return newest;
@@ -74,12 +88,15 @@ function lastAccepted(pods: readonly Pod[], servedName: string, uid: string): Re
 
 /** What can be said of a revision that a pod reports; `known` is what was desired before. */
 export function recordFromPod(
-  { pod, digest, accepted }: Reported,
+  { pod, digest, accepted, rollback }: Reported,
   { servedName, known, now }: { servedName: string; known: RevisionRecord | null; now: Date },
 ): RevisionRecord {
   const { step = null, bytes = 0, rank = 0, modules = [] } = revisionIn(pod.state, servedName, digest) ?? {};
-  if (known?.digest === digest) return { ...known, step: step ?? known.step, accepted };
-  return revisionOf({ digest, step, bytes, rank, targetModules: modules, accepted }, timestamp(now));
+  const how = { accepted, ...(rollback && { rollback }) };
+  if (known?.digest !== digest)
+    return revisionOf({ digest, step, bytes, rank, targetModules: modules, ...how }, timestamp(now));
+  const { rollback: _, ...same } = known;
+  return { ...same, step: step ?? known.step, ...how };
 }
 
 /** What is remembered of a revision. */

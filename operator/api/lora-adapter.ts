@@ -188,10 +188,18 @@ export const RevisionRecord = z.object({
   accepted: z
     .object({
       term: Count.describe('leaseTransitions of the lease under which it was accepted.'),
-      sequence: Count.describe('Grows with each push that this leader accepts.'),
+      sequence: Count.describe('Grows with each push and rollback that this leader accepts.'),
     })
     .optional()
-    .describe('Orders the pushes that operators accepted: the later one is what pods should serve.'),
+    .describe('Orders the pushes and rollbacks that operators accepted: pods should serve the latest.'),
+  rollback: z
+    .object({
+      from: Digest.describe('The revision that it took the place of.'),
+      reachedStep: Count.nullable().describe('The newest step before: a push must have a later one.'),
+      by: z.string().max(512).optional().describe('The account that asked for it.'),
+    })
+    .optional()
+    .describe('Present where it became the desired revision by a rollback.'),
 });
 export type RevisionRecord = z.infer<typeof RevisionRecord>;
 

@@ -55,7 +55,7 @@ function readWait(value: unknown): 'staged' | 'active' {
   throw expected('malformed_request', 'wait', 'staged or active', value);
 }
 
-function readTimeout(value: unknown): number {
+export function readTimeout(value: unknown): number {
   if (value === undefined) return TIMEOUT_MS_DEFAULT;
   const [, number, unit] = /^([0-9]{1,6})(ms|s|m)$/.exec(String(value)) ?? [];
   const timeoutMs = Number(number) * (UNIT_MS[unit ?? ''] ?? Number.NaN);

@@ -1,7 +1,17 @@
-import type { Publication, PublishResult, PushContext } from '../adapter/publish/publication.ts';
+import type {
+  Publication,
+  PublishResult,
+  PushContext,
+  Rollback,
+  RollbackResult,
+} from '../adapter/publish/publication.ts';
 
-/** The side of the operator that knows what is desired. What it refuses is a LorikeetError; a publication that takes too long is its signal's reason. */
+/**
+ * The side of the operator that knows what is desired. What it refuses is a LorikeetError; a publication or rollback that
+ * takes too long is its signal's reason.
+ */
 export interface Publisher {
   context(namespace: string, name: string): PushContext;
   publish(publication: Publication): Promise<PublishResult>;
+  rollback(rollback: Rollback): Promise<RollbackResult>;
 }

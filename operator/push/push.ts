@@ -94,8 +94,8 @@ async function publish(
   return await deps.publisher.publish({ ...what, pushedBy, ifMatch, staged, wait, signal });
 }
 
-/** 200 promises that every later request to any desired pod gets this revision or a newer one; less is 202. */
-function isEverywhere({ pods }: PublishResult, wait: Asked['wait']): boolean {
+/** 200 promises that every later request to any desired pod gets this revision or what came after it; less is 202. */
+export function isEverywhere({ pods }: PublishResult, wait: Asked['wait']): boolean {
   return pods.every(({ state }) => state === 'active' || (state === 'staged' && wait === 'staged'));
 }
 
@@ -105,7 +105,7 @@ function goneSignal(reply: FastifyReply): AbortSignal {
   return controller.signal;
 }
 
-function rounded<T extends Record<string, number>>(timings: T): T {
+export function rounded<T extends Record<string, number>>(timings: T): T {
   return Object.fromEntries(Object.entries(timings).map(([key, ms]) => [key, tenths(ms)])) as T;
 }
 

@@ -9,7 +9,7 @@ export function refusalOf(error: unknown): LorikeetError {
   if (error instanceof PodUnreachable)
     return new LorikeetError('pod_failed', 'A pod did not answer', { cause: error });
   if (error instanceof Error && error.name === 'TimeoutError') {
-    const message = 'The push was not accepted in time: nothing has changed; try again';
+    const message = 'It was not accepted in time: nothing has changed; try again';
     return new LorikeetError('timeout', message, { cause: error });
   }
   const { code, statusCode } = error as { code?: unknown; statusCode?: unknown };

@@ -7,12 +7,18 @@ export interface ListedRevision {
   rank: number;
   /** Whether it is the one that pods should serve. */
   desired: boolean;
+  /** Whether a rollback may go back to it. */
+  earlier: boolean;
   pods: { name: string; state: string; tier: string }[];
 }
 
-/** The revisions of an adapter that its pods hold, as they last reported; the desired one first, then by step. */
-export function listRevisions({ servedName, pods, desired }: PushContext): ListedRevision[] {
-  const listed = new Map<string, ListedRevision>();
+/** What pods hold of an adapter, as they last reported, and the spool of what was desired; the desired one first, then by step. */
+export function listRevisions({ servedName, pods, desired, earlier }: PushContext): ListedRevision[] {
+  const listed = new Map<string, ListedRevision>(
+    earlier.map(({ digest, step, bytes, rank }) => {
+      return [digest, { revision: digest, step, bytes, rank, desired: false, earlier: true, pods: [] }];
+    }),
+  );
   for (const { name, state } of pods) {
     const held = state?.adapters.find((adapter) => adapter.name === servedName)?.revisions ?? [];
     for (const { digest, step, bytes, rank, state: stage, tier } of held) {
@@ -23,6 +29,7 @@ export function listRevisions({ servedName, pods, desired }: PushContext): Liste
         bytes,
         rank,
         desired: digest === desired?.digest,
+        earlier: false,
         pods: [],
       };
       revision.pods.push({ name, state: stage, tier });

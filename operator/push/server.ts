@@ -17,6 +17,7 @@ import type { Publisher } from './publisher.ts';
 import { type PushReply, push } from './push.ts';
 import { refusalOf, send } from './refusal.ts';
 import { listRevisions } from './revisions.ts';
+import { rollback } from './rollback.ts';
 import { Running } from './running.ts';
 import { Seldom } from './seldom.ts';
 import { Budget, Turns } from './turns.ts';
@@ -62,7 +63,9 @@ const LIMITS: PushLimits = {
 const HEADER_BYTES_MAX = 32 * 1024;
 /** The last resort; the body has its own clock, which knows how much is to come. */
 const REQUEST_MS = 3_600_000;
-const REVISIONS = '/v1/namespaces/:namespace/adapters/:name/revisions';
+const ADAPTER = '/v1/namespaces/:namespace/adapters/:name';
+const REVISIONS = `${ADAPTER}/revisions`;
+const ROLLBACK = `${ADAPTER}/rollback`;
 const NAMESPACE = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 const OBJECT_NAME = /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/;
 
@@ -115,6 +118,16 @@ export function buildPushApp(options: PushAppOptions): FastifyInstance {
     const result = await running.track(push(request, reply, target, deps));
     report(result, target, options);
     return result;
+  });
+
+  app.post<{ Params: Params }>(ROLLBACK, { config: { verb: 'update' } }, async (request, reply) => {
+    if (leader.leading === null) {
+      await running.track(forward(request, reply, { leader, silenceMs: limits.forward.silenceMs }));
+      return reply;
+    }
+    const { namespace, name } = request.params;
+    const target = { namespace, name, askedBy: request.caller?.username ?? '', authMs: request.authMs };
+    return await running.track(rollback(request, reply, target, deps));
   });
 
   app.get<{ Params: Params }>(REVISIONS, { config: { verb: 'get' } }, async (request, reply) => {

@@ -69,7 +69,11 @@ export type Fence = z.infer<typeof Fence>;
  * operator that brings the revision to more pods has a fence of its own but says the same here: of what two pods hold for
  * one object, the later accepted is the newer.
  */
-export const Acceptance = Fence.extend({ object: z.string().max(128) });
+export const Acceptance = Fence.extend({
+  object: z.string().max(128),
+  /** Where a rollback made it the desired one: what it came after, and the newest step that a trainer had reached. */
+  rollback: z.object({ from: Digest, reachedStep: Step }).optional(),
+});
 export type Acceptance = z.infer<typeof Acceptance>;
 
 export const RevisionState = z.object({

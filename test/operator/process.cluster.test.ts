@@ -111,13 +111,30 @@ describe('the operator as a process', () => {
     return { process: process_, ...listening };
   }
 
+  async function bearerOf(account: string): Promise<string> {
+    const token = await kubectl('-n', NAMESPACE, 'create', 'token', account, '--audience', 'lorikeet-push');
+    return `Bearer ${token.trim()}`;
+  }
+
+  async function rollback(
+    base: string,
+    body: object,
+    account = 'trainer',
+  ): Promise<{ status: number; body: unknown }> {
+    const response = await fetch(`${base}/v1/namespaces/${NAMESPACE}/adapters/policy/rollback`, {
+      method: 'POST',
+      headers: { authorization: await bearerOf(account), 'content-type': 'application/json' },
+      body: JSON.stringify(body),
+    });
+    return { status: response.status, body: await response.json() };
+  }
+
   async function push(base: string, seed: number, step: number): Promise<Response> {
-    const token = await kubectl('-n', NAMESPACE, 'create', 'token', 'trainer', '--audience', 'lorikeet-push');
     const { tensors, config } = goodAdapter(seed);
     return await fetch(`${base}/v1/namespaces/${NAMESPACE}/adapters/policy/revisions`, {
       method: 'PUT',
       headers: {
-        authorization: `Bearer ${token.trim()}`,
+        authorization: await bearerOf('trainer'),
         'x-lora-config': config.toString('base64url'),
         'x-lora-step': String(step),
       },
@@ -153,10 +170,30 @@ describe('the operator as a process', () => {
     await eventually('second forwards', PATIENCE, async () =>
       (await push(second.push, 2, 2)).status === 200 ? true : undefined,
     );
-    expect((await first.process.stop(GRACE_MS)).code).toBe(0);
-    await eventually('second leads', SUCCESSION, async () =>
-      (await push(second.push, 3, 3)).status === 200 ? true : undefined,
+    // So does it a rollback, which then holds, also for the operator that leads next.
+    const [earlier, undone] = [1, 2].map((seed) => digestOf(goodAdapter(seed)));
+    expect((await rollback(second.push, {}, 'default')).status).toBe(403);
+    const answer = await rollback(second.push, { expectCurrent: undone });
+    const body = { revision: earlier, previous: undone, noop: false };
+    expect(answer).toMatchObject({ status: 200, body });
+    expect(pods.map((pod) => pod.currentOf('policy'))).toEqual([earlier, earlier]);
+    await eventually('status says so', PATIENCE, async () =>
+      (await lora('{.status.desiredRevision.rollback.from}')) === undone ? true : undefined,
     );
+    await eventually(
+      'an event says so',
+      PATIENCE,
+      async () =>
+        /Normal\s+RolledBack/.test(await kubectl('-n', NAMESPACE, 'describe', 'lora', 'policy')) || undefined,
+    );
+    expect((await first.process.stop(GRACE_MS)).code).toBe(0);
+    const again = await eventually('second leads', SUCCESSION, async () => {
+      const reply = await rollback(second.push, {});
+      return reply.status === 200 ? reply : undefined;
+    });
+    expect(again.body).toMatchObject({ revision: earlier, noop: true });
+    expect((await push(second.push, 3, 2)).status).toBe(409);
+    expect((await push(second.push, 3, 3)).status).toBe(200);
     expect(pods.map((pod) => pod.currentOf('policy'))).toEqual(Array(2).fill(digestOf(goodAdapter(3))));
 
     await kubectl('-n', NAMESPACE, 'delete', 'lora', 'policy', '--timeout=20s');

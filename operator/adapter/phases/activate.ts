@@ -6,6 +6,7 @@ import type { Pod } from '../../pods/pod.ts';
 import { msText, podsText } from '../../pods/words.ts';
 import { noteFailure } from '../attempts.ts';
 import { type AdapterDeps, fenceOf } from '../deps.ts';
+import { acceptanceOf } from '../desired.ts';
 import { type Draft, NEXT, type Phase, STOP } from '../draft.ts';
 import { adapterIn } from '../plan.ts';
 import { type Swap, swap } from '../publish/swap.ts';
@@ -47,14 +48,15 @@ export async function activateOn(
 ): Promise<{ outcome: Swap; reported: Promise<unknown> }> {
   const { lock, pods, target, signal } = activation;
   const { record, servedName, adapter } = draft;
-  const { digest: revision, accepted } = target;
+  const { digest: revision } = target;
+  const accepted = acceptanceOf(target, record.uid);
   const { keepRevisions, inFlight } = adapter.spec.update;
   const requestFor = (pod: Pod): ActivateRequest => ({
     revision,
     keep: keepRevisions,
     // Where nothing is superseded, no request could go on with anything else.
     inFlight: adapterIn(pod.state, servedName)?.current ? inFlight : 'Finish',
-    ...(accepted && { accepted: { ...accepted, object: record.uid } }),
+    ...(accepted && { accepted }),
   });
   const order = { servedName, requestFor, fence: fenceOf(deps, record) };
   const outcome = await swap(pods, order, deps.clock, signal);

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Verdict } from '../../api/conditions.ts';
-import type { LoraAdapter } from '../../api/lora-adapter.ts';
+import { type LoraAdapter, shortDigest } from '../../api/lora-adapter.ts';
 import { backoffMs } from '../../kube/clock.ts';
 import type { Source } from '../../source/types.ts';
 import type { AdapterDeps } from '../deps.ts';
@@ -40,8 +40,9 @@ async function resolvePushed(draft: Draft, deps: AdapterDeps): Promise<PhaseOutc
   await deps.mutexes.run(draft.key, async (lock) => heedPods(lock, draft, deps));
   const { desired } = draft.record;
   if (desired === null) return { verdict: { status: 'False', reason: 'WaitingForPush' }, next: true };
-  const { step, pushedBy } = desired;
+  const { step, pushedBy, rollback } = desired;
   const words = [`pushed${pushedBy ? ` by ${pushedBy}` : ''}`, ...(step === null ? [] : [`step ${step}`])];
+  if (rollback !== undefined) words.push(`rolled back from ${shortDigest(rollback.from)}`);
   return { verdict: { status: 'True', reason: 'Resolved', message: words.join(', ') }, next: true };
 }
 

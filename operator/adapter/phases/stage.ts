@@ -46,36 +46,47 @@ export const stage: Phase = {
 interface Delivery {
   target: RevisionRecord;
   bytes: SpooledRevision;
-  /** Of the reconcile. */
-  signal: AbortSignal;
-  /** Of this call: ends with the reconcile, or when the pod lags behind the others. */
+  /** Of this call: ends with the caller's, or when the pod lags behind the others. */
   life: AbortSignal;
 }
 
-async function stagePod(draft: Draft, deps: AdapterDeps, pod: Pod, delivery: Delivery): Promise<boolean> {
-  const { target, bytes, signal, life } = delivery;
-  const { digest } = target;
+async function stagePod(
+  draft: Draft,
+  deps: AdapterDeps,
+  pod: Pod,
+  { signal, ...delivery }: Delivery & { signal: AbortSignal },
+): Promise<boolean> {
   try {
-    const fence = fenceOf(deps, draft.record);
     // A pod that gave no answer last time is asked something short first.
-    if (draft.record.attemptOf(pod.uid)?.code === 'Unreachable') await pod.client.state(life);
-    await pod.client.stage(draft.servedName, digest, bytes.stream(), {
-      size: bytes.size,
-      config: bytes.config,
-      step: target.step,
-      fence,
-      // What a pushed revision may do without was decided when it was pushed.
-      allow: draft.adapter.spec.source.push ? ['zero_effect'] : [],
-      signal: life,
-    });
+    if (draft.record.attemptOf(pod.uid)?.code === 'Unreachable') await pod.client.state(delivery.life);
+    await deliver(draft, deps, pod, delivery);
     draft.record.clearPod(pod.uid);
-    deps.metrics.loaded(pod.uid, draft.record.uid);
-    const isThere = (state: PodState) => revisionIn(state, draft.servedName, digest) !== undefined;
-    await deps.fleet.whenState(pod, isThere, REPORT_MS);
     return true;
   } catch (error) {
     signal.throwIfAborted();
-    noteFailure(draft, deps, pod, { digest, error });
+    noteFailure(draft, deps, pod, { digest: delivery.target.digest, error });
     return false;
   }
+}
+
+/** Brings a revision into a pod, and returns when the pod reports that it has it. */
+export async function deliver(
+  draft: Draft,
+  deps: AdapterDeps,
+  pod: Pod,
+  { target, bytes, life }: Delivery,
+): Promise<void> {
+  const { digest, step } = target;
+  await pod.client.stage(draft.servedName, digest, bytes.stream(), {
+    size: bytes.size,
+    config: bytes.config,
+    step,
+    fence: fenceOf(deps, draft.record),
+    // What a pushed revision may do without was decided when it was pushed.
+    allow: draft.adapter.spec.source.push ? ['zero_effect'] : [],
+    signal: life,
+  });
+  deps.metrics.loaded(pod.uid, draft.record.uid);
+  const isThere = (state: PodState) => revisionIn(state, draft.servedName, digest) !== undefined;
+  await deps.fleet.whenState(pod, isThere, REPORT_MS);
 }

@@ -1,13 +1,16 @@
 import { LorikeetError } from '../../../server/contract/errors.ts';
 import type { RevisionRecord } from '../../api/lora-adapter.ts';
+import { isContentRefusal } from '../failures.ts';
 import type { AdapterRecord } from '../record.ts';
+import type { PodOutcome } from './publication.ts';
 
 /** Whether a push may take the place of what is desired: compare-and-swap first, then the trainer's own count. */
 export function requireMayFollow(
   record: Pick<AdapterRecord, 'desired' | 'previous'>,
   push: { ifMatch: string | null; step: number | null },
 ): void {
-  requireMatch(record.desired, push.ifMatch);
+  const expected = push.ifMatch?.replace(/^"(.*)"$/, '$1') ?? null;
+  requireMatch(record.desired, { expected, field: 'if-match' });
   const newest = newestStep(record);
   if (push.step === null || newest === null || push.step > newest) return;
   throw new LorikeetError('step_not_newer', `Expected a step above ${newest} but received ${push.step}`, {
@@ -17,13 +20,16 @@ export function requireMayFollow(
   });
 }
 
-function requireMatch(desired: RevisionRecord | null, ifMatch: string | null): void {
-  if (ifMatch === null) return;
-  const expected = ifMatch.replace(/^"(.*)"$/, '$1');
+/** `expected`: a digest, `*` for any, null for no check. */
+export function requireMatch(
+  desired: RevisionRecord | null,
+  { expected, field }: { expected: string | null; field: string },
+): void {
+  if (expected === null) return;
   const actual = desired?.digest ?? null;
   if (expected === '*' ? actual !== null : actual === expected) return;
   const message = `Expected ${expected} to be current but ${actual ?? 'nothing'} is`;
-  throw new LorikeetError('precondition_failed', message, { field: 'if-match', expected, actual });
+  throw new LorikeetError('precondition_failed', message, { field, expected, actual });
 }
 
 /** Content that is desired already, with a step that is newer than all: the trainer has gone on, its tensors have not. */
@@ -36,8 +42,27 @@ export function movesStep(
   );
 }
 
-/** A push without a step in between does not let an older step pass. */
-function newestStep({ desired, previous }: Pick<AdapterRecord, 'desired' | 'previous'>): number | null {
-  const steps = [desired, ...previous].flatMap((revision) => (revision?.step == null ? [] : [revision.step]));
+/** Neither a push without a step nor a rollback in between lets an older step pass. */
+export function newestStep({
+  desired,
+  previous,
+}: Pick<AdapterRecord, 'desired' | 'previous'>): number | null {
+  const steps = [desired, ...previous]
+    .flatMap((revision) => [revision?.step, revision?.rollback?.reachedStep])
+    .filter((step) => step != null);
   return steps.length === 0 ? null : Math.max(...steps);
+}
+
+/** One pod that refuses the content refuses it for all; otherwise one pod that has it is enough. */
+export function requireStaged(staged: readonly PodOutcome[]): void {
+  const refusal = staged.find(({ error }) => error !== null && isContentRefusal(error.code));
+  if (refusal?.error) throw refusal.error;
+  if (staged.some(({ ok }) => ok)) return;
+  const actual = staged.map(({ pod: { name }, error }) => {
+    return { pod: name, code: error?.code, message: error?.message };
+  });
+  const isFull = staged.length > 0 && staged.every(({ error }) => error?.code === 'no_capacity');
+  throw new LorikeetError(isFull ? 'no_capacity' : 'pod_failed', 'No pod could take the revision', {
+    actual,
+  });
 }

@@ -1,6 +1,6 @@
 import type { Fence, Geometry } from '../../../server/contract/adapter-api.ts';
 import type { LorikeetError } from '../../../server/contract/errors.ts';
-import type { LoraAdapter } from '../../api/lora-adapter.ts';
+import type { LoraAdapter, RevisionRecord } from '../../api/lora-adapter.ts';
 import type { Pod } from '../../pods/pod.ts';
 
 /** What a push must fit, as it is at this moment. */
@@ -13,6 +13,8 @@ export interface PushContext {
   maxRank: number;
   maxBytes: number;
   desired: { digest: string; step: number | null } | null;
+  /** What a rollback may go back to, newest first. */
+  earlier: readonly RevisionRecord[];
   /** adapter_config.json of the last push, for pushes that bring none. */
   config: unknown | null;
   /** What pods are shown with its bytes. */
@@ -45,6 +47,17 @@ export interface Publication {
   signal: AbortSignal;
 }
 
+export interface Rollback {
+  namespace: string;
+  name: string;
+  /** A digest or a step; undefined: the revision before the desired one. */
+  to: string | number | undefined;
+  /** A digest, or null for no check. */
+  expectCurrent: string | null;
+  askedBy: string;
+  signal: AbortSignal;
+}
+
 export interface PublishResult {
   revision: string;
   step: number | null;
@@ -53,4 +66,11 @@ export interface PublishResult {
   noop: boolean;
   pods: { name: string; state: 'active' | 'staged' | 'failed'; ms: number; error?: unknown }[];
   swap: { durationMs: number; skewMs: number } | null;
+}
+
+export interface RollbackResult extends PublishResult {
+  /** Desired before; the revision itself where nothing changed. */
+  previous: string;
+  /** What it took until the pods had the revision. */
+  stageMs: number;
 }

@@ -1,18 +1,55 @@
 import { LorikeetError } from '../../../server/contract/errors.ts';
 import { ADAPTER_FINALIZER } from '../../api/lora-adapter.ts';
+import type { Placement } from '../../placement/placement.ts';
+import type { Pod } from '../../pods/pod.ts';
 import type { AdapterDeps } from '../deps.ts';
-import type { Draft } from '../draft.ts';
+import { type Draft, openDraft } from '../draft.ts';
 import { placementRefusal } from '../phases/place.ts';
+import { recoverRecord } from '../recover.ts';
 
-/** Refuses a push that the state of the object does not allow. */
-export function requirePushable(draft: Draft, deps: AdapterDeps): void {
+/** The adapter as it is now, where this process may change what its pods should serve. */
+export function openPushable(deps: AdapterDeps, namespace: string, name: string): Draft {
+  if (deps.leader.leading === null) throw notLeader();
+  const adapter = deps.adapters.get(`${namespace}/${name}`);
+  if (adapter === undefined) {
+    const message = `There is no LoraAdapter ${name} in namespace ${namespace}`;
+    throw new LorikeetError('adapter_not_found', message);
+  }
+  const draft = openDraft(deps, adapter);
+  requirePushable(draft, deps);
+  if (recoverRecord(draft, deps)) return draft;
+  const message = 'The operator has just started and the pods have not reported yet; try again';
+  throw new LorikeetError('no_pods', message);
+}
+
+/** The pods that can be given a revision now, and what it must fit. */
+export function answeringPods({ placement, poolKey }: Draft): {
+  pods: Pod[];
+  fit: NonNullable<Placement['fit']>;
+} {
+  const { fit, desired } = placement;
+  const pods = desired.filter((pod) => pod.reachable && pod.state !== null && pod.client.responsive);
+  if (fit !== null && pods.length > 0) return { pods, fit };
+  throw new LorikeetError('no_pods', `No pod of pool ${poolKey} answers`, {
+    expected: desired.map((pod) => pod.name),
+    actual: [],
+  });
+}
+
+export function notLeader(): LorikeetError {
+  return new LorikeetError('not_leader', 'This operator process does not lead');
+}
+
+/** Refuses what the state of the object does not allow. */
+function requirePushable(draft: Draft, deps: AdapterDeps): void {
   const { adapter } = draft;
   const { name, deletionTimestamp, finalizers } = adapter.metadata;
   if (deletionTimestamp !== undefined) {
     throw new LorikeetError('adapter_deleting', `LoraAdapter ${name} is being deleted`);
   }
   if (adapter.spec.source.push === undefined) {
-    throw new LorikeetError('not_push_source', `LoraAdapter ${name} takes its tensors from elsewhere`, {
+    const message = `LoraAdapter ${name} takes its tensors from an object store: change spec.source instead`;
+    throw new LorikeetError('not_push_source', message, {
       field: 'spec.source',
       expected: 'push',
       actual: Object.keys(adapter.spec.source)[0],

@@ -74,6 +74,16 @@ describe('what pods have of a pushed adapter that is newer than what is known', 
     const seen = { servedName: 'sql', known: { ...known, pushedBy: 'trainer' }, now: new Date(0) };
     expect(recordFromPod(found, seen)).toEqual({ ...seen.known, step: 12, accepted: found.accepted });
   });
+
+  it('accepted last by a push is no rollback any more, and by a rollback it is one', () => {
+    const pod = podWith(B, [1, 9], [1, 8]);
+    const rollback = { from: C, reachedStep: 3 };
+    const found = { pod, digest: B, accepted: fenceOf([1, 8]) };
+    const seen = { servedName: 'sql', now: new Date(0) };
+    const before = { ...known, rollback };
+    expect(recordFromPod(found, { ...seen, known: before }).rollback).toBeUndefined();
+    expect(recordFromPod({ ...found, rollback }, { ...seen, known }).rollback).toEqual(rollback);
+  });
 });
 
 describe('adopting a revision', () => {

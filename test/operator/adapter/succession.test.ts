@@ -21,6 +21,14 @@ const action = fc.oneof(
     }),
   },
   {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constant('rollback' as const),
+      content: fc.nat({ max: CONTENTS.length - 1 }),
+      killAfter: fc.option(half, { freq: 3 }),
+    }),
+  },
+  {
     weight: 3,
     arbitrary: fc.record({
       kind: fc.constant('reconcile' as const),
@@ -38,11 +46,14 @@ type Action = typeof action extends fc.Arbitrary<infer A> ? A : never;
 const push = (content: number, missedBy: number | null = null, killAfter: number | null = null): Action => {
   return { kind: 'push', content, hasStep: false, missedBy, killAfter };
 };
+const rollback = (content: number): Action => ({ kind: 'rollback', content, killAfter: null });
 const reconcile: Action = { kind: 'reconcile', killAfter: null };
 
-const LOST_ONCE: [Action[], boolean][] = [
+const EXAMPLES: [Action[], boolean][] = [
   // Status names A as earlier than B, and pods have A again.
   [[push(0), push(1), reconcile, { kind: 'flush' }, push(0)], true],
+  // Status names B, and pods have been brought back to A.
+  [[push(0), push(1), reconcile, { kind: 'flush' }, rollback(0)], true],
   // The only pod that takes A again has it already: it missed B.
   [[{ kind: 'silence', pod: 0 }, { kind: 'wait' }, push(0), push(1, 2), push(0, 1)], true],
   // The only pod that has B is silent when the next operator looks.
@@ -70,7 +81,7 @@ interface Pushed {
   step: number | null;
 }
 
-/** What pods may serve in the end: the last acknowledged push, and those after it of which nobody was told how they ended. */
+/** What pods may serve in the end: the last acknowledged push or rollback, and those after it of which nobody was told how they ended. */
 class Trainer {
   #allowed: Pushed[] = [];
   #step = 0;
@@ -112,6 +123,13 @@ async function act(world: Succession, trainer: Trainer, step: Action): Promise<v
       if (step.killAfter !== null) world.succeed();
       return;
     }
+    case 'rollback': {
+      if (step.killAfter !== null) world.operator.killAfter(step.killAfter);
+      const digest = CONTENTS[step.content]?.digest ?? '';
+      trainer.note({ digest, step: null }, await world.operator.rollback(step.content));
+      if (step.killAfter !== null) world.succeed();
+      return;
+    }
     case 'reconcile':
       if (step.killAfter !== null) world.operator.killAfter(step.killAfter);
       await world.operator.reconcile();
@@ -137,7 +155,7 @@ async function settle(world: Succession): Promise<void> {
 }
 
 /** Some ten seconds: each of the sequences runs whole operators. */
-describe('an acknowledged push', () => {
+describe('an acknowledged push or rollback', () => {
   it('outlives operators: in the end every pod serves it, or a newer one', async () => {
     await fc.assert(
       fc.asyncProperty(
@@ -156,7 +174,7 @@ describe('an acknowledged push', () => {
           expect(others).toEqual(others.map(() => first));
         },
       ),
-      { numRuns: 250, examples: LOST_ONCE },
+      { numRuns: 250, examples: EXAMPLES },
     );
   });
 });

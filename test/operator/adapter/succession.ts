@@ -84,15 +84,16 @@ export class MortalOperator {
   }
 
   async push(content: number, step: number | null, missed: number | null): Promise<Outcome> {
-    const pushing = this.#push(content, step, missed).then(
-      (): Outcome => 'acknowledged',
-      (error): Outcome => {
-        if (!(error instanceof LorikeetError)) throw error;
-        // Whoever is told that pods failed cannot know whether the revision was taken.
-        return error.code === 'pod_failed' ? 'unknown' : 'refused';
-      },
-    );
-    return await Promise.race([pushing, this.#died.promise]);
+    return await Promise.race([outcomeOf(this.#push(content, step, missed)), this.#died.promise]);
+  }
+
+  /** To contents that were pushed before, where they are kept. */
+  async rollback(content: number): Promise<Outcome> {
+    const { signal } = new AbortController();
+    const to = CONTENTS[content]?.digest;
+    const who = { namespace: 'lora', name: 'policy', askedBy: 'trainer' };
+    const rollingBack = this.#publisher.rollback({ ...who, to, expectCurrent: null, signal });
+    return await Promise.race([outcomeOf(rollingBack), this.#died.promise]);
   }
 
   async reconcile(): Promise<void> {
@@ -163,6 +164,17 @@ export class MortalOperator {
   #write(status: LoraAdapterStatus): void {
     if (!this.isDead) this.#pending = structuredClone(status);
   }
+}
+
+function outcomeOf(order: Promise<unknown>): Promise<Outcome> {
+  return order.then(
+    (): Outcome => 'acknowledged',
+    (error): Outcome => {
+      if (!(error instanceof LorikeetError)) throw error;
+      // Whoever is told that pods failed cannot know whether the revision was taken.
+      return error.code === 'pod_failed' ? 'unknown' : 'refused';
+    },
+  );
 }
 
 interface View {

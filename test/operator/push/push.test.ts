@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { revisionOf } from '../../../operator/adapter/desired.ts';
 import type { RevisionState } from '../../../server/contract/adapter-api.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
 import { digestOf, goodAdapter, sha256, withMetadata } from '../../support/adapter-files.ts';
@@ -337,13 +338,15 @@ describe('an operator that stops', () => {
 describe('the list of revisions', () => {
   it('says which pod holds what, the desired first', async () => {
     const [a, b] = rig.publisher.pods as [FakePod, FakePod];
+    const shape = { bytes: 9, rank: 8, targetModules: [] };
     const old = (state: 'retired' | 'current') => held('sha256:old', state, { step: 1, bytes: 9 });
     const desired = held('sha256:new', 'current', { step: 2, bytes: 9 });
     const stateOf = (...revisions: RevisionState[]) =>
       podState({ adapters: [adapterState('sql-served', null, revisions)] });
     a.state = stateOf(old('retired'), desired);
     b.state = stateOf(old('current'));
-    rig.publisher.desired = { digest: 'sha256:new', step: 2 };
+    rig.publisher.desired = revisionOf({ digest: 'sha256:new', step: 2, ...shape }, '2026-11-30T00:00:00Z');
+    rig.publisher.earlier = [revisionOf({ digest: 'sha256:old', step: 1, ...shape }, '2026-11-30T00:00:00Z')];
     const response = await fetch(`http://127.0.0.1:${rig.port}${PATH}`, {
       headers: { authorization: `Bearer ${TOKENS.trainer}` },
     });
@@ -357,6 +360,7 @@ describe('the list of revisions', () => {
           bytes: 9,
           rank: 8,
           desired: true,
+          earlier: false,
           pods: [{ name: 'pod-a', state: 'current', tier: 'slot' }],
         },
         {
@@ -365,6 +369,7 @@ describe('the list of revisions', () => {
           bytes: 9,
           rank: 8,
           desired: false,
+          earlier: true,
           pods: [
             { name: 'pod-a', state: 'retired', tier: 'slot' },
             { name: 'pod-b', state: 'current', tier: 'slot' },

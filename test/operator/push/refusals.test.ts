@@ -90,7 +90,7 @@ it('a push whose time ran out before it was accepted: 504, and it says that noth
   expect([refusal.status, refusal.code, refusal.message]).toEqual([
     504,
     'timeout',
-    'The push was not accepted in time: nothing has changed; try again',
+    'It was not accepted in time: nothing has changed; try again',
   ]);
 });
 
