@@ -1,6 +1,6 @@
 """Pushes LoRA adapters from a trainer's memory to running Lorikeet pods."""
 
-from .answers import Pushed, Removed, Revision
+from .answers import Pushed, Removed, Revision, RolledBack
 from .client import Client, OperatorClient
 from .errors import (
     Busy,
@@ -33,6 +33,7 @@ __all__ = [
     "Removed",
     "Retry",
     "Revision",
+    "RolledBack",
     "StepNotNewer",
     "Superseded",
     "Unreachable",

@@ -27,6 +27,19 @@ class Pushed:
 
 
 @dataclass(frozen=True)
+class RolledBack:
+    """A revision that is current again."""
+
+    name: str
+    revision: str
+    #: What was current before; the revision itself where nothing changed.
+    previous: str
+    #: As of a push.
+    pods: list[dict[str, Any]]
+    everywhere: bool
+
+
+@dataclass(frozen=True)
 class Revision:
     """A revision that pods hold."""
 
@@ -36,6 +49,8 @@ class Revision:
     rank: int
     #: It is what the adapter's name stands for. With an operator: on every pod that holds it, and it is the desired one.
     current: bool
+    #: A rollback may go back to it; None where one pod answers for itself, which does not say so.
+    earlier: bool | None
     #: ``{"name", "state", "tier"}`` of each pod that holds it; the name is empty where one pod answers for itself.
     pods: list[dict[str, Any]]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import quote
 
-from .answers import Pushed, Removed, Revision
+from .answers import Pushed, Removed, Revision, RolledBack
 from .digest import canonical_json, revision_digest
 from .errors import DigestMismatch, LorikeetError, NotYet
 from .exchange import Answer, Exchange, Request
@@ -21,6 +21,7 @@ CONFIG_HEADER_CHARACTERS_MAX = 16 << 10
 TIMEOUT_SECONDS = 300.0
 POLL_SECONDS = 0.1
 Wait = Literal["staged", "active"]
+InFlight = Literal["Finish", "Migrate"]
 
 
 class _Lorikeet(ABC):
@@ -50,13 +51,15 @@ class _Lorikeet(ABC):
         expect: str | None = None,
         allow_zero_effect: bool = False,
         wait: Wait = "active",
+        in_flight: InFlight | None = None,
         adapter: str | None = None,
     ) -> Pushed:
         """Sends an adapter from memory; returns when it answers requests (``wait="active"``), or is only held.
 
         ``tensors``: a dict of name to torch tensor, numpy array or (dtype, shape, buffer), or a PEFT model (``adapter``
         says which of its adapters). ``config``: a dict or a PEFT LoraConfig. ``step``: refused unless newer than all
-        before. ``expect``: the revision that must be current, or ``"*"`` for any. Pushing the same again is a no-op.
+        before. ``expect``: the revision that must be current, or ``"*"`` for any. ``in_flight``: what becomes of running
+        requests that do not say it: they finish on their revision, or migrate to this one. Pushing the same again is a no-op.
         """
         if is_peft_model(tensors):
             tensors, own = read_peft_model(tensors, adapter)
@@ -64,6 +67,7 @@ class _Lorikeet(ABC):
         text = None if config is None else canonical_json(config_dict(config))
         headers, metadata = _place_config(text)
         headers |= _push_headers(step, expect, allow_zero_effect)
+        headers |= self._in_flight_headers(in_flight, wait)
         body = Body(view_tensors(tensors), metadata)
         headers |= {"Content-Type": "application/octet-stream", "Content-Length": str(body.nbytes)}
         method, path = self._push_route(name, wait, expect)
@@ -108,14 +112,31 @@ class _Lorikeet(ABC):
         """What pods hold of this adapter."""
 
     @abstractmethod
+    def _in_flight_headers(self, in_flight: InFlight | None, wait: Wait) -> dict[str, str]: ...
+
+    @abstractmethod
     def _push_route(self, name: str, wait: Wait, expect: str | None) -> tuple[str, str]: ...
 
+    def _roll_back(self, path: str, name: str, fields: dict[str, Any]) -> RolledBack:
+        answer = self._send("POST", path, {key: value for key, value in fields.items() if value is not None})
+        reply = _json(answer)
+        return RolledBack(
+            name=name,
+            revision=reply["revision"],
+            previous=reply["previous"],
+            pods=reply.get("pods", []),
+            everywhere=answer.status == 200,
+        )
+
     def _call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        return _json(self._send(method, path, body))
+
+    def _send(self, method: str, path: str, body: object = None) -> Answer:
         if body is None:
-            return _json(self._exchange.call(Request(method, path), self._timeout))
+            return self._exchange.call(Request(method, path), self._timeout)
         data = json.dumps(body).encode()
         headers = {"Content-Type": "application/json", "Content-Length": str(len(data))}
-        return _json(self._exchange.call(Request(method, path, headers, data), self._timeout))
+        return self._exchange.call(Request(method, path, headers, data), self._timeout)
 
 
 class Client(_Lorikeet):
@@ -131,22 +152,45 @@ class Client(_Lorikeet):
                 bytes=each["bytes"],
                 rank=each["rank"],
                 current=each["state"] == "current",
+                earlier=None,
                 pods=[{"name": "", "state": each["state"], "tier": each["tier"]}],
             )
             for each in held
         ]
 
-    def activate(self, name: str, revision: str, *, expect: str | None = None) -> str | None:
-        """Makes a revision current that the pod holds: a staged one, or an earlier one to roll back. Returns what was."""
-        body = {"revision": revision} if expect is None else {"revision": revision, "expectCurrent": expect}
+    def activate(
+        self, name: str, revision: str, *, expect: str | None = None, in_flight: InFlight | None = None
+    ) -> str | None:
+        """Makes a revision current that the pod holds: a staged one, or an earlier one. Returns what was."""
+        fields = {"revision": revision, "expectCurrent": expect, "inFlight": in_flight}
+        body = {key: value for key, value in fields.items() if value is not None}
         previous: str | None = self._call("POST", f"/lora/v1/adapters/{quote(name, safe='')}/activate", body)["previous"]
         return previous
+
+    def rollback(
+        self,
+        name: str,
+        to: str | int | None = None,
+        expect: str | None = None,
+        *,
+        in_flight: InFlight | None = None,
+    ) -> RolledBack:
+        """Makes an earlier revision current again, by its digest or step; without one the one before. Asked again it stays."""
+        fields = {"to": to, "expectCurrent": expect, "inFlight": in_flight}
+        return self._roll_back(f"/lora/v1/adapters/{quote(name, safe='')}/rollback", name, fields)
 
     def delete(self, name: str, revision: str | None = None) -> Removed:
         """Takes the adapter, or one revision of it, out; what is not there is gone already."""
         path = f"/lora/v1/adapters/{quote(name, safe='')}"
         reply = self._call("DELETE", path if revision is None else f"{path}/revisions/{quote(revision, safe='')}")
         return Removed(name=reply["name"], removed=reply["removed"], leases=reply["leases"])
+
+    def _in_flight_headers(self, in_flight: InFlight | None, wait: Wait) -> dict[str, str]:
+        if in_flight is None:
+            return {}
+        if wait == "active":
+            return {"X-Lora-In-Flight": in_flight}
+        raise ValueError("A staged revision touches no running request: give in_flight to activate()")
 
     def _push_route(self, name: str, wait: Wait, expect: str | None) -> tuple[str, str]:
         if wait == "active":
@@ -174,7 +218,7 @@ class OperatorClient(_Lorikeet):
         self._namespace = namespace
 
     def revisions(self, name: str) -> list[Revision]:
-        listed = self._call("GET", self._path(name))["revisions"]
+        listed = self._call("GET", f"{self._path(name)}/revisions")["revisions"]
         holders = {pod["name"] for each in listed for pod in each["pods"]}
         return [
             Revision(
@@ -184,16 +228,26 @@ class OperatorClient(_Lorikeet):
                 rank=each["rank"],
                 current=each["desired"]
                 and {pod["name"] for pod in each["pods"] if pod["state"] == "current"} == holders,
+                earlier=each.get("earlier"),
                 pods=each["pods"],
             )
             for each in listed
         ]
 
+    def rollback(self, name: str, to: str | int | None = None, expect: str | None = None) -> RolledBack:
+        """Brings all pods back to an earlier revision, until the next push. As of a pod otherwise: asked again it stays."""
+        return self._roll_back(f"{self._path(name)}/rollback", name, {"to": to, "expectCurrent": expect})
+
+    def _in_flight_headers(self, in_flight: InFlight | None, wait: Wait) -> dict[str, str]:
+        if in_flight is None:
+            return {}
+        raise ValueError("spec.update.inFlight of the LoraAdapter says what becomes of running requests")
+
     def _push_route(self, name: str, wait: Wait, expect: str | None) -> tuple[str, str]:
-        return "PUT", f"{self._path(name)}?wait={wait}"
+        return "PUT", f"{self._path(name)}/revisions?wait={wait}"
 
     def _path(self, name: str) -> str:
-        return f"/v1/namespaces/{quote(self._namespace, safe='')}/adapters/{quote(name, safe='')}/revisions"
+        return f"/v1/namespaces/{quote(self._namespace, safe='')}/adapters/{quote(name, safe='')}"
 
 
 def _place_config(text: str | None) -> tuple[dict[str, str], dict[str, str]]:

@@ -51,6 +51,27 @@ class Operator(unittest.TestCase):
         listed = client.revisions("sql")
         self.assertEqual({pod["name"] for each in listed for pod in each.pods}, {"pod-a", "pod-b"})
 
+    def test_8_goes_back_and_stays_there_when_asked_again(self):
+        before = client.push("sql", *read_adapter("sql"))
+        undone = client.push("sql", *read_adapter("pirate"), step=3)
+        self.assertIn(before.revision, {each.revision for each in client.revisions("sql") if each.earlier})
+        back = client.rollback("sql", expect=undone.revision)
+        self.assertEqual((back.revision, back.previous, back.everywhere), (before.revision, undone.revision, True))
+        self.assertEqual([pod["name"] for pod in back.pods], ["pod-a", "pod-b"])
+        again = client.rollback("sql")
+        self.assertEqual((again.revision, again.previous), (before.revision, before.revision))
+        self.assertEqual(client.rollback("sql", to=3).revision, undone.revision)
+
+    def test_9_goes_back_only_to_what_is_kept(self):
+        with self.assertRaises(NotFound) as raised:
+            client.rollback("sql", to=99)
+        self.assertEqual(raised.exception.code, "revision_not_found")
+        self.assertTrue(all("revision" in kept for kept in raised.exception.expected))
+
+    def test_leaves_running_requests_to_the_spec(self):
+        with self.assertRaisesRegex(ValueError, "spec.update.inFlight"):
+            client.push("sql", *read_adapter("sql"), in_flight="Migrate")
+
 
 class Answers(unittest.TestCase):
     def client(self, *answers):
@@ -64,6 +85,12 @@ class Answers(unittest.TestCase):
         pushed = operator.push("sql", {"a": ("F32", [1], b"1234")}, wait="staged")
         self.assertFalse(pushed.everywhere)
         self.assertIn("?wait=staged HTTP", server.heads[0])
+
+    def test_of_a_rollback_that_pods_lag_behind_say_so(self):
+        body = '{"revision": "sha256:1", "previous": "sha256:2", "step": 1, "pods": []}'
+        server, operator = self.client(response(202, body))
+        self.assertFalse(operator.rollback("a/b", to=7, expect="sha256:2").everywhere)
+        self.assertIn("POST /v1/namespaces/team-a/adapters/a%2Fb/rollback HTTP", server.heads[0])
 
     def test_name_a_revision_current_only_where_all_pods_have_it(self):
         def listed(state_of_b):

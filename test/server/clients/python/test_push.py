@@ -6,8 +6,9 @@ import unittest
 import urllib.request
 from unittest import mock
 
-from lorikeet import Client, NotFound, NotYet
+from lorikeet import Client, LorikeetError, NotFound, NotYet
 from lorikeet.client import _place_config
+from proxy import response, saying
 from support import ADMIN, AT_ONCE, TOKEN, Torch, read_adapter, read_files, say
 
 client = Client(ADMIN, TOKEN, retry=AT_ONCE, timeout=30)
@@ -84,6 +85,24 @@ class Push(unittest.TestCase):
         self.assertEqual(pushed.revision, client.push(self.name, tensors, config).revision)
 
 
+class InFlight(unittest.TestCase):
+    def test_is_asked_of_the_pod(self):
+        server = saying(response(200, '{"revision": "sha256:1"}'))
+        self.addCleanup(server.close)
+        tensors = {"a": ("F32", [1], b"1234")}
+        Client(server.url, TOKEN, retry=AT_ONCE).push("policy", tensors, in_flight="Migrate")
+        self.assertIn("x-lora-in-flight: migrate", server.heads[0].lower())
+
+    def test_that_the_pod_does_not_know_is_refused(self):
+        with self.assertRaises(LorikeetError) as raised:
+            client.push("policy", *read_adapter("sql"), in_flight="Never")
+        self.assertEqual(raised.exception.field, "x-lora-in-flight")
+
+    def test_is_nothing_where_a_push_is_only_staged(self):
+        with self.assertRaisesRegex(ValueError, "activate"):
+            client.push("policy", *read_adapter("sql"), wait="staged", in_flight="Migrate")
+
+
 class Revisions(unittest.TestCase):
     def setUp(self):
         self.name = self.id().rpartition(".")[2].replace("_", "-")
@@ -100,8 +119,16 @@ class Revisions(unittest.TestCase):
 
     def test_can_be_made_current_again(self):
         second = client.push(self.name, *read_adapter("pirate"), step=2)
-        self.assertEqual(client.activate(self.name, self.first.revision), second.revision)
+        back = client.activate(self.name, self.first.revision, in_flight="Migrate")
+        self.assertEqual(back, second.revision)
         self.assertEqual(say(self.name)[1], self.first.revision)
+
+    def test_can_be_gone_back_to(self):
+        second = client.push(self.name, *read_adapter("pirate"), step=2)
+        back = client.rollback(self.name, expect=second.revision, in_flight="Migrate")
+        self.assertEqual((back.revision, back.previous, back.everywhere), (self.first.revision, second.revision, True))
+        self.assertEqual(client.rollback(self.name).revision, self.first.revision)
+        self.assertEqual(client.rollback(self.name, to=2).revision, second.revision)
 
     def test_can_be_waited_for_by_revision_and_by_step(self):
         self.assertEqual(client.wait(self.name, revision=self.first.revision).step, 1)
