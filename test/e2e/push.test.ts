@@ -125,6 +125,16 @@ describe('a push', () => {
     expect(reply.pods.map(({ state }) => state)).toEqual(['active', 'active']);
   });
 
+  it('is undone by a rollback: every pod answers as before', async () => {
+    const url = (await urlOf('live')).replace(/revisions$/, 'rollback');
+    const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' };
+    const response = await fetch(url, { method: 'POST', headers, body: '{"to": 2}' });
+    expect(response.status, await response.clone().text()).toBe(200);
+    const { revision } = z.object({ revision: z.string() }).parse(await response.json());
+    const answer = { text: await answerOf('json'), revision };
+    for (const { ip } of await world.servers()) expect(await ask(ip, 'live', QUESTION)).toMatchObject(answer);
+  });
+
   it('without the right token is refused before a byte of the body is read', async () => {
     const stranger = await world.tokenFor('stranger', 'lorikeet-push');
     await world.plane.kubectl(['create', 'namespace', 'elsewhere']);
