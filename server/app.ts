@@ -14,6 +14,7 @@ import { requireMemory, thisMachine } from './machine.ts';
 import { type LoadedModel, loadModel, withTokenizerEnd } from './model/load.ts';
 import { ByteBudget, budgetOfHeap } from './openai/byte-budget.ts';
 import { allowOrigins } from './openai/cors.ts';
+import { Gate } from './openai/gate.ts';
 import { listen } from './openai/http-app.ts';
 import type { NotReady, ServedModel, Serving } from './openai/serving.ts';
 import { buildServingApp } from './openai/serving-app.ts';
@@ -72,6 +73,7 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
     if (config.readyWhen === 'serving' || registry.seeded) return null;
     return { code: 'not_seeded', message: 'The operator has not said yet that all adapters are here.' };
   };
+  const gate = new Gate(config.maxWaiting);
   const stand: Serving = {
     model,
     engine,
@@ -81,6 +83,7 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
     template,
     metrics,
     budget: new ByteBudget(budgetOfHeap()),
+    gate,
     notReady,
     log,
   };
@@ -92,6 +95,7 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
       registry,
       engine: { dtype: engine.info.dtype, slots: engine.info.slots, maxRank: config.maxRank },
       resetPrefixCache: () => engine.resetPrefixCache(),
+      isIdle: () => isIdle(engine),
       root: loraRoot,
       token: isLoopback(config.host) ? null : () => token.current(),
     });
@@ -111,6 +115,7 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
     failed: new Promise((settle) => engine.onFailed(settle)),
     async close(deadlineMs) {
       shuttingDown = true;
+      gate.open();
       await closeWithin(deadlineMs, serving, engine);
       await encoder.close();
       admin.server.closeAllConnections();
@@ -160,6 +165,11 @@ function openEngine(config: ServerConfig, loaded: LoadedModel, log: Logger): Nat
     if (code === 'unsupported_backend' || field === 'dtype') throw new ConfigError(message);
     throw error;
   }
+}
+
+function isIdle(engine: NativeEngine): boolean {
+  const { running, waiting } = engine.snapshot();
+  return running + waiting === 0;
 }
 
 function describeBase(config: ServerConfig, loaded: LoadedModel, engine: NativeEngine): ServedModel {

@@ -5,10 +5,12 @@ import { Agent } from 'undici';
 import { ConfigError } from '../contract/flags.ts';
 import type { Running } from '../contract/program.ts';
 import { ByteBudget, budgetOfHeap } from '../openai/byte-budget.ts';
+import { Gate } from '../openai/gate.ts';
 import { answer, buildHttpApp, listen } from '../openai/http-app.ts';
 import { isLoopback } from '../transfer/loopback.ts';
 import { TokenFile } from '../transfer/token-file.ts';
 import { LoraRoot } from '../vllm/lora-root.ts';
+import { Pauses } from '../vllm/pauses.ts';
 import { addVllmRoutes } from '../vllm/routes.ts';
 import type { BridgeConfig } from './config.ts';
 import { Facts } from './facts.ts';
@@ -52,8 +54,10 @@ export async function startBridge(config: BridgeConfig, log: Logger): Promise<Br
     syncMs: config.syncTimeoutMs,
     log,
   });
+  const gate = new Gate(config.maxInFlight);
   const forwarder = new Forwarder({
     fleet,
+    gate,
     names,
     dispatcher,
     baseModel,
@@ -75,6 +79,7 @@ export async function startBridge(config: BridgeConfig, log: Logger): Promise<Br
     serverInfo: (query) => facts.serverInfo(query),
     weightInfo: (query) => facts.weightInfo(query),
     resetPrefixCache: () => fleet.resetPrefixCache(),
+    pauses: new Pauses(gate, () => true),
     generate: (request, reply) => forwarder.generate('/inference/v1/generate', request, reply),
     token: token === null ? null : () => token.current(),
   });
@@ -87,6 +92,7 @@ export async function startBridge(config: BridgeConfig, log: Logger): Promise<Br
     // The fleet may come back.
     failed: new Promise(() => undefined),
     async close(deadlineMs) {
+      gate.open();
       await closeWithin(deadlineMs, app);
       fleet.stop();
       await dispatcher.destroy();

@@ -8,6 +8,7 @@ import { readExpectation, readWaitMs } from '../contract/headers.ts';
 import { clientGone } from '../openai/client.ts';
 import { badRequest, expectationUnmet, modelNotFound, OpenAiError } from '../openai/errors.ts';
 import { readExpect } from '../openai/expect.ts';
+import type { Gate } from '../openai/gate.ts';
 import { LoraField, parseBody } from '../openai/schemas.ts';
 import { rootMessage } from '../transfer/unreachable.ts';
 import { type Fleet, notReady } from './fleet.ts';
@@ -24,6 +25,7 @@ const PASSED_ON = ['content-type', 'content-length', 'cache-control', 'retry-aft
 
 export interface ForwarderOptions {
   fleet: Pick<Fleet, 'ready'>;
+  gate: Gate;
   names: Pick<Names, 'find'>;
   dispatcher: Dispatcher;
   baseModel: () => Promise<string>;
@@ -103,12 +105,20 @@ export class Forwarder {
       this.#inFlight -= 1;
     };
     gone.addEventListener('abort', leave, { once: true });
-    const asked = await read(gone);
+    const asked = await this.#admit(await read(gone), gone);
     const { statusCode, headers, body } = await this.#ask(asked);
     const passedOn = PASSED_ON.flatMap((name) =>
       headers[name] === undefined ? [] : [[name, headers[name]]],
     );
     return reply.code(statusCode).headers(Object.fromEntries(passedOn)).send(body);
+  }
+
+  /** A pause holds what is generated, here and not in the pods, which others may use. */
+  async #admit(asked: Asked, gone: AbortSignal): Promise<Asked> {
+    if (!asked.isGenerated) return asked;
+    const { cut, leave } = await this.#options.gate.enter(gone);
+    gone.addEventListener('abort', leave, { once: true });
+    return { ...asked, gone: AbortSignal.any([gone, cut]) };
   }
 
   /** Nothing of an answer has been read before it is known to be the right one. */

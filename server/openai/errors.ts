@@ -39,6 +39,7 @@ export const OPENAI_ERRORS = {
   queue_full: { status: 503, type: 'ServiceUnavailableError', retryAfterSeconds: 1 },
   overloaded: { status: 503, type: 'ServiceUnavailableError', retryAfterSeconds: 1 },
   shutting_down: { status: 503, type: 'ServiceUnavailableError', retryAfterSeconds: 5 },
+  paused: { status: 503, type: 'ServiceUnavailableError', retryAfterSeconds: 1 },
   not_ready: { status: 503, type: 'ServiceUnavailableError' },
   pods_lost: { status: 503, type: 'ServiceUnavailableError', retryAfterSeconds: 1 },
   fleet_lags: { status: 504, type: 'GatewayTimeoutError' },

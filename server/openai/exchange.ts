@@ -84,8 +84,6 @@ export async function answer(
   { reply, gone }: { reply: FastifyReply; gone: AbortSignal },
 ): Promise<object> {
   gone.throwIfAborted();
-  const failed = new AbortController();
-  const signal = AbortSignal.any([gone, failed.signal]);
   const { model, lora: asked } = exchange;
   const terms = {
     expect: readExpect(asked, reply.request.headers),
@@ -94,22 +92,27 @@ export async function answer(
   requireConsistent(terms);
   const scorer = new Scorer(serving, { base: asked.base_logprobs, under: asked.score_under });
   const generations = exchange.choices.map(({ plan }) => plan.generation);
-  const taken = await takeIn(serving, { model, ...terms, generations }, signal);
-  const { lora } = taken;
-  if (lora !== null) {
-    void reply.header('x-lora-revision', lora.revision);
-    void reply.headers(writeStep(lora.step));
+  const { cut, leave } = await serving.gate.enter(gone);
+  gone.addEventListener('abort', leave, { once: true });
+  const failed = new AbortController();
+  const signal = AbortSignal.any([gone, failed.signal, cut]);
+  try {
+    const taken = await takeIn(serving, { model, ...terms, generations }, signal);
+    const { lora } = taken;
+    if (lora !== null) {
+      void reply.header('x-lora-revision', lora.revision);
+      void reply.headers(writeStep(lora.step));
+    }
+    const run = new Run(serving, exchange, { ...taken, expect: terms.expect, scorer, signal, cut }, reply);
+    if (exchange.stream !== null) {
+      void reply.headers(SSE_HEADERS);
+      return reply.send(eventStream(run.chunks(), () => reply.raw.destroy()));
+    }
+    return sendJson(reply, await run.whole());
+  } catch (error) {
+    failed.abort(error);
+    throw error;
   }
-  const run = new Run(serving, exchange, { ...taken, expect: terms.expect, scorer, signal }, reply);
-  if (exchange.stream === null) {
-    const whole = await run.whole().catch((error) => {
-      failed.abort(error);
-      throw error;
-    });
-    return sendJson(reply, whole);
-  }
-  void reply.headers(SSE_HEADERS);
-  return reply.send(eventStream(run.chunks(), () => reply.raw.destroy()));
 }
 
 /** An adapter whose weights overflow fails its own requests alone, which is for its owner to mend. */
@@ -134,6 +137,7 @@ interface Taken {
   expect: Expect | null;
   scorer: Scorer;
   signal: AbortSignal;
+  cut: AbortSignal;
 }
 
 class Run {
@@ -153,7 +157,7 @@ class Run {
   private readonly onFirstToken: () => void;
 
   constructor(serving: Serving, exchange: Exchange, taken: Taken, reply: FastifyReply) {
-    const { lora, leases, expect } = taken;
+    const { lora, leases, expect, cut } = taken;
     this.exchange = exchange;
     this.taken = taken;
     this.spans = exchange.choices.map(() =>
@@ -180,6 +184,7 @@ class Run {
           this.account.addAnswer(logprobs.length * (1 + alternatives) * LOGPROB_BYTES);
           writer.onPrompt(logprobs);
         },
+        isCut: () => cut.aborted,
         refusal: (code) => refusal(serving, exchange.model, lora, code),
       }),
     );
@@ -253,9 +258,9 @@ class Run {
 
   /** What a choice's tokens came from, and how likely others find them. */
   private async provenance(index: number): Promise<object> {
-    const { scorer, signal } = this.taken;
+    const { scorer, signal, cut } = this.taken;
     const spans = this.spans[index];
-    if (!scorer.isAsked) return spans == null ? {} : { lora: { spans } };
+    if (!scorer.isAsked || cut.aborted) return spans == null ? {} : { lora: { spans } };
     const { generation } = (this.exchange.choices[index] as Choice).plan;
     const scores = await scorer.score(generation, this.ids[index] as number[], signal);
     return { lora: { ...(spans == null ? {} : { spans }), ...scores } };

@@ -18,7 +18,8 @@ export interface GeneratedToken {
 }
 
 export interface Finish {
-  reason: 'stop' | 'length';
+  /** `abort`: a pause ended it with what it had. */
+  reason: 'stop' | 'length' | 'abort';
   /** The stop string, or the id of a stop token that the client named. */
   stopReason: string | number | null;
 }
@@ -37,6 +38,8 @@ export interface Hearing {
   onMoved(revision: string, from: number): void;
   /** The prompt's log-probabilities come first, where they were asked for. */
   onPrompt(logprobs: TokenLogprobs[]): void;
+  /** Whether a choice that was cancelled goes out with what it has; else nobody waits for it. */
+  isCut(): boolean;
   /** What to throw where the engine failed the choice. */
   refusal(code: FailureCode): OpenAiError;
 }
@@ -72,7 +75,11 @@ export async function* readChoice(
         break;
       }
       case 'finished':
-        if (event.reason === 'cancelled') throw new Disconnected('cancelled');
+        if (event.reason === 'cancelled') {
+          if (!hearing.isCut()) throw new Disconnected('cancelled');
+          yield { tokens, ...text.end({ reason: 'abort', stopReason: null }) };
+          return;
+        }
         if (event.stopToken !== null) tokens.push({ id: event.stopToken, logprobs: event.logprobs });
         yield { tokens, ...text.end({ reason: event.reason, stopReason: named(event.stopToken, reading) }) };
         return;

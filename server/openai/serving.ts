@@ -6,6 +6,7 @@ import type { ChatTemplate } from '../text/chat-template.ts';
 import type { Encoder } from '../text/encoder.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import type { ByteBudget } from './byte-budget.ts';
+import type { Gate } from './gate.ts';
 
 /** What the serving API asks of the registry of adapters. */
 export type AdapterLookup = Pick<
@@ -38,6 +39,7 @@ export interface Serving {
   template: ChatTemplate | null;
   metrics: Metrics;
   budget: ByteBudget;
+  gate: Gate;
   notReady(): NotReady;
   log: Logger;
 }

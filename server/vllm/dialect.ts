@@ -4,6 +4,7 @@ import type { Serving } from '../openai/serving.ts';
 import { generate } from './generate.ts';
 import { Loads } from './loads.ts';
 import type { LoraRoot } from './lora-root.ts';
+import { Pauses } from './pauses.ts';
 import { addVllmRoutes, type Speaker } from './routes.ts';
 import { type EngineFacts, serverInfo } from './server-info.ts';
 import { weightInfo } from './weight-info.ts';
@@ -13,6 +14,7 @@ export interface Dialect {
   registry: Registry;
   engine: EngineFacts;
   resetPrefixCache: () => void;
+  isIdle: () => boolean;
   /** Null: nothing is loaded. */
   root: LoraRoot | null;
   token: Speaker['token'];
@@ -20,7 +22,7 @@ export interface Dialect {
 
 /** A pod as one vLLM. */
 export function speakVllm(app: FastifyInstance, dialect: Dialect): void {
-  const { serving, registry, engine, root, token, resetPrefixCache } = dialect;
+  const { serving, registry, engine, root, token, resetPrefixCache, isIdle } = dialect;
   const loads = new Loads(registry, root);
   addVllmRoutes(app, {
     load: (body, options) => loads.load(body, options),
@@ -29,6 +31,7 @@ export function speakVllm(app: FastifyInstance, dialect: Dialect): void {
     weightInfo: (query) => weightInfo(registry, query),
     generate: ({ body }, reply) => generate(serving, body, reply),
     resetPrefixCache,
+    pauses: new Pauses(serving.gate, isIdle),
     token,
   });
 }

@@ -1,35 +1,50 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { badRequest } from '../openai/errors.ts';
+import type { Gate } from '../openai/gate.ts';
 
-/**
- * A swap needs no pause: running sequences keep their revision, and what a trainer pauses for is done between two
- * steps. So nothing is held, and modes that promise more than `keep` does are refused.
- */
+/** Cancelled requests end with the engine's step. */
+const LOOK_MS = 5;
+const MODES = ['keep', 'wait', 'abort'] as const;
+export type PauseMode = (typeof MODES)[number];
+
+/** What a pause asks for. A swap needs none, so without a mode nothing is held, as with `keep`. */
+export function readMode({ mode, wait_for_inflight_requests: waits }: Record<string, unknown>): PauseMode {
+  if (mode === undefined) return /^(?:true|1|yes|on)$/i.test(String(waits)) ? 'wait' : 'keep';
+  const found = MODES.find((known) => known === mode);
+  if (found !== undefined) return found;
+  const received = JSON.stringify(String(mode).slice(0, 64));
+  throw badRequest(`Expected ${MODES.join(', ')} for mode but received ${received}`, 'mode');
+}
+
+/** Pauses of one server. */
 export class Pauses {
+  readonly #gate: Gate;
+  readonly #isIdle: () => boolean;
   #isPaused = false;
+
+  /** `isIdle`: what has left the gate runs no more. */
+  constructor(gate: Gate, isIdle: () => boolean) {
+    this.#gate = gate;
+    this.#isIdle = isIdle;
+  }
 
   /** What was asked for last. */
   get isPaused(): boolean {
     return this.#isPaused;
   }
 
-  pause({ mode, wait_for_inflight_requests: waits }: Record<string, unknown>): { status: 'paused' } {
-    if (mode !== undefined && mode !== 'keep') throw refusal('mode', 'keep', mode);
-    if (/^(?:true|1|yes|on)$/i.test(String(waits)))
-      throw refusal('wait_for_inflight_requests', 'false', waits);
+  /** Resolves, where requests are held, once none runs any more. */
+  async pause(mode: PauseMode, signal: AbortSignal): Promise<void> {
     this.#isPaused = true;
-    return { status: 'paused' };
+    if (mode === 'keep') return;
+    this.#gate.close();
+    if (mode === 'abort') this.#gate.cutAll();
+    await this.#gate.empty(signal);
+    while (!this.#isIdle()) await delay(LOOK_MS, undefined, { signal });
   }
 
-  resume(): { status: 'resumed' } {
+  resume(): void {
     this.#isPaused = false;
-    return { status: 'resumed' };
+    this.#gate.open();
   }
-}
-
-function refusal(field: string, want: string, got: unknown): Error {
-  const received = JSON.stringify(String(got).slice(0, 64));
-  return badRequest(
-    `Expected ${want} for ${field} but received ${received}: requests run on, each to its end on the revision that it began with`,
-    field,
-  );
 }

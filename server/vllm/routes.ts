@@ -1,8 +1,9 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { clientGone } from '../openai/client.ts';
 import { OpenAiError } from '../openai/errors.ts';
 import { isBearer } from '../transfer/bearer.ts';
 import { openApi } from './openapi.ts';
-import { Pauses } from './pauses.ts';
+import { type PauseMode, readMode } from './pauses.ts';
 
 export interface Loaded {
   name: string;
@@ -18,6 +19,11 @@ export interface Speaker {
   serverInfo(query: Record<string, unknown>): object | Promise<object>;
   weightInfo(query: Record<string, unknown>): object | Promise<object>;
   resetPrefixCache(): void | Promise<void>;
+  pauses: {
+    readonly isPaused: boolean;
+    pause(mode: PauseMode, signal: AbortSignal): Promise<void>;
+    resume(): void | Promise<void>;
+  };
   generate(request: FastifyRequest, reply: FastifyReply): Promise<object>;
   /** Null: whoever reaches the port may load, since only this machine does. */
   token: (() => string | Promise<string>) | null;
@@ -27,7 +33,6 @@ type Query = { Querystring: Record<string, unknown> };
 
 /** The routes of vLLM through which trainers bring adapters and look at the server. */
 export function addVllmRoutes(app: FastifyInstance, speaker: Speaker): void {
-  const pauses = new Pauses();
   const guarded = { onRequest: (request: FastifyRequest) => requireMayLoad(request, speaker.token) };
 
   app.post('/v1/load_lora_adapter', guarded, async ({ body }, reply) => {
@@ -50,15 +55,23 @@ export function addVllmRoutes(app: FastifyInstance, speaker: Speaker): void {
 
   app.register(async (bodiless) => {
     ignoreBodies(bodiless);
-    bodiless.post<Query>('/pause', async ({ query }) => pauses.pause(query));
-    bodiless.post('/resume', async () => pauses.resume());
+    bodiless.post<Query>('/pause', async (request, reply) => {
+      const mode = readMode(request.query);
+      if (mode !== 'keep') await requireMayLoad(request, speaker.token);
+      await speaker.pauses.pause(mode, clientGone(reply));
+      return { status: 'paused' };
+    });
+    bodiless.post('/resume', async () => {
+      await speaker.pauses.resume();
+      return { status: 'resumed' };
+    });
     bodiless.post('/reset_prefix_cache', async (_, reply) => {
       await speaker.resetPrefixCache();
       return reply.send();
     });
   });
 
-  app.get('/is_paused', async () => ({ is_paused: pauses.isPaused }));
+  app.get('/is_paused', async () => ({ is_paused: speaker.pauses.isPaused }));
   app.get<Query>('/server_info', async ({ query }) => speaker.serverInfo(query));
   app.get('/get_world_size', async () => ({ world_size: 1 }));
   app.get<Query>('/weight_info', async ({ query }) => speaker.weightInfo(query));

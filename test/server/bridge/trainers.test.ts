@@ -180,6 +180,18 @@ describe('SkyRL', () => {
   });
 });
 
+it('a pause that holds lets nothing through until it is over', async () => {
+  expect((await server.post('/pause?mode=wait', '')).status).toBe(OK);
+  let isAnswered = false;
+  const held = server.post('/v1/completions', { model: 'parrot', prompt, max_tokens: 1 }).finally(() => {
+    isAnswered = true;
+  });
+  expect((await server.post('/tokenize', { prompt: 'Hi' })).status).toBe(OK);
+  expect(isAnswered).toBe(false);
+  await server.post('/resume', '');
+  expect((await held).status).toBe(OK);
+});
+
 it('a reset of the prefix cache is one on every pod', async () => {
   const asked = { model: 'parrot', prompt: prompt.map((id) => id + 1), max_tokens: 1 };
   const cached = async (pod: ParrotServer) =>

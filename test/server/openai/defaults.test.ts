@@ -3,6 +3,7 @@ import { createLog } from '../../../server/contract/log.ts';
 import type { GenerateRequest } from '../../../server/engine/port.ts';
 import { ByteBudget } from '../../../server/openai/byte-budget.ts';
 import { withModelDefaults } from '../../../server/openai/defaults.ts';
+import { Gate } from '../../../server/openai/gate.ts';
 import type { Serving } from '../../../server/openai/serving.ts';
 import { buildServingApp } from '../../../server/openai/serving-app.ts';
 import { createMetrics } from '../../../server/telemetry/metrics.ts';
@@ -74,6 +75,7 @@ async function answering(seen: GenerateRequest[]): Promise<Serving> {
     tokenizer,
     encoder: new Encoder(tokenizer, PARROT),
     budget: new ByteBudget(1 << 30),
+    gate: new Gate(8),
     template: await ChatTemplate.load(PARROT),
     metrics: createMetrics({
       baseModel: 'base',

@@ -5,6 +5,7 @@ import { createLog } from '../../../server/contract/log.ts';
 import { NativeEngine } from '../../../server/engine/native.ts';
 import { StepWatch } from '../../../server/engine/step-watch.ts';
 import { ByteBudget } from '../../../server/openai/byte-budget.ts';
+import { Gate } from '../../../server/openai/gate.ts';
 import type { AdapterLookup, NotReady } from '../../../server/openai/serving.ts';
 import { buildServingApp } from '../../../server/openai/serving-app.ts';
 import { createMetrics } from '../../../server/telemetry/metrics.ts';
@@ -89,6 +90,7 @@ export async function serve({
         residency: () => ({ slots: 1, resident: [], host: [] }),
       }),
       budget,
+      gate: new Gate(8),
       notReady,
       log,
     },

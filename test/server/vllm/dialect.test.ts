@@ -1,9 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Registry } from '../../../server/adapters/registry.ts';
 import { ByteBudget } from '../../../server/openai/byte-budget.ts';
+import { Gate } from '../../../server/openai/gate.ts';
 import type { Serving } from '../../../server/openai/serving.ts';
 import { buildServingApp } from '../../../server/openai/serving-app.ts';
 import { speakVllm } from '../../../server/vllm/dialect.ts';
+import { eventually } from '../../support/eventually.ts';
 import { PARROT, type ParrotServer, startParrot } from '../../support/parrot-server.ts';
 import { bench } from '../adapters/bench.ts';
 
@@ -83,13 +85,70 @@ describe('a pause', () => {
     expect((await server.get('/is_paused')).body).toEqual({ is_paused: false });
   });
 
-  it.each(['mode=abort', 'mode=wait', 'mode=keep&mode=abort', 'wait_for_inflight_requests=true'])(
-    'with %s is refused, for it would promise more',
-    async (query) => {
-      expect((await server.post(`/pause?${query}`, '')).status).toBe(400);
-      expect((await server.get('/is_paused')).body).toEqual({ is_paused: false });
-    },
-  );
+  /** Runs until it is cancelled, as far as this test is concerned. */
+  const LONG = {
+    model: 'parrot',
+    prompt: [5, 6, 7],
+    max_tokens: 1500,
+    ignore_eos: true,
+    return_token_ids: true,
+  };
+  const metric = async (name: string) =>
+    Number(new RegExp(`^${name}{[^}]*} (\\d+)$`, 'm').exec((await server.get('/metrics')).body)?.[1]);
+  const running = async () => metric('vllm:num_requests_running');
+  const untilRunning = (count: number) =>
+    eventually(
+      `${count} requests run`,
+      { timeoutMs: 10_000, everyMs: 5 },
+      async () => (await running()) === count || undefined,
+    );
+
+  it('with mode=wait answers once nothing runs, and holds what comes until it is over', async () => {
+    const left = new AbortController();
+    const long = server.post('/v1/completions', LONG, left.signal).catch(() => 'left');
+    await untilRunning(1);
+    const paused = server.post('/pause?mode=wait', '');
+    const early = await Promise.race([paused, server.get('/is_paused')]);
+    expect(early.body).toEqual({ is_paused: true });
+    left.abort();
+    expect([await long, (await paused).body]).toEqual(['left', { status: 'paused' }]);
+    let isAnswered = false;
+    const held = server.post('/v1/completions', { ...LONG, max_tokens: 1 }).finally(() => {
+      isAnswered = true;
+    });
+    expect((await server.post('/tokenize', { prompt: 'Hi' })).status).toBe(200);
+    expect([isAnswered, await running()]).toEqual([false, 0]);
+    await server.post('/resume', '');
+    expect((await held).status).toBe(200);
+  });
+
+  it('with mode=abort ends what runs with the tokens that it has', async () => {
+    const long = server.post('/v1/completions', { ...LONG, n: 2, lora: { base_logprobs: true } });
+    await untilRunning(2);
+    expect((await server.post('/pause?mode=abort', '')).body).toEqual({ status: 'paused' });
+    expect(await running()).toBe(0);
+    await server.post('/resume', '');
+    const { choices } = (await long).body;
+    for (const { finish_reason, token_ids, lora } of choices) {
+      expect([finish_reason, lora]).toEqual(['abort', undefined]);
+      expect(token_ids.length).toBeLessThan(LONG.max_tokens);
+    }
+  });
+
+  it('that holds refuses more requests than may wait', async () => {
+    const gate = new Gate(1);
+    gate.close();
+    const left = new AbortController();
+    const first = gate.enter(left.signal);
+    await expect(gate.enter(left.signal)).rejects.toMatchObject({ status: 503 });
+    left.abort('left');
+    await expect(first).rejects.toBe('left');
+  });
+
+  it.each(['mode=never', 'mode=keep&mode=abort'])('with %s is refused', async (query) => {
+    expect((await server.post(`/pause?${query}`, '')).status).toBe(400);
+    expect((await server.get('/is_paused')).body).toEqual({ is_paused: false });
+  });
 });
 
 it('slashes at the end are taken', async () => {
@@ -121,6 +180,7 @@ describe('who may load', () => {
       registry: bench().registry as Registry,
       engine: { dtype: 'float32', slots: 1, maxRank: 1 },
       resetPrefixCache: () => undefined,
+      isIdle: () => true,
       root: null,
       token: token === null ? null : () => token,
     });

@@ -24,6 +24,7 @@ const dialect = {
   registry: bench().registry,
   engine: { dtype: 'float32', slots: 1, maxRank: 1 },
   resetPrefixCache: () => undefined,
+  isIdle: () => true,
   root: null,
   token: null,
 };
