@@ -4,6 +4,7 @@ const BENCHES: Record<string, string> = {
   engine: './engine/main.ts',
   serving: './serving.ts',
   slots: './slots.ts',
+  sync: './sync/main.ts',
 };
 
 const [name = '', ...rest] = process.argv.slice(2);

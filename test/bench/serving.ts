@@ -71,7 +71,7 @@ async function main(options: Options): Promise<void> {
     await measure('base', () => BASE);
     const noise = new Noise();
     const push = async (name: string, index: number): Promise<number> => {
-      const files = peftAdapter(shape, index, noise);
+      const files = peftAdapter(shape, index, { noise });
       const beganMs = performance.now();
       await putAdapter(`${server.admin}/v1/adapters/${name}`, server.adminToken, files);
       return performance.now() - beganMs;
@@ -87,7 +87,7 @@ async function main(options: Options): Promise<void> {
       for (let i = 0; i < pushes; i++) pushedMs.push(await push(adapterName(i % adapters), adapters + i));
     })();
     await Promise.all([measure(`${adapters} adapters, pushes`, spreadOut), pushing]);
-    const adapterMegabytes = peftAdapter(shape, 0, noise).tensors.length / 1e6;
+    const adapterMegabytes = peftAdapter(shape, 0, { noise }).tensors.length / 1e6;
     const pushMs = { megabytes: adapterMegabytes, idle: spreadOf(loadedMs), underLoad: spreadOf(pushedMs) };
     say(
       `push of ${adapterMegabytes.toFixed(1)} MB: ${pushMs.idle.p50.toFixed(1)} ms, under load ${pushMs.underLoad.p50.toFixed(1)} ms`,

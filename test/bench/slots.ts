@@ -45,7 +45,7 @@ async function main(options: Options): Promise<void> {
   const dir = await ensureModel(SHAPE);
   const names = Array.from({ length: 2 * options.slots }, (_, i) => adapterName(i));
   const noise = new Noise();
-  const revisionOf = (index: number) => peftAdapter(SHAPE, index, noise);
+  const revisionOf = (index: number) => peftAdapter(SHAPE, index, { noise });
   const withServer = async <T>(slots: number, use: (server: ServerProcess) => Promise<T>): Promise<T> => {
     const server = await startServer(flags(dir, slots));
     try {

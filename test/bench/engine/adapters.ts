@@ -23,7 +23,7 @@ export function adapterName(index: number): string {
 }
 
 /** Where every factor is in the body of any of the adapters, which is A before B, module by module. */
-export function adapterModules(shape: Shape): LoraModule[] {
+export function adapterModules(shape: Shape, rank = ADAPTER_RANK): LoraModule[] {
   const sizes = projections(shape);
   let bytes = 0;
   const place = (values: number) => {
@@ -33,16 +33,20 @@ export function adapterModules(shape: Shape): LoraModule[] {
   };
   return Array.from({ length: shape.layers }, (_, layer) =>
     (Object.entries(sizes) as [Projection, [number, number]][]).map(([module, [out, input]]) => {
-      const scale = ADAPTER_ALPHA / ADAPTER_RANK;
-      const a = place(ADAPTER_RANK * input);
-      return { layer, module, rank: ADAPTER_RANK, scale, a, b: place(ADAPTER_RANK * out) };
+      const scale = ADAPTER_ALPHA / rank;
+      const a = place(rank * input);
+      return { layer, module, rank, scale, a, b: place(rank * out) };
     }),
   ).flat();
 }
 
-export function adapterBody(shape: Shape, index: number, noise = new Noise()): Uint8Array {
+export function adapterBody(
+  shape: Shape,
+  index: number,
+  { noise = new Noise(), rank = ADAPTER_RANK } = {},
+): Uint8Array {
   const values = Object.values(projections(shape)).reduce(
-    (sum, [out, input]) => sum + shape.layers * ADAPTER_RANK * (out + input),
+    (sum, [out, input]) => sum + shape.layers * rank * (out + input),
     0,
   );
   noise.seek((index + 1) * STRIDE_VALUES);
@@ -67,9 +71,14 @@ async function writePeftFolder(dir: string, shape: Shape, index: number): Promis
 }
 
 /** The files of such a folder. */
-export function peftAdapter(shape: Shape, index: number, noise?: Noise): { config: Buffer; tensors: Buffer } {
+export function peftAdapter(
+  shape: Shape,
+  index: number,
+  options: { noise?: Noise; rank?: number } = {},
+): { config: Buffer; tensors: Buffer } {
+  const { rank = ADAPTER_RANK } = options;
   const sizes: Record<string, [out: number, input: number]> = projections(shape);
-  const tensors: TensorSpec[] = adapterModules(shape).flatMap(({ layer, module, rank }) => {
+  const tensors: TensorSpec[] = adapterModules(shape, rank).flatMap(({ layer, module, rank }) => {
     const prefix = `base_model.model.model.layers.${layer}.${projectionPath(module)}`;
     const [out = 0, input = 0] = sizes[module] ?? [];
     return [
@@ -81,13 +90,13 @@ export function peftAdapter(shape: Shape, index: number, noise?: Noise): { confi
     peft_type: 'LORA',
     task_type: 'CAUSAL_LM',
     base_model_name_or_path: shape.name,
-    r: ADAPTER_RANK,
+    r: rank,
     lora_alpha: ADAPTER_ALPHA,
     bias: 'none',
     target_modules: Object.keys(sizes),
   };
   return {
     config: Buffer.from(JSON.stringify(config)),
-    tensors: Buffer.concat([safetensorsLayout(tensors).head, adapterBody(shape, index, noise)]),
+    tensors: Buffer.concat([safetensorsLayout(tensors).head, adapterBody(shape, index, options)]),
   };
 }

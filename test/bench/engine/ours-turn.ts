@@ -60,7 +60,7 @@ async function loadAdapters(engine: Engine, shape: Shape): Promise<void> {
   const noise = new Noise();
   for (let index = 0; index < ADAPTERS; index++) {
     const name = adapterName(index);
-    await engine.stage(name, adapterBody(shape, index, noise), modules);
+    await engine.stage(name, adapterBody(shape, index, { noise }), modules);
     await engine.activate(name, name, false);
   }
 }
