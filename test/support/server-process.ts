@@ -19,7 +19,10 @@ export interface ServerProcess {
 }
 
 /** One server as a user starts it, on free ports; resolves when it prints that it listens. */
-export async function startServer(args: string[]): Promise<ServerProcess> {
+export async function startServer(
+  args: string[],
+  environment: Record<string, string> = {},
+): Promise<ServerProcess> {
   const node = join(ROOT, 'node_modules/.bin/node');
   const dir = await mkdtemp(join(tmpdir(), 'lorikeet-server-'));
   const adminToken = randomBytes(16).toString('hex');
@@ -28,6 +31,7 @@ export async function startServer(args: string[]): Promise<ServerProcess> {
   const own = ['--port', '0', '--admin-port', '0', '--admin-token-file', tokenFile];
   const child = spawn(node, ['server/main.ts', ...own, ...args], {
     cwd: ROOT,
+    env: { ...process.env, ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const exited = new Promise<number | null>((done) => child.once('exit', done));
