@@ -1,16 +1,8 @@
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-} from 'node:fs';
-import { basename, dirname, join } from 'node:path';
-import { cacheDir, keyOf, withLock } from './files.mjs';
-import { run, say, withProgress } from './run.mjs';
+import { existsSync, readFileSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { ensureBuilt, hasAll } from './built.mjs';
+import { cacheDir, keyOf } from './files.mjs';
+import { run, say } from './run.mjs';
 import { ASSETS_SOURCE, findGo } from './toolchain.mjs';
 
 const KUBERNETES = { version: 'v1.36.3', major: '1', minor: '36' };
@@ -93,36 +85,6 @@ function toolFolder(tool, { version }) {
     'tools',
     `${tool.name}-${tool.version}-${keyOf(version, process.platform, process.arch)}`,
   );
-}
-
-function hasAll(folder, names) {
-  return names.every((name) => existsSync(join(folder, name)));
-}
-
-/** Builds into a folder of another name and renames it: whoever looks sees all of it or nothing. */
-async function ensureBuilt(folder, names, label, about, build) {
-  if (hasAll(folder, names)) return;
-  await withLock(`${folder}.lock`, async () => {
-    if (hasAll(folder, names)) return;
-    mkdirSync(dirname(folder), { recursive: true });
-    removeHalfBuilt(folder);
-    const temporary = mkdtempSync(`${folder}.building-`);
-    try {
-      await withProgress(label, about, () => build(temporary));
-      rmSync(folder, { recursive: true, force: true });
-      renameSync(temporary, folder);
-    } finally {
-      rmSync(temporary, { recursive: true, force: true });
-    }
-  });
-}
-
-/** What a killed setup left behind; the caller holds the lock. */
-function removeHalfBuilt(folder) {
-  for (const name of readdirSync(dirname(folder))) {
-    if (name.startsWith(`${basename(folder)}.building-`))
-      rmSync(join(dirname(folder), name), { recursive: true, force: true });
-  }
 }
 
 async function buildControlPlane(go, folder) {
