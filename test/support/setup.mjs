@@ -7,12 +7,14 @@ import { ensureControlPlane, ensureGoTools, findClusterTools } from './setup/clu
 import { ensureNodeModules } from './setup/node-modules.mjs';
 import { beQuiet, SetupError } from './setup/run.mjs';
 import { ensureCurl } from './setup/toolchain.mjs';
+import { ensureTrainers, findTrainersPython } from './setup/trainers.mjs';
 
 const USAGE = `usage: node test/support/setup.mjs TARGET [--quiet]
   packages packages
   server   packages and the native addon
   tools    packages, a Kubernetes control plane, helm and an S3 server
   cluster  all of these, and the emulated device of the CUDA backend
+  trainers a Python environment with TRL
   where    print the places of the control plane and the tools as JSON on stdout, build nothing`;
 
 const TARGETS = {
@@ -20,8 +22,14 @@ const TARGETS = {
   server: [ensureNodeModules, ensureAddon],
   tools: [ensureNodeModules, ensureControlPlane, ensureGoTools],
   cluster: [ensureNodeModules, ensureAddon, ensureSimt, ensureControlPlane, ensureGoTools, ensureCurl],
-  where: [async () => process.stdout.write(`${JSON.stringify(await findClusterTools())}\n`)],
+  trainers: [ensureTrainers],
+  where: [tellWhere],
 };
+
+async function tellWhere() {
+  const places = { ...(await findClusterTools()), trainers: await findTrainersPython() };
+  process.stdout.write(`${JSON.stringify(places)}\n`);
+}
 
 async function main([target, ...rest]) {
   if (rest[0] === '--quiet') {

@@ -3,7 +3,7 @@ import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 const SETUP = fileURLToPath(new URL('setup.mjs', import.meta.url));
 const ASSETS = ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'kubectl'];
@@ -21,6 +21,17 @@ done
 name=\${last##*/}
 [ "$1" = install ] && : > "$GOBIN/\${name%@*}"
 exit 0
+`;
+
+/** Copies itself as the interpreter of an environment. */
+const FAKE_PYTHON = `#!/bin/sh
+case "$1 $2" in
+  '-m venv') mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+  '-m pip')
+    echo Collecting trl
+    [ -z "$FAKE_PIP_FAILS" ] || { echo 'ERROR: No matching distribution found for trl' >&2; exit 1; } ;;
+  *) echo "$0 3 \${FAKE_PYTHON_MINOR:-12} 1" ;;
+esac
 `;
 
 interface Outcome {
@@ -127,6 +138,38 @@ it('uses KUBEBUILDER_ASSETS where it is complete', async () => {
   const incomplete = await setup(['where'], { KUBEBUILDER_ASSETS: own });
   expect(incomplete.stderr).toContain('lacks etcd');
   expect(JSON.parse(incomplete.stdout)).toMatchObject({ assets: null });
+});
+
+describe('the environment of the trainers', () => {
+  const python = async (more?: NodeJS.ProcessEnv) => (await where(more)).trainers;
+  beforeEach(async () => {
+    await writeFile(join(dir, 'bin/python3'), FAKE_PYTHON);
+    await chmod(join(dir, 'bin/python3'), 0o755);
+  });
+
+  it('is installed once, and found', async () => {
+    expect(await python()).toBeNull();
+    const first = await setup(['trainers']);
+    expect(first).toMatchObject({ code: 0, stdout: '', stderr: expect.stringContaining('done in') });
+    expect(await setup(['trainers'])).toEqual({ code: 0, stdout: '', stderr: '' });
+    const found = await python();
+    expect(await readFile(found, 'utf8')).toBe(FAKE_PYTHON);
+    expect(await python({ FAKE_PYTHON_MINOR: '13' })).toBeNull();
+  });
+
+  it('says in a line of pip why it cannot be installed, and leaves no half of it', async () => {
+    const { code, stderr } = await setup(['trainers', '--quiet'], { FAKE_PIP_FAILS: 'yes' });
+    expect([code, stderr.split('\n').slice(1)]).toEqual([
+      1,
+      ['ERROR: No matching distribution found for trl', ''],
+    ]);
+    expect(await readdir(join(dir, 'cache/tools'))).toEqual([]);
+  });
+
+  it('needs a Python that is new enough', async () => {
+    const { code, stderr } = await setup(['trainers'], { FAKE_PYTHON_MINOR: '10' });
+    expect([code, stderr]).toEqual([1, expect.stringContaining('Python 3.11 or newer')]);
+  });
 });
 
 it.each([[[]], [['everything']], [['server', 'twice']]])(

@@ -9,6 +9,8 @@ const Tools = z.object({
   assets: z.string().nullable(),
   helm: z.string().nullable(),
   versitygw: z.string().nullable(),
+  /** Python with the trainers of test/e2e/trainers. */
+  trainers: z.string().nullable(),
 });
 export type Tool = keyof z.infer<typeof Tools>;
 
@@ -16,6 +18,8 @@ export type Tool = keyof z.infer<typeof Tools>;
 export function toolPath(tool: Tool): string {
   const reply = execFileSync(process.execPath, [SETUP, 'where'], { encoding: 'utf8' });
   const path = Tools.parse(JSON.parse(reply))[tool];
-  if (path === null) throw new Error(`${tool} is missing: run \`node test/support/setup.mjs tools\` first`);
+  const target = tool === 'trainers' ? 'trainers' : 'tools';
+  if (path === null)
+    throw new Error(`${tool} is missing: run \`node test/support/setup.mjs ${target}\` first`);
   return path;
 }
