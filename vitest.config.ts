@@ -1,7 +1,7 @@
 import { defineConfig } from 'vitest/config';
 
 /** These start a control plane each: about 700 MB and a few seconds of processor time before the first assertion. */
-const CLUSTER = ['test/cluster/**/*.test.ts', 'test/e2e/**/*.test.ts', 'test/**/*.cluster.test.ts'];
+const CLUSTER = ['test/cluster/**/*.test.ts', 'test/e2e/*.test.ts', 'test/**/*.cluster.test.ts'];
 
 export default defineConfig({
   test: {
