@@ -28,6 +28,8 @@ export interface Training {
   /** Where the server, or what stands for one, is reached. It serves the base under the name `model`. */
   url: string;
   model: string;
+  /** The folder that `model` is in, where it is no whole path. */
+  cwd?: string;
   steps: number;
   /** The trainer writes its versions below it. */
   outDir: string;
@@ -35,10 +37,19 @@ export interface Training {
 }
 
 /** Trains with TRL against whatever speaks vLLM's dialect at `url`. */
-export async function train({ python, url, model, steps, outDir, onStep }: Training): Promise<Step[]> {
+export async function train({
+  python,
+  url,
+  model,
+  cwd = '.',
+  steps,
+  outDir,
+  onStep,
+}: Training): Promise<Step[]> {
   const done: Step[] = [];
   await runPython({
     python,
+    cwd,
     args: [TRAINER, url, model, String(steps), outDir],
     timeoutMs: START_MS_MAX + steps * STEP_MS_MAX,
     onLine: (line) => {

@@ -8,13 +8,23 @@ import { readProcessor } from '../../bench/engine/processor.ts';
 import { startServer } from '../../support/server-process.ts';
 import { toolPath } from '../../support/tools.ts';
 import { Narrator } from '../narrator.ts';
+import { POOL } from '../world.ts';
 import { type Check, checkRatios, checkRevisions, checkReward, syncTimes } from './checks.ts';
 import { askBase, loadAgain, rawLogprobs, unload } from './completions.ts';
-import { importanceRatios, type ScoredSample, type Step, type Training, train } from './grpo.ts';
+import { startFleet } from './fleet.ts';
+import {
+  type Distances,
+  importanceRatios,
+  type ScoredSample,
+  type Step,
+  type Training,
+  train,
+} from './grpo.ts';
 import { Recorder, type Recording } from './recorder.ts';
 import { RecordingProxy } from './recording-proxy.ts';
 
-const MODEL = resolve(import.meta.dirname, '../../fixtures/parrot');
+const MODELS = resolve(import.meta.dirname, '../../fixtures');
+const MODEL = join(MODELS, 'parrot');
 const SETUP = resolve(import.meta.dirname, '../../support/setup.mjs');
 const STEPS = 100;
 /** The fewest that the trainer goes on with: its max_staleness + 2. */
@@ -22,81 +32,117 @@ const SLOTS = 4;
 const KEPT_VERSIONS = 10;
 const TELL_EVERY_STEPS = 10;
 
-const USAGE = `npm run e2e:trainers -- [--steps N]
+const USAGE = `npm run e2e:trainers -- [--steps N] [--only server|fleet]
 
-TRL's AsyncGRPOTrainer trains a LoRA adapter for N steps (${STEPS}) against one server with --vllm-api, on the processor;
-what of it speaks to the server is unchanged. Between them stands a proxy that knows by the trainer's files which revision each answer must be of.
+TRL's AsyncGRPOTrainer trains a LoRA adapter for N steps (${STEPS}) on the processor: against one server with --vllm-api, then through
+the bridge and an operator into two pods, of which one is killed half-way. What of it speaks to the server is unchanged. Between them stands a proxy that knows by the trainer's files which revision each answer must be of.
 Ends with 1 where a check fails. Fewer than 40 steps: the reward is said and not judged.
 
-The first run installs TRL and PyTorch into the cache of the tools (6 GB). Training through an operator into several
-pods is not part of it yet.
+The first run installs TRL and PyTorch into the cache of the tools (6 GB).
 `;
 
 const tell = new Narrator();
 
-async function main(steps: number): Promise<boolean> {
+type Run = Pick<Training, 'python' | 'steps' | 'outDir'>;
+const RUNS = { server: throughServer, fleet: throughFleet };
+
+async function main(steps: number, runs: (keyof typeof RUNS)[]): Promise<boolean> {
   if (spawnSync(process.execPath, [SETUP, 'trainers'], { stdio: 'inherit' }).status !== 0) return false;
   const python = toolPath('trainers');
-  const outDir = await mkdtemp(join(tmpdir(), 'lorikeet-trainers-'));
   const { model, signature, processors } = readProcessor();
   tell.say(`${requirements()} on ${model} (${signature}), ${processors} processors`);
+  const checks: Check[] = [];
+  for (const run of runs) {
+    const outDir = await mkdtemp(join(tmpdir(), 'lorikeet-trainers-'));
+    try {
+      const found = await RUNS[run]({ python, steps, outDir });
+      for (const check of found) say(check);
+      checks.push(...found);
+    } finally {
+      await rm(outDir, { recursive: true, force: true });
+    }
+  }
+  const isGood = checks.every((check) => check.isGood !== false);
+  tell.end(isGood ? 'Every check holds' : 'A check failed');
+  return isGood;
+}
+
+async function throughServer(run: Run): Promise<Check[]> {
+  const { python, outDir } = run;
   tell.chapter('One server');
   const flags = ['--vllm-api', '--lora-root', outDir, '--logprobs-mode', 'processed'];
   flags.push('--dtype', 'float32', '--slots', String(SLOTS));
   const server = await startServer(['--model', MODEL, '--served-model-name', MODEL, ...flags]);
   try {
     tell.say(`npm start -- --model DIR --served-model-name DIR ${flags.join(' ').replace(outDir, 'FOLDER')}`);
-    const keep = { dir: join(outDir, 'kept'), everyVersions: Math.ceil(steps / KEPT_VERSIONS) };
-    const recorder = new Recorder(MODEL, keep);
-    const done = await trainAt(server.serving, recorder, { python, steps, outDir });
-    return await judge(python, server.serving, await recorder.recording(), done);
+    const recorder = new Recorder(MODEL, keepOf(run));
+    const done = await trainAt(server.serving, recorder, { ...run, model: MODEL, onStep });
+    tell.chapter('What came of it');
+    const recording = await recorder.recording();
+    const ratios = await scored(python, server.serving, recording);
+    return [...checksOf(done, recording), ...checkRatios(ratios), ...syncTimes(done, recording)];
   } finally {
     await server.stop();
-    await rm(outDir, { recursive: true, force: true });
   }
 }
 
+async function throughFleet(run: Run): Promise<Check[]> {
+  tell.chapter('Two pods, an operator and the bridge');
+  const fleet = await startFleet(run.outDir, () => undefined);
+  try {
+    const recorder = new Recorder(POOL, keepOf(run), (version) => version.replace(/-v\d+$/, ''));
+    const done = await trainAt(fleet.url, recorder, {
+      ...run,
+      model: POOL,
+      cwd: MODELS,
+      onStep: (step) => {
+        onStep(step);
+        if (step.step === run.steps >> 1) tell.say(`step ${step.step}: ${fleet.killOne()} is killed`);
+      },
+    });
+    tell.chapter('What came of it');
+    const recording = await recorder.recording();
+    return [...checksOf(done, recording), ...syncTimes(done, recording)];
+  } finally {
+    await fleet.stop();
+  }
+}
+
+function keepOf({ outDir, steps }: Run) {
+  return { dir: join(outDir, 'kept'), everyVersions: Math.ceil(steps / KEPT_VERSIONS) };
+}
+
 /** Trains against whatever speaks vLLM's dialect at `url`, with the recorder between. */
-async function trainAt(
-  url: string,
-  recorder: Recorder,
-  training: Pick<Training, 'python' | 'steps' | 'outDir'>,
-): Promise<Step[]> {
+async function trainAt(url: string, recorder: Recorder, training: Omit<Training, 'url'>): Promise<Step[]> {
   tell.chapter(`AsyncGRPOTrainer, ${training.steps} steps`);
   const proxy = await RecordingProxy.start(url, recorder);
   try {
-    await askBase(proxy.url, MODEL);
-    const done = await train({ ...training, url: proxy.url, model: MODEL, onStep });
+    await askBase(proxy.url, training.model);
+    const done = await train({ ...training, url: proxy.url });
     // What was loaded since has left the base's name alone.
-    await askBase(proxy.url, MODEL);
+    await askBase(proxy.url, training.model);
     return done;
   } finally {
     await proxy.close();
   }
 }
 
-async function judge(python: string, url: string, recording: Recording, done: Step[]): Promise<boolean> {
-  tell.chapter('What came of it');
+function checksOf(done: Step[], recording: Recording): Check[] {
+  return [checkReward(done.map(({ reward }) => reward)), ...checkRevisions(recording, done.length)];
+}
+
+/** The kept samples by PyTorch, beside what the server says of them with and without temperature. */
+async function scored(python: string, url: string, recording: Recording): Promise<Distances> {
   const samples: ScoredSample[] = [];
   for (const sample of recording.samples) {
     await loadAgain(url, sample);
     samples.push({ ...sample, raw: await rawLogprobs(url, sample) });
     await unload(url, sample);
   }
-  const ratios = await tell.timed(
+  return await tell.timed(
     `PyTorch scores ${samples.length} of the samples under the versions that made them`,
     () => importanceRatios(python, MODEL, samples),
   );
-  const checks = [
-    checkReward(done.map(({ reward }) => reward)),
-    ...checkRevisions(recording, done.length),
-    ...checkRatios(ratios),
-    ...syncTimes(done, recording),
-  ];
-  for (const check of checks) say(check);
-  const isGood = checks.every((check) => check.isGood !== false);
-  tell.end(isGood ? 'Every check holds' : 'A check failed');
-  return isGood;
 }
 
 function say({ what, found, isGood }: Check): void {
@@ -123,7 +169,11 @@ function requirements(): string {
 // So that what runs on `exit` runs: the trainer has a process group of its own.
 process.once('SIGINT', () => process.exit(130)).once('SIGTERM', () => process.exit(143));
 const { values } = parseArgs({
-  options: { steps: { type: 'string', default: String(STEPS) }, help: { type: 'boolean', default: false } },
+  options: {
+    steps: { type: 'string', default: String(STEPS) },
+    only: { type: 'string' },
+    help: { type: 'boolean', default: false },
+  },
 });
 const steps = Number(values.steps);
 if (values.help) process.stdout.write(USAGE);
@@ -132,4 +182,11 @@ else if (!Number.isInteger(steps) || steps < 2) {
     `Expected an integer of 2 or more for --steps but received ${values.steps}\n\n${USAGE}`,
   );
   process.exitCode = 2;
-} else process.exitCode = (await main(steps)) ? 0 : 1;
+} else if (values.only !== undefined && !(values.only in RUNS)) {
+  process.stderr.write(`Expected server or fleet for --only but received ${values.only}\n\n${USAGE}`);
+  process.exitCode = 2;
+} else {
+  const all = Object.keys(RUNS) as (keyof typeof RUNS)[];
+  const runs = all.filter((run) => values.only === undefined || run === values.only);
+  process.exitCode = (await main(steps, runs)) ? 0 : 1;
+}

@@ -6,6 +6,7 @@ const STDERR_CHARS_MAX = 20_000;
 export interface PythonRun {
   python: string;
   args: string[];
+  cwd?: string;
   /** All of it. */
   stdin?: string;
   timeoutMs: number;
@@ -13,8 +14,15 @@ export interface PythonRun {
 }
 
 /** Runs a Python program with its children to its end; throws with what it said where that is no good one. */
-export async function runPython({ python, args, stdin = '', timeoutMs, onLine }: PythonRun): Promise<void> {
-  const child = spawn(python, args, { stdio: 'pipe', detached: true });
+export async function runPython({
+  python,
+  args,
+  cwd,
+  stdin = '',
+  timeoutMs,
+  onLine,
+}: PythonRun): Promise<void> {
+  const child = spawn(python, args, { cwd, stdio: 'pipe', detached: true });
   const killAll = () => kill(child.pid);
   process.once('exit', killAll);
   const timer = setTimeout(killAll, timeoutMs);

@@ -71,6 +71,7 @@ export interface Recording {
 export class Recorder {
   readonly #base: string;
   readonly #keep: Keep;
+  readonly #servedAs: (version: string) => string;
   readonly #versions = new Map<string, Promise<Version>>();
   readonly #samples = new Map<string, Sample[]>();
   readonly #pending = new Set<Promise<void>>();
@@ -86,9 +87,11 @@ export class Recorder {
     samples: [],
   };
 
-  constructor(base: string, keep: Keep) {
+  /** `servedAs`: what answers call a version's adapter. */
+  constructor(base: string, keep: Keep, servedAs = (version: string) => version) {
     this.#base = base;
     this.#keep = keep;
+    this.#servedAs = servedAs;
   }
 
   /** Call the result with the reply, before the trainer gets it: it may ask for a version as soon as it is loaded. */
@@ -147,7 +150,10 @@ export class Recorder {
     this.#recording.ofVersions += 1;
     const version = await loaded;
     const isRight =
-      version !== undefined && lora?.name === asked.model && told.size === 1 && told.has(version.digest);
+      version !== undefined &&
+      lora?.name === this.#servedAs(asked.model) &&
+      told.size === 1 &&
+      told.has(version.digest);
     if (!isRight) {
       this.#wrong(
         `${asked.model}: expected ${version?.digest ?? 'none'} but received ${[...told].join(', ')}`,
