@@ -29,7 +29,7 @@ const AFTER_ATTENTION = ['o_proj', 'gate_proj', 'up_proj', 'down_proj'];
 const PROMPT_TOKENS_MAX = 80;
 const SAY_EVERY = 10_000;
 const PROMPTS_MIN = 8;
-const KV_BLOCKS = 60;
+const KV_BLOCKS = 40;
 const TOKENS_MAX = 24;
 
 /**

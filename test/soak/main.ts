@@ -12,7 +12,7 @@ function say(line: string): void {
 
 if (values.only === 'rl') {
   const { runRl, whatFailed } = await import('./rl.ts');
-  const report = await runRl({ pushes: 200, answers: 36, streams: 32, slots: 40, say });
+  const report = await runRl({ pushes: 3000, answers: 36, streams: 32, slots: 40, say });
   say(JSON.stringify(report, null, 2));
   process.exitCode = whatFailed(report).length === 0 ? 0 : 1;
 } else if (values.only === 'churn') {
