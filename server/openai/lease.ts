@@ -1,4 +1,5 @@
 import type { ResolvedModel } from '../adapters/lookup.ts';
+import { meetsExpectation } from '../contract/expectation.ts';
 import type { FailureCode, Policy, RequestEvent, Target } from '../engine/port.ts';
 import { engineFailure, OpenAiError } from './errors.ts';
 import { chooser, type Expect } from './expect.ts';
@@ -69,12 +70,22 @@ export async function takeIn(
     // In one turn of the event loop with the choice, which may not hold in the next.
     const taken = await submit(serving, { generations, policy, target: targetOf(resolved) }, signal);
     if (Array.isArray(taken)) {
-      return { lora: loraInfo(serving, resolved, taken[0]?.digest ?? null), leases: taken };
+      const lora = loraInfo(serving, resolved, taken[0]?.digest ?? null);
+      if (isExpected(lora, expect)) return { lora, leases: taken };
+      // Taken by name, in the middle of an activation: the engine has changed, and the registry is about to.
+      await Promise.all(taken.map(({ events }) => events.return(undefined)));
+      await adapters.nextChange(untilMs - performance.now(), signal);
+      continue;
     }
     needsSlot = taken === 'not_resident' && resolved.kind !== 'base' && waits < WAITS_MAX;
     if (!needsSlot) throw engineFailure(taken, model ?? 'the base');
     waits += 1;
   }
+}
+
+function isExpected(lora: LoraInfo, expect: Expect | null): boolean {
+  if (lora === null || expect === null) return true;
+  return meetsExpectation({ digest: lora.revision, step: lora.step }, expect.revision);
 }
 
 /** All in one turn of the event loop: no swap in between can mix two revisions in one response. */

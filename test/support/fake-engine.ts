@@ -10,9 +10,17 @@ import type {
 
 type Slot = EngineSnapshot['slots'][number] & { zeroEffect: boolean; lastUsed: number };
 
+interface Running {
+  request: GenerateRequest;
+  revision: string;
+  /** Of its submission or last move. */
+  epoch: number;
+}
+
 /**
  * Slots, names and leases as the engine keeps them, without a model. `nextStageError` fails one staging; `gate`, while
- * set, holds stagings back; `lease` and `endLease` stand for running sequences, and requests run until `finish`.
+ * set, holds stagings back; `lease` and `endLease` stand for running sequences, and requests run until `finish`; `step`
+ * lets those move that should, and gives each the token that `nextToken` says.
  */
 export class FakeEngine implements Engine {
   readonly info: EngineInfo;
@@ -23,8 +31,13 @@ export class FakeEngine implements Engine {
   readonly packed: string[] = [];
   /** Revisions that running requests were to go on with. */
   readonly migrated: string[] = [];
+  /** An activation is done before its caller hears of it. */
+  beforeActivated: () => Promise<void> = async () => undefined;
   onLeased: (request: GenerateRequest, revision: string) => void = () => undefined;
-  readonly #running = new Map<number, string>();
+  nextToken: (request: GenerateRequest, revision: string) => number = () => 0;
+  readonly #running = new Map<number, Running>();
+  /** By name, the epoch of the activation that running requests go on with; absent where they do not. */
+  readonly #migrates = new Map<string, number>();
   readonly #slots: Slot[] = [];
   #onEvents: (events: EngineEvent[]) => void = () => undefined;
   #epoch = 0;
@@ -75,10 +88,18 @@ export class FakeEngine implements Engine {
   ): Promise<{ step: number; epoch: number }> {
     const slot = this.#find(revision);
     if (slot !== undefined) slot.lastUsed = ++this.#uses;
-    if (this.current.get(adapter) !== revision) this.#epoch += 1;
-    if (migrates) this.migrated.push(revision);
+    if (this.current.get(adapter) !== revision) {
+      this.#epoch += 1;
+      this.#migrates.delete(adapter);
+    }
+    if (migrates) {
+      this.migrated.push(revision);
+      this.#migrates.set(adapter, this.#epoch);
+    }
     this.current.set(adapter, revision);
-    return { step: 1, epoch: this.#epoch };
+    const epoch = this.#epoch;
+    await this.beforeActivated();
+    return { step: 1, epoch };
   }
 
   async deactivate(adapter: string): Promise<{ step: number; epoch: number }> {
@@ -101,15 +122,17 @@ export class FakeEngine implements Engine {
   }
 
   endLease(revision: string): void {
+    const freed = this.#endLease(revision);
+    this.#onEvents([{ id: 0, type: 'finished', reason: 'stop', stopToken: null, logprobs: null }, ...freed]);
+  }
+
+  #endLease(revision: string): EngineEvent[] {
     const slot = this.#find(revision);
-    if (slot === undefined) return;
+    if (slot === undefined) return [];
     slot.leases -= 1;
-    const freed = slot.leases === 0 && slot.state === 'retired';
-    if (freed) this.#free(slot);
-    this.#onEvents([
-      { id: 0, type: 'finished', reason: 'stop', stopToken: null, logprobs: null },
-      ...(freed ? [{ id: 0, type: 'freed', revision } as const] : []),
-    ]);
+    if (slot.leases > 0 || slot.state !== 'retired') return [];
+    this.#free(slot);
+    return [{ id: 0, type: 'freed', revision }];
   }
 
   /** As an engine under pressure does it. */
@@ -130,7 +153,7 @@ export class FakeEngine implements Engine {
     }
     slot.leases += 1;
     slot.lastUsed = ++this.#uses;
-    this.#running.set(id, slot.revision);
+    this.#running.set(id, { request, revision: slot.revision, epoch: this.#epoch });
     this.#tell({ id, type: 'accepted', revision: slot.revision, step: 1 });
     this.onLeased(request, slot.revision);
   }
@@ -141,11 +164,36 @@ export class FakeEngine implements Engine {
 
   /** Ends a request, and its lease. */
   finish(id: number): void {
-    const revision = this.#running.get(id);
-    if (revision === undefined) return;
+    const running = this.#running.get(id);
+    if (running === undefined) return;
     this.#running.delete(id);
     this.#tell({ id, type: 'finished', reason: 'stop', stopToken: null, logprobs: null });
-    this.endLease(revision);
+    this.endLease(running.revision);
+  }
+
+  /** One engine step. */
+  step(): void {
+    const events: EngineEvent[] = [];
+    for (const [id, running] of this.#running) {
+      events.push(...this.#moveOn(id, running));
+      const token = this.nextToken(running.request, running.revision);
+      events.push({ id, type: 'token', token, logprobs: null });
+    }
+    this.#tell(...events);
+  }
+
+  #moveOn(id: number, running: Running): EngineEvent[] {
+    const { target, policy } = running.request;
+    if (target.kind !== 'adapter' || policy === 'pin') return [];
+    if (policy === 'activation' && (this.#migrates.get(target.name) ?? 0) <= running.epoch) return [];
+    const before = running.revision;
+    const slot = this.#find(this.current.get(target.name) ?? '');
+    if (slot?.state !== 'ready' || slot.revision === before) return [];
+    slot.leases += 1;
+    slot.lastUsed = ++this.#uses;
+    running.revision = slot.revision;
+    running.epoch = this.#epoch;
+    return [...this.#endLease(before), { id, type: 'moved', revision: slot.revision }];
   }
 
   /** Ids of requests that have not ended. */
@@ -181,11 +229,18 @@ export class FakeEngine implements Engine {
 
   resetPrefixCache(): void {}
 
-  async close(): Promise<void> {}
+  async close(): Promise<void> {
+    const ended = [...this.#running];
+    this.#running.clear();
+    for (const [id, { revision }] of ended) {
+      this.#tell({ id, type: 'failed', code: 'closing', message: 'The engine is closing' });
+      this.endLease(revision);
+    }
+  }
 
   /** Not before whoever submitted can listen. */
-  #tell(event: EngineEvent): void {
-    setImmediate(() => this.#onEvents([event]));
+  #tell(...events: EngineEvent[]): void {
+    setImmediate(() => this.#onEvents(events));
   }
 
   #find(revision: string): Slot | undefined {

@@ -1,6 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { Expectation } from '../../../server/contract/expectation.ts';
+import type { Policy } from '../../../server/engine/port.ts';
 import { takeIn } from '../../../server/openai/lease.ts';
 import type { Generation } from '../../../server/openai/plan.ts';
 import { type Bench, bench, put, stage } from '../adapters/bench.ts';
@@ -13,18 +14,19 @@ interface Asking {
   model?: string;
   waitMs?: number;
   signal?: AbortSignal;
+  policy?: Policy;
 }
 
 /** Resolves to the revision on which a request with this expectation is taken in. */
 async function ask(
   { native, registry }: Bench,
   expected: Expectation,
-  { model = 'sql', waitMs = 60_000, signal = NEVER }: Asking = {},
+  { model = 'sql', waitMs = 60_000, signal = NEVER, policy = 'activation' }: Asking = {},
 ): Promise<string | undefined> {
   const request = {
     model,
     expect: { revision: expected, waitMs },
-    policy: 'activation' as const,
+    policy,
     generations: [{ prompt: [1] } as Generation],
   };
   const { lora } = await takeIn({ engine: native, adapters: registry.lookup }, request, signal);
@@ -50,6 +52,23 @@ describe('a request that expects a revision', () => {
     await made.registry.activate({ name: 'sql', digest: later });
     expect(await Promise.all(asked)).toEqual([later, later]);
     expect(made.registry.subscribers).toBe(0);
+  });
+
+  it('is not answered by an older one that an activation brings in this moment', async () => {
+    const made = bench();
+    const older = await put(made.registry, 'sql', 1, 1);
+    const newer = await put(made.registry, 'sql', 2, 2);
+    const told = Promise.withResolvers<void>();
+    made.engine.beforeActivated = () => told.promise;
+    const activated = made.registry.activate({ name: 'sql', digest: older });
+    while (made.engine.current.get('sql') !== older) await setImmediate();
+    const asked = ask(made, minStep(2), { policy: 'latest' });
+    await Promise.race([untilWaiting(made), asked]);
+    expect(made.engine.running).toEqual([]);
+    told.resolve();
+    await activated;
+    await made.registry.activate({ name: 'sql', digest: newer });
+    expect(await asked).toBe(newer);
   });
 
   it('waits for an adapter that is not there yet', async () => {

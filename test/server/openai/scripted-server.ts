@@ -6,7 +6,7 @@ import { NativeEngine } from '../../../server/engine/native.ts';
 import { StepWatch } from '../../../server/engine/step-watch.ts';
 import { ByteBudget } from '../../../server/openai/byte-budget.ts';
 import { Gate } from '../../../server/openai/gate.ts';
-import type { AdapterLookup, NotReady } from '../../../server/openai/serving.ts';
+import type { AdapterLookup, NotReady, Serving } from '../../../server/openai/serving.ts';
 import { buildServingApp } from '../../../server/openai/serving-app.ts';
 import { createMetrics } from '../../../server/telemetry/metrics.ts';
 import { ChatTemplate } from '../../../server/text/chat-template.ts';
@@ -39,6 +39,31 @@ interface Setup {
   connectionsMax?: number;
 }
 
+/** What a serving API over this engine and these adapters stands on. */
+export function standing(engine: NativeEngine, adapters: AdapterLookup): Serving {
+  return {
+    model: { name: 'parrot', createdAt: 0, maxTokens: 2048, vocabSize: 1024, eosTokenIds: [4] },
+    engine,
+    adapters,
+    tokenizer,
+    encoder: new Encoder(tokenizer, PARROT),
+    template,
+    gate: new Gate(8),
+    metrics: createMetrics({
+      baseModel: 'parrot',
+      blockTokens: 16,
+      kvBlocks: 128,
+      pages: 1,
+      snapshot: () => engine.snapshot(),
+      hostTier: { bytesMax: 0, usedBytes: 0 },
+      residency: () => ({ slots: 1, resident: [], host: [] }),
+    }),
+    budget: new ByteBudget(1 << 30),
+    notReady: () => null,
+    log: createLog('silent'),
+  };
+}
+
 const apps: { close(): Promise<void> }[] = [];
 afterEach(async () => {
   for (const app of apps.splice(0)) await app.close();
@@ -63,37 +88,18 @@ export async function serve({
     return { ...engine, snapshot: () => ({ ...engine.snapshot(), ...progress?.() }) };
   }, watch);
   const { submitted, cancelled, emit } = scripted as unknown as ScriptedEngine;
+  const adapters: AdapterLookup = {
+    resolve: (name) => (name === 'parrot' ? { kind: 'base' } : { kind: 'adapter', name }),
+    pin: () => null,
+    resolveExpected: () => ({ kind: 'unmet', actual: null, mayCome: false }),
+    nextChange: async () => undefined,
+    describe: (name, revision) => ({ name, revision, step: 3 }),
+    enter: async () => undefined,
+    waitForSlot,
+    models: () => [],
+  };
   const app = buildServingApp(
-    {
-      model: { name: 'parrot', createdAt: 0, maxTokens: 2048, vocabSize: 1024, eosTokenIds: [4] },
-      engine,
-      adapters: {
-        resolve: (name) => (name === 'parrot' ? { kind: 'base' } : { kind: 'adapter', name }),
-        pin: () => null,
-        resolveExpected: () => ({ kind: 'unmet', actual: null, mayCome: false }),
-        nextChange: async () => undefined,
-        describe: (name, revision) => ({ name, revision, step: 3 }),
-        enter: async () => undefined,
-        waitForSlot,
-        models: () => [],
-      },
-      tokenizer,
-      encoder,
-      template,
-      metrics: createMetrics({
-        baseModel: 'parrot',
-        blockTokens: 16,
-        kvBlocks: 128,
-        pages: 1,
-        snapshot: () => engine.snapshot(),
-        hostTier: { bytesMax: 0, usedBytes: 0 },
-        residency: () => ({ slots: 1, resident: [], host: [] }),
-      }),
-      budget,
-      gate: new Gate(8),
-      notReady,
-      log,
-    },
+    { ...standing(engine, adapters), encoder, budget, notReady, log },
     connectionsMax,
   );
   apps.push(app);
