@@ -2,7 +2,15 @@ import { backends, createEngine } from '../../native/index.ts';
 import type { Engine, EngineEvent, EngineOptions } from '../../native/types.ts';
 import { EventQueue } from './event-queue.ts';
 import { engineCode, engineRefusal } from './native-errors.ts';
-import type { AdapterEngine, Content, GenerateRequest, RequestEvent, StageReport, Switched } from './port.ts';
+import type {
+  AdapterEngine,
+  Content,
+  GenerateRequest,
+  RequestEvent,
+  StageReport,
+  StepOf,
+  Switched,
+} from './port.ts';
 import { StepWatch } from './step-watch.ts';
 
 /** Hears how long things take, and how they end. */
@@ -21,6 +29,7 @@ export interface EngineTimings {
 /** A request that has not ended. */
 interface Live {
   queue: EventQueue<RequestEvent>;
+  stepOf: StepOf;
   /** Of the last token; null before the first. */
   tokenMs: number | null;
 }
@@ -60,7 +69,11 @@ export class NativeEngine implements AdapterEngine {
     this.addon = start((events) => this.deliver(events));
   }
 
-  async *generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<RequestEvent> {
+  async *generate(
+    request: GenerateRequest,
+    signal: AbortSignal,
+    stepOf: StepOf = () => null,
+  ): AsyncGenerator<RequestEvent> {
     signal.throwIfAborted();
     const id = this.nextId++;
     const cancel = () => this.cancel(id);
@@ -69,7 +82,7 @@ export class NativeEngine implements AdapterEngine {
       yield refused;
       return;
     }
-    const live: Live = { queue: new EventQueue(), tokenMs: null };
+    const live: Live = { queue: new EventQueue(), stepOf, tokenMs: null };
     this.requests.set(id, live);
     signal.addEventListener('abort', cancel, { once: true });
     let ended = false;
@@ -213,9 +226,11 @@ export class NativeEngine implements AdapterEngine {
       if (event.type === 'failed' && event.code === 'engine_failed') this.fail(event.message);
       const live = this.requests.get(event.id);
       if (live === undefined) continue;
-      this.time(event, live, nowMs);
-      live.queue.push(event);
-      if (isLast(event)) this.requests.delete(event.id);
+      const told: RequestEvent =
+        event.type === 'moved' ? { ...event, step: live.stepOf(event.revision) } : event;
+      this.time(told, live, nowMs);
+      live.queue.push(told);
+      if (isLast(told)) this.requests.delete(event.id);
     }
     if (!events.some(endsLease)) return;
     for (const listener of this.endedListeners) listener();

@@ -75,14 +75,17 @@ export type FailureCode =
   | 'engine_failed'
   | 'closing';
 
+/** The trainer's step of a revision that the pod holds. */
+export type StepOf = (digest: string) => number | null;
+
 /** Events of one request, in order: accepted or failed first, finished or failed last. */
 export type RequestEvent =
   /** The request holds its lease; `revision` is null for the base. */
   | { type: 'accepted'; revision: string | null }
   /** The first step is done: of the prompt so many tokens had their keys and values there already. */
   | { type: 'started'; cachedTokens: number }
-  /** The tokens that follow are of this revision. */
-  | { type: 'moved'; revision: string }
+  /** The tokens that follow are of this revision; `step` is what it had then, as it may be gone when this is read. */
+  | { type: 'moved'; revision: string; step: number | null }
   /** Log-probabilities of prompt tokens from `promptLogprobsFrom` on; comes before the first token. */
   | { type: 'prompt'; logprobs: TokenLogprobs[] }
   | { type: 'token'; token: number; logprobs: TokenLogprobs | null }
@@ -166,7 +169,7 @@ export interface AdapterEngine {
   readonly failed: string | null;
   /**
    * Submits on the first `next()`, which throws an error with the code `invalid_argument` where the request itself is
-   * wrong. Aborting, or leaving the loop early, cancels the sequence.
+   * wrong. Aborting, or leaving the loop early, cancels the sequence. `stepOf` is asked of each revision that it moves to.
    */
-  generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<RequestEvent>;
+  generate(request: GenerateRequest, signal: AbortSignal, stepOf?: StepOf): AsyncGenerator<RequestEvent>;
 }

@@ -174,10 +174,9 @@ class Run {
           if (index % exchange.n === 0) this.cachedTokens += cachedTokens;
         },
         onMoved: (revision, from) => {
-          const { step } = serving.adapters.describe(exchange.model, revision);
-          if (expect !== null && !meetsExpectation({ digest: revision, step }, expect.revision))
-            throw expectationUnmet(exchange.model, expect.revision, { digest: revision, step });
-          this.spans[index]?.add({ from, revision, step });
+          if (expect !== null && !meetsExpectation(revision, expect.revision))
+            throw expectationUnmet(exchange.model, expect.revision, revision);
+          this.spans[index]?.add({ from, revision: revision.digest, step: revision.step });
         },
         onPrompt: (logprobs) => {
           const alternatives = logprobs[0]?.top.length ?? 0;

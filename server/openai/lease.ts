@@ -90,12 +90,18 @@ function isExpected(lora: LoraInfo, expect: Expect | null): boolean {
 
 /** All in one turn of the event loop: no swap in between can mix two revisions in one response. */
 async function submit(
-  { engine }: Entrance,
+  { engine, adapters }: Entrance,
   { generations, ...common }: { generations: Generation[]; policy: Policy; target: Target },
   signal: AbortSignal,
 ): Promise<Lease[] | FailureCode> {
   const group = ++lastGroup;
-  const all = generations.map((generation) => engine.generate({ ...generation, ...common, group }, signal));
+  const { target } = common;
+  // No other moves.
+  const name = target.kind === 'adapter' ? target.name : '';
+  const stepOf = (digest: string) => adapters.describe(name, digest).step;
+  const all = generations.map((generation) =>
+    engine.generate({ ...generation, ...common, group }, signal, stepOf),
+  );
   const firsts = await Promise.allSettled(all.map((events) => events.next()));
   const leases: Lease[] = [];
   let failed: FailureCode | null = null;

@@ -35,7 +35,7 @@ export interface Hearing {
   /** So many of the prompt's tokens had been computed before. */
   onStarted(cachedTokens: number): void;
   /** Tokens from this one on are of another revision. Throws where that is none that the request takes. */
-  onMoved(revision: string, from: number): void;
+  onMoved(revision: { digest: string; step: number | null }, from: number): void;
   /** The prompt's log-probabilities come first, where they were asked for. */
   onPrompt(logprobs: TokenLogprobs[]): void;
   /** Whether a choice that was cancelled goes out with what it has; else nobody waits for it. */
@@ -59,7 +59,7 @@ export async function* readChoice(
         hearing.onStarted(event.cachedTokens);
         break;
       case 'moved':
-        hearing.onMoved(event.revision, generated);
+        hearing.onMoved({ digest: event.revision, step: event.step }, generated);
         break;
       case 'prompt':
         hearing.onPrompt(event.logprobs);
