@@ -104,6 +104,14 @@ export class Adapters {
     return this.all().filter((adapter) => adapter.revisions.get(digest)?.retired === false);
   }
 
+  /** Whether a name stands for it while others of its revisions have leases. */
+  isAwaited(digest: string, leased: Set<string>): boolean {
+    return this.all().some(
+      ({ current, revisions }) =>
+        current === digest && [...revisions.keys()].some((other) => other !== digest && leased.has(other)),
+    );
+  }
+
   /** Digests of all current revisions. */
   currents(): Set<string> {
     return new Set(this.all().flatMap(({ current }) => (current === null ? [] : [current])));

@@ -23,6 +23,7 @@ import type { ActivateCall, Asked, RollbackCall, StageRequest } from './calls.ts
 import { ChangeWaits } from './change-waits.ts';
 import { requireLater, requireNotOlder, staleFence } from './fences.ts';
 import { type Held, HostTier } from './host-tier.ts';
+import { LateComers } from './late-comers.ts';
 import { Lookup } from './lookup.ts';
 import { type BaseIdentity, describePod, type PodLimits, residencyOf } from './pod-state.ts';
 import { adapterNotFound, baseModelName, noEffect, revisionNotFound } from './refusals.ts';
@@ -57,6 +58,7 @@ export class Registry {
   readonly tier: HostTier;
   readonly lookup: Lookup;
   readonly #turns: SlotTurns;
+  readonly #lateComers: LateComers;
   readonly baseModel: BaseIdentity;
   readonly limits: PodLimits;
   readonly #mayShadowBase: boolean;
@@ -86,6 +88,12 @@ export class Registry {
       slotsInUse: () => options.engine.snapshot().slots,
       bringIn: (digest) => this.#bringIn(digest),
     });
+    this.#lateComers = new LateComers({
+      isAwaited: (digest) => this.#adapters.isAwaited(digest, leasedIn(options.engine)),
+      hasRoom: () => this.#turns.waiters === 0 && this.#turns.hasRoom(),
+      bringIn: (digest) => this.#bringIn(digest),
+      onError: (error, digest) => this.#log.warn({ revision: digest, err: error }, 'it could not come in'),
+    });
     this.lookup = new Lookup({
       baseModelName: options.baseModel.name,
       adapters: this.#adapters,
@@ -96,7 +104,7 @@ export class Registry {
         waitingMax: options.waiting.max,
       }),
     });
-    options.engine.onEnded(() => this.#turns.wake());
+    options.engine.onEnded(() => this.#wake());
     options.engine.onFreed((digest) => this.#freed(digest));
   }
 
@@ -314,7 +322,8 @@ export class Registry {
     const held = this.tier.get(digest);
     if (held === undefined) throw revisionNotFound(name, digest);
     this.tier.touch(digest);
-    await this.#engine.stage(held);
+    const { resident } = await this.#engine.stage(held);
+    if (!resident) this.#lateComers.add(digest);
     return this.#engine.activate(name, digest, inFlight === 'Migrate');
   }
 
@@ -354,7 +363,7 @@ export class Registry {
 
   #droppable(): (digest: string) => boolean {
     const kept = this.#adapters.currents();
-    for (const { revision, leases } of this.#engine.snapshot().slots) if (leases > 0) kept.add(revision);
+    for (const revision of leasedIn(this.#engine)) kept.add(revision);
     return (digest) => !kept.has(digest) && !this.#digests.isBusy(digest);
   }
 
@@ -371,8 +380,18 @@ export class Registry {
     this.#changed();
   }
 
-  #changed(): void {
+  #wake(): void {
     this.#turns.wake();
+    this.#lateComers.wake();
+  }
+
+  #changed(): void {
+    this.#wake();
     for (const listener of this.#listeners) listener();
   }
+}
+
+/** Revisions with running or waiting requests. */
+function leasedIn(engine: AdapterEngine): Set<string> {
+  return new Set(engine.snapshot().slots.flatMap(({ revision, leases }) => (leases > 0 ? [revision] : [])));
 }

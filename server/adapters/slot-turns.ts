@@ -113,7 +113,12 @@ export class SlotTurns {
     return this.#waiting.keys().next().value;
   }
 
-  #mayComeIn(digest: string): boolean {
+  /** Whether a slot is free, or can be. */
+  hasRoom(): boolean {
+    return this.#mayComeIn(null);
+  }
+
+  #mayComeIn(digest: string | null): boolean {
     const slots = this.#options.slotsInUse();
     if (slots.length < this.#options.slots) return true;
     return slots.some(({ revision, state, leases }) => {
