@@ -6,6 +6,7 @@ import {
   StageReply,
 } from '../contract/adapter-api.ts';
 import { writeAllow, writeConfig, writeContent, writeStep } from '../contract/headers.ts';
+import { PodUnreachable } from '../transfer/unreachable.ts';
 import { call, type Push, type PushCalls, type PushTarget, requireRevision } from './push.ts';
 
 /** The admin APIs of all pods of a fleet that has no operator. */
@@ -26,17 +27,20 @@ export class PodsPush implements PushTarget {
     return adapter === baseModel ? `${baseModel}:lora` : adapter;
   }
 
-  /** Current in no pod before all have it. */
+  /** Current in no pod before all have it that answer: one that is gone must not end a training. */
   async push(push: Push): Promise<{ skewMs: number }> {
-    await onAll(this.#adminUrls, push.signal, (url, signal) => this.#stage(url, { ...push, signal }));
-    const doneMs = await onAll(this.#adminUrls, push.signal, (url, signal) =>
+    const staged = await onThere(this.#adminUrls, push.signal, (url, signal) =>
+      this.#stage(url, { ...push, signal }),
+    );
+    const done = await onThere([...staged.keys()], push.signal, (url, signal) =>
       this.#activate(url, { ...push, signal }),
     );
+    const doneMs = [...done.values()];
     return { skewMs: Math.max(...doneMs) - Math.min(...doneMs) };
   }
 
   async remove(served: string, signal: AbortSignal): Promise<boolean> {
-    await onAll(this.#adminUrls, signal, (url, life) =>
+    await onThere(this.#adminUrls, signal, (url, life) =>
       call(this.#calls, {
         method: 'DELETE',
         url: adapterUrl(url, served),
@@ -82,24 +86,32 @@ export class PodsPush implements PushTarget {
   }
 }
 
-/** Ends when none runs any more; the first that fails ends the others, and its failure is what is thrown. */
-async function onAll<T>(
+/**
+ * What came of it in each pod that answers, at least one. Ends when none runs any more; the first refusal ends the others,
+ * and is what is thrown.
+ */
+async function onThere<T>(
   urls: readonly string[],
   signal: AbortSignal,
   act: (url: string, life: AbortSignal) => Promise<T>,
-): Promise<T[]> {
-  const failed = new AbortController();
-  const life = AbortSignal.any([signal, failed.signal]);
-  const outcomes = await Promise.allSettled(
-    urls.map((url) =>
-      act(url, life).catch((error: unknown) => {
-        failed.abort(error);
-        throw error;
-      }),
-    ),
+): Promise<Map<string, T>> {
+  const refused = new AbortController();
+  const life = AbortSignal.any([signal, refused.signal]);
+  const done = new Map<string, T>();
+  let gone: unknown;
+  await Promise.all(
+    urls.map(async (url) => {
+      try {
+        done.set(url, await act(url, life));
+      } catch (error) {
+        if (error instanceof PodUnreachable) gone = error;
+        else refused.abort(error);
+      }
+    }),
   );
-  if (failed.signal.aborted) throw failed.signal.reason;
-  return outcomes.map((outcome) => (outcome as PromiseFulfilledResult<T>).value);
+  refused.signal.throwIfAborted();
+  if (done.size === 0 || signal.aborted) throw gone ?? signal.reason;
+  return done;
 }
 
 function adapterUrl(adminUrl: string, served: string): string {

@@ -204,6 +204,15 @@ describe('a load', () => {
     expect(status).toBe(400);
   });
 
+  it('goes on where a pod is gone, and is 502 where all are', async () => {
+    const gone = 'http://127.0.0.1:1';
+    const server = await open({ push: [gone, pods[0].admin], serving: [gone, pods[0].serving] });
+    expect((await loadOf(server, 'lonely-v1', 'sql')).status).toBe(200);
+    expect((await server.post('/v1/completions', { ...ASK, model: 'lonely-v1' })).status).toBe(200);
+    const nobody = await open({ push: [gone], serving: [pods[0].serving] });
+    expect((await loadOf(nobody, 'lonely-v1', 'sql')).status).toBe(502);
+  });
+
   it('with a token that the pods do not take is 502', async () => {
     const door = await between(pods[0], (_request, response) => {
       response.writeHead(401, { 'content-type': 'application/json' });
