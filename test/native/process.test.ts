@@ -85,5 +85,5 @@ it('makes what onEvents throws an uncaught exception, and goes on', async () => 
       engine.submit({ ...GREEDY, id: 1, prompt: [1, 2], stopTokens: [], maxTokens: 2 });
     });
     console.log(thrown.join());`;
-  expect((await runScript(script)).stdout).toBe('accepted,token,token,finished\n');
+  expect((await runScript(script)).stdout).toBe('accepted,started,token,token,finished\n');
 });
