@@ -59,7 +59,11 @@ interface ChurnOptions {
 }
 
 export async function churn(options: ChurnOptions): Promise<ChurnReport> {
-  await using served = await TestEngine.open(MODEL, { kvBytes: await kvBytes(), maxBatch: 32 });
+  await using served = await TestEngine.open(MODEL, {
+    kvBytes: await kvBytes(),
+    maxBatch: 32,
+    prefixCache: true,
+  });
   await using alone = await TestEngine.open(MODEL, { prefixCache: false });
   for (const engine of [served, alone]) {
     for (const name of NAMES) {
