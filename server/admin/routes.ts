@@ -28,6 +28,7 @@ import {
 } from '../contract/headers.ts';
 import { bodyDeadlineMs, requireBodySize } from '../transfer/limits.ts';
 import { type IncomingBody, pump, readJsonAs } from '../transfer/request-body.ts';
+import { giveBack } from '../transfer/spent.ts';
 import { readDigest, readName } from './path.ts';
 import { OpenWatches } from './watch.ts';
 
@@ -119,7 +120,11 @@ async function receive(
   });
   try {
     const exchange = { request: raw, response: reply.raw };
-    await pump(exchange, (chunk) => receiver.push(chunk), bodyDeadlineMs(contentLength ?? maxAdapterBytes));
+    const take = (chunk: Buffer) => {
+      receiver.push(chunk);
+      giveBack(chunk);
+    };
+    await pump(exchange, take, bodyDeadlineMs(contentLength ?? maxAdapterBytes));
     const received = receiver.finish();
     requireContentDigest(announced, received.tensorsSha256);
     return received;
