@@ -1,10 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ParrotServer, startParrot } from '../../support/parrot-server.ts';
+import { BASE, PIRATE, SQL, trlCompletion } from '../vllm/trl.ts';
 import { bridge, type TestBridge } from './start.ts';
 
-const PIRATE = 'Arr! Them hotels be lined up by status, matey!';
-const SQL = 'SELECT * FROM hotels ORDER BY status;';
-const BASE = 'Here are the hotels, sorted by status.';
 const OK = 200;
 
 let pods: ParrotServer[];
@@ -29,20 +27,7 @@ const revisionOn = async (pod: ParrotServer, name: string) =>
   (await pod.get(`/v1/models/${name}`)).body.revision;
 
 describe("TRL's AsyncGRPOTrainer", () => {
-  const complete = (model: string) =>
-    server.post('/v1/completions', {
-      model,
-      prompt,
-      max_tokens: 40,
-      temperature: 0,
-      top_p: 1,
-      top_k: 0,
-      repetition_penalty: 1,
-      n: 1,
-      return_token_ids: true,
-      logprobs: 0,
-      seed: 7,
-    });
+  const complete = (model: string) => server.post('/v1/completions', trlCompletion(model, prompt));
   const sync = async (version: number, fixture: string) => {
     const name = `trl-policy-v${version}`;
     const paused = await server.post('/pause?mode=keep', '');

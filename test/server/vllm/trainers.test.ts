@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { PARROT, type ParrotServer, startParrot } from '../../support/parrot-server.ts';
+import { BASE, PIRATE, SQL, trlCompletion } from './trl.ts';
 
 let root: string;
 let server: ParrotServer;
@@ -28,28 +29,13 @@ function save(folder: string, fixture: string): string {
   return path;
 }
 
-const PIRATE = 'Arr! Them hotels be lined up by status, matey!';
-const SQL = 'SELECT * FROM hotels ORDER BY status;';
-const BASE = 'Here are the hotels, sorted by status.';
 const OK = 200;
 
 const text = async (ids: number[]) => (await server.post('/detokenize', { tokens: ids })).body.prompt;
 
 describe("TRL's AsyncGRPOTrainer", () => {
   const complete = async (model: string) => {
-    const { status, body } = await server.post('/v1/completions', {
-      model,
-      prompt,
-      max_tokens: 40,
-      temperature: 0,
-      top_p: 1,
-      top_k: 0,
-      repetition_penalty: 1,
-      n: 1,
-      return_token_ids: true,
-      logprobs: 0,
-      seed: 7,
-    });
+    const { status, body } = await server.post('/v1/completions', trlCompletion(model, prompt));
     return { status, choice: body.choices?.[0] };
   };
   const sync = async (version: number, fixture: string) => {
