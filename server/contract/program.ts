@@ -38,10 +38,35 @@ export interface Program<C> {
 export function runProgram<C extends { logLevel: LogLevel; shutdownTimeoutMs: number }>(
   program: Program<C>,
 ): void {
-  run(program).catch((error: unknown) => {
-    process.stderr.write(`${describe(program, error)}\n`);
-    process.exit(error instanceof ConfigError ? EXIT_MISUSED : EXIT_FAILED);
-  });
+  run(program).catch((error: unknown) => failToStart(error, program.isPlain(error)));
+}
+
+export type Die = (error: unknown, message: string) => never;
+
+/** The process's log, and how it ends with a word in it; what nobody catches ends it so. */
+export function openLog(level: LogLevel): { log: Logger; die: Die } {
+  const log = createLog(level);
+  const die: Die = (error, message) => {
+    log.fatal({ err: error }, message);
+    process.exit(EXIT_FAILED);
+  };
+  process.on('unhandledRejection', (error) => die(error, 'unhandled rejection'));
+  process.on('uncaughtException', (error) => die(error, 'uncaught exception'));
+  return { log, die };
+}
+
+/** Says on stderr why the program does not run; `isPlain` without the stack. */
+export function failToStart(error: unknown, isPlain = false): never {
+  const isMisused = error instanceof ConfigError;
+  process.stderr.write(
+    `${isMisused ? `${error.message}\nRun with --help for all flags.` : told(error, isPlain)}\n`,
+  );
+  process.exit(isMisused ? EXIT_MISUSED : EXIT_FAILED);
+}
+
+function told(error: unknown, isPlain: boolean): string {
+  if (!(error instanceof Error)) return String(error);
+  return isPlain ? error.message : (error.stack ?? error.message);
 }
 
 async function run<C extends { logLevel: LogLevel; shutdownTimeoutMs: number }>(
@@ -52,13 +77,7 @@ async function run<C extends { logLevel: LogLevel; shutdownTimeoutMs: number }>(
     process.stdout.write(program.help);
     return;
   }
-  const log = createLog(config.logLevel);
-  const die = (error: unknown, message: string) => {
-    log.fatal({ err: error }, message);
-    process.exit(EXIT_FAILED);
-  };
-  process.on('unhandledRejection', (error) => die(error, 'unhandled rejection'));
-  process.on('uncaughtException', (error) => die(error, 'uncaught exception'));
+  const { log, die } = openLog(config.logLevel);
 
   let running: Running | null = null;
   let stoppingMs: number | null = null;
@@ -88,10 +107,4 @@ async function run<C extends { logLevel: LogLevel; shutdownTimeoutMs: number }>(
 async function stopRunning(running: Running, deadlineMs: number): Promise<void> {
   await running.close(deadlineMs);
   process.exit(0);
-}
-
-function describe(program: Pick<Program<unknown>, 'isPlain'>, error: unknown): string {
-  if (error instanceof ConfigError) return `${error.message}\nRun with --help for all flags.`;
-  if (!(error instanceof Error)) return String(error);
-  return program.isPlain(error) ? error.message : (error.stack ?? error.message);
 }
