@@ -1,11 +1,11 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { type AdapterFiles, fixtureAdapter, PUSH_PORT, servingUrl } from '../../e2e/client.ts';
 import { pushedAdapter } from '../../e2e/manifests.ts';
 import { NAMESPACE, PARROT, World } from '../../e2e/world.ts';
 import { eventually } from '../../support/eventually.ts';
+import { readOptions } from '../../support/options.ts';
 import { startServer } from '../../support/server-process.ts';
 import { peftAdapter } from '../engine/adapters.ts';
 import { ensureModel } from '../engine/model.ts';
@@ -153,7 +153,7 @@ async function main({ only, ...options }: Options & { only: string }): Promise<v
   if (only === 'operator') await twoPods(await parrot(), options);
 }
 
-const { values } = parseArgs({
+const values = readOptions(USAGE, {
   options: {
     pushes: { type: 'string', default: '12' },
     streams: { type: 'string', default: '16' },

@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { readProcessor } from '../../bench/engine/processor.ts';
+import { readOptions } from '../../support/options.ts';
 import { startServer } from '../../support/server-process.ts';
 import { toolPath } from '../../support/tools.ts';
 import { Narrator } from '../narrator.ts';
@@ -168,7 +168,7 @@ function requirements(): string {
 
 // So that what runs on `exit` runs: the trainer has a process group of its own.
 process.once('SIGINT', () => process.exit(130)).once('SIGTERM', () => process.exit(143));
-const { values } = parseArgs({
+const values = readOptions(USAGE, {
   options: {
     steps: { type: 'string', default: String(STEPS) },
     only: { type: 'string' },
