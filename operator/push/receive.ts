@@ -8,7 +8,7 @@ import {
 } from '../../server/contract/format/adapter-config.ts';
 import type { SafetensorsHeader } from '../../server/contract/format/safetensors.ts';
 import { requireContentDigest } from '../../server/contract/headers.ts';
-import { TensorsReader } from '../../server/transfer/tensors-reader.ts';
+import { HashingReader } from '../../server/transfer/tensors-reader.ts';
 import type { PodOutcome, PushContext } from '../adapter/publish/publication.ts';
 import type { Clock } from '../kube/clock.ts';
 import type { Log } from '../kube/log.ts';
@@ -87,18 +87,18 @@ interface Head {
   shape: Shape;
 }
 
-function tensorsReader({ asked, context }: Receiving): TensorsReader<Head> {
+function tensorsReader({ asked, context }: Receiving): HashingReader<Head> {
   const { geometry, maxRank, maxBytes, adapter } = context;
   const accept = (header: SafetensorsHeader) => {
     const config = configFrom(asked, context, header);
     const shape = checkHeader(header, config, { geometry, maxRank }, adapter.spec.verify);
     return { header, config, shape: shape as Shape };
   };
-  return new TensorsReader({ maxBytes, declaredBytes: asked.declaredBytes, accept });
+  return new HashingReader({ maxBytes, declaredBytes: asked.declaredBytes, accept });
 }
 
 /** Reads no more than the header and what came with it, and refuses by it what does not fit. */
-async function readHead(body: BodyReader, reader: TensorsReader<Head>): Promise<Uint8Array> {
+async function readHead(body: BodyReader, reader: HashingReader<Head>): Promise<Uint8Array> {
   let bytes: Uint8Array | null = null;
   while (bytes === null) {
     const chunk = await body.next();

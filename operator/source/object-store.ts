@@ -6,7 +6,7 @@ import {
   parseAdapterConfig,
 } from '../../server/contract/format/adapter-config.ts';
 import { headerLength } from '../../server/contract/format/safetensors.ts';
-import { TensorsReader } from '../../server/transfer/tensors-reader.ts';
+import { HashingReader } from '../../server/transfer/tensors-reader.ts';
 import { type Clock, deadline } from '../kube/clock.ts';
 import type { Spool } from '../spool/spool.ts';
 import { SpoolError } from '../spool/spool-error.ts';
@@ -77,7 +77,7 @@ export class ObjectStoreSource implements Source {
     const tensors = new PinnedObject(store, objects[0], this.#options);
     const config = await readConfig(new PinnedObject(store, objects[1], this.#options), signal);
     requireSize(tensors.size, limits.maxBytes, OBJECTS.tensors);
-    const reader = new TensorsReader({
+    const reader = new HashingReader({
       maxBytes: limits.maxBytes,
       declaredBytes: tensors.size,
       accept: (header) => checkHeader(header, config, limits.fit, adapter.spec.verify),
@@ -132,7 +132,7 @@ async function readConfig(object: PinnedObject, signal: AbortSignal): Promise<Ad
 }
 
 interface Receiving {
-  reader: TensorsReader<Shape | null>;
+  reader: HashingReader<Shape | null>;
   config: AdapterConfig;
   adapter: SourcedAdapter;
   spool: Spool;

@@ -1,6 +1,7 @@
 import type { FileHandle } from 'node:fs/promises';
 import type { PutAdapterReply } from '../contract/adapter-api.ts';
 import { type OpenFile, openTensors, readBounded, readConfigFile } from '../transfer/adapter-folder.ts';
+import { hashHere } from '../transfer/hash-thread.ts';
 import { type ReceivedAdapter, Receiver } from './receive.ts';
 import type { Registry } from './registry.ts';
 
@@ -27,13 +28,14 @@ async function receive(registry: Registry, config: Buffer, file: FileHandle): Pr
   const { maxRank, maxAdapterBytes } = registry.limits;
   const receiver = new Receiver({
     tier: registry.tier,
+    hash: hashHere(),
     limits: { geometry, maxRank, maxAdapterBytes },
     configHeader: config.toString('base64url'),
     contentLength: (await file.stat()).size,
   });
   try {
     await readBounded(file, maxAdapterBytes, (chunk) => receiver.push(chunk));
-    return receiver.finish();
+    return await receiver.finish();
   } catch (error) {
     receiver.abort();
     throw error;

@@ -4,12 +4,14 @@ import { expected } from '../contract/errors.ts';
 import { configFromHeaders, parseAdapterConfig } from '../contract/format/adapter-config.ts';
 import { type BindLimits, type BoundAdapter, bindAdapter } from '../contract/format/bind.ts';
 import type { SafetensorsHeader } from '../contract/format/safetensors.ts';
+import type { RunningHash } from '../transfer/hash-thread.ts';
 import { TensorsReader } from '../transfer/tensors-reader.ts';
 import { hostBytesOf } from './host-bytes.ts';
 import type { HostTier, Incoming, Reservation } from './host-tier.ts';
 
 export interface ReceiveOptions {
   tier: HostTier;
+  hash: RunningHash;
   limits: BindLimits & { maxAdapterBytes: number };
   /** Value of `x-lora-config`. */
   configHeader: string | undefined;
@@ -58,16 +60,13 @@ export class Receiver {
   /** Throws the refusal as soon as the bytes so far deserve one; the receiver must be aborted then. */
   push(chunk: Uint8Array): void {
     const part = this.#reader.push(chunk);
-    if (part === null) return;
-    this.#body ??= Buffer.allocUnsafeSlow(this.#reader.accepted?.bodyBytes ?? 0);
-    this.#body.set(part, this.#filled);
-    this.#filled += part.length;
+    if (part !== null) this.#keep(part);
+    this.#options.hash.take(chunk);
   }
-
-  finish(): ReceivedAdapter {
-    const { accepted, tensorsSha256 } = this.#reader.finish();
-    const { raw, config, bound, hostBytes, reservation } = accepted;
+  async finish(): Promise<ReceivedAdapter> {
+    const { raw, config, bound, hostBytes, reservation } = this.#reader.finish();
     const body = this.#body as Buffer;
+    const tensorsSha256 = await this.#options.hash.digest();
     const { checkMs } = this.#reader;
     const digest = revisionDigest(raw, tensorsSha256);
     const configInBody = this.#options.configHeader === undefined;
@@ -82,7 +81,14 @@ export class Receiver {
 
   /** Gives the reserved room back. */
   abort(): void {
+    this.#options.hash.abandon();
     this.#reader.accepted?.reservation.release();
+  }
+
+  #keep(part: Uint8Array): void {
+    this.#body ??= Buffer.allocUnsafeSlow(this.#reader.accepted?.bodyBytes ?? 0);
+    this.#body.set(part, this.#filled);
+    this.#filled += part.length;
   }
 
   #check(header: SafetensorsHeader): Checked {

@@ -10,6 +10,7 @@ import type {
 } from '../contract/adapter-api.ts';
 import { isOlderFence } from '../contract/fence.ts';
 import type { AdapterEngine, Switched } from '../engine/port.ts';
+import { HashThread } from '../transfer/hash-thread.ts';
 import { Serial } from '../transfer/serial.ts';
 import {
   type Adapter,
@@ -57,6 +58,7 @@ export class Registry {
   readonly bootId = randomUUID();
   readonly tier: HostTier;
   readonly lookup: Lookup;
+  readonly hashing = new HashThread();
   readonly #turns: SlotTurns;
   readonly #lateComers: LateComers;
   readonly baseModel: BaseIdentity;

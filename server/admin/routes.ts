@@ -28,7 +28,6 @@ import {
 } from '../contract/headers.ts';
 import { bodyDeadlineMs, requireBodySize } from '../transfer/limits.ts';
 import { type IncomingBody, pump, readJsonAs } from '../transfer/request-body.ts';
-import { giveBack } from '../transfer/spent.ts';
 import { readDigest, readName } from './path.ts';
 import { OpenWatches } from './watch.ts';
 
@@ -114,18 +113,16 @@ async function receive(
   requireBodySize(contentLength ?? 0, maxAdapterBytes);
   const receiver = new Receiver({
     tier: registry.tier,
+    hash: registry.hashing.begin(contentLength),
     limits: { geometry: registry.baseModel.geometry, maxRank, maxAdapterBytes },
     configHeader: readConfig(headers),
     contentLength,
   });
   try {
     const exchange = { request: raw, response: reply.raw };
-    const take = (chunk: Buffer) => {
-      receiver.push(chunk);
-      giveBack(chunk);
-    };
+    const take = (chunk: Buffer) => receiver.push(chunk);
     await pump(exchange, take, bodyDeadlineMs(contentLength ?? maxAdapterBytes));
-    const received = receiver.finish();
+    const received = await receiver.finish();
     requireContentDigest(announced, received.tensorsSha256);
     return received;
   } catch (error) {

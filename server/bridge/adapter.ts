@@ -2,7 +2,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { revisionDigest } from '../contract/digest.ts';
 import { parseAdapterConfig } from '../contract/format/adapter-config.ts';
 import { type OpenFile, openTensors, readBounded, readConfigFile } from '../transfer/adapter-folder.ts';
-import { TensorsReader } from '../transfer/tensors-reader.ts';
+import { HashingReader } from '../transfer/tensors-reader.ts';
 
 /** What is sent of the file at a time. */
 const CHUNK_BYTES = 256 << 10;
@@ -23,7 +23,7 @@ export class AdapterOnDisk {
     try {
       const { size } = await file.stat();
       // How large an adapter may be is for the pods to say.
-      const reader = new TensorsReader({ maxBytes: size, declaredBytes: size, accept: () => null });
+      const reader = new HashingReader({ maxBytes: size, declaredBytes: size, accept: () => null });
       await readBounded(file, size, (chunk) => reader.push(chunk));
       return new AdapterOnDisk(raw, file, { bytes: size, sha256: reader.finish().tensorsSha256 });
     } catch (error) {

@@ -18,7 +18,7 @@ export interface Expectation<T> {
 }
 
 /**
- * The bytes of a safetensors file as they arrive, in pieces of any size: hashed, and refused as soon as they deserve it.
+ * The bytes of a safetensors file as they arrive, in pieces of any size: refused as soon as they deserve it.
  * Until the header is whole and accepted nothing is handed on, and no more memory taken than it needs. After an error
  * the reader is of no more use.
  *
@@ -31,7 +31,6 @@ export class TensorsReader<T> {
   /** Time for header and `accept` alone. */
   checkMs = 0;
   readonly #expectation: Expectation<T>;
-  readonly #hash = createHash('sha256');
   #head = Buffer.alloc(PREFIX_BYTES);
   #header: SafetensorsHeader | null = null;
 
@@ -42,7 +41,6 @@ export class TensorsReader<T> {
   /** What may be handed on: null before the header is accepted, then all bytes from the first, then each chunk. */
   push(chunk: Uint8Array): Uint8Array | null {
     const part = this.#header === null ? this.#fillHead(chunk) : chunk;
-    this.#hash.update(chunk);
     this.receivedBytes += chunk.length;
     if (this.#header !== null && this.receivedBytes > this.#header.totalBytes) {
       requireExactLength(this.#header, this.receivedBytes);
@@ -50,12 +48,12 @@ export class TensorsReader<T> {
     return part;
   }
 
-  /** Refuses a file that is not whole. The hash is lower-case hex. */
-  finish(): { accepted: T; tensorsSha256: string } {
+  /** What `accept` returned. Refuses a file that is not whole. */
+  finish(): T {
     // Without a whole header this throws.
     const header = this.#header ?? parseHeader(this.#head.subarray(0, this.receivedBytes));
     requireExactLength(header, this.receivedBytes);
-    return { accepted: this.accepted as T, tensorsSha256: this.#hash.digest('hex') };
+    return this.accepted as T;
   }
 
   #fillHead(chunk: Uint8Array): Uint8Array | null {
@@ -84,5 +82,30 @@ export class TensorsReader<T> {
     this.accepted = accept(header);
     this.#header = header;
     this.checkMs = performance.now() - startedMs;
+  }
+}
+
+/** The same, hashed as they arrive. */
+export class HashingReader<T> {
+  readonly #reader: TensorsReader<T>;
+  readonly #hash = createHash('sha256');
+
+  constructor(expectation: Expectation<T>) {
+    this.#reader = new TensorsReader(expectation);
+  }
+
+  get accepted(): T | null {
+    return this.#reader.accepted;
+  }
+
+  push(chunk: Uint8Array): Uint8Array | null {
+    const part = this.#reader.push(chunk);
+    this.#hash.update(chunk);
+    return part;
+  }
+
+  /** The hash is lower-case hex. */
+  finish(): { accepted: T; tensorsSha256: string } {
+    return { accepted: this.#reader.finish(), tensorsSha256: this.#hash.digest('hex') };
   }
 }

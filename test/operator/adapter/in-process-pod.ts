@@ -7,6 +7,7 @@ import { Registry } from '../../../server/adapters/registry.ts';
 import { HEADER, type PodState } from '../../../server/contract/adapter-api.ts';
 import { writeConfig } from '../../../server/contract/headers.ts';
 import { NativeEngine } from '../../../server/engine/native.ts';
+import { hashHere } from '../../../server/transfer/hash-thread.ts';
 import { PodUnreachable } from '../../../server/transfer/unreachable.ts';
 import { FakeEngine } from '../../support/fake-engine.ts';
 import { BASE_MODEL } from '../../support/pod/state.ts';
@@ -53,10 +54,21 @@ export function linkTo(server: InProcessPod, effects: Effects): Pod {
     const { config, step, size } = options;
     const configHeader = writeConfig(config)[HEADER.config];
     const limits = { geometry: BASE_MODEL.geometry, ...LIMITS };
-    const receiver = new Receiver({ tier: registry.tier, limits, configHeader, contentLength: size });
+    const receiver = new Receiver({
+      tier: registry.tier,
+      hash: hashHere(),
+      limits,
+      configHeader,
+      contentLength: size,
+    });
     for await (const chunk of Buffer.isBuffer(body) ? [body] : body) receiver.push(chunk);
     registry.requireFence(options.fence);
-    return await registry.stage({ name: adapter, received: receiver.finish(), step, allowZeroEffect: true });
+    return await registry.stage({
+      name: adapter,
+      received: await receiver.finish(),
+      step,
+      allowZeroEffect: true,
+    });
   };
   const client: Partial<PodClient> = {
     responsive: true,

@@ -3,6 +3,7 @@ import { type ReceivedAdapter, Receiver } from '../../../server/adapters/receive
 import type { RegistryOptions } from '../../../server/adapters/registry.ts';
 import { Registry } from '../../../server/adapters/registry.ts';
 import { NativeEngine } from '../../../server/engine/native.ts';
+import { hashHere } from '../../../server/transfer/hash-thread.ts';
 import { type AdapterFiles, goodAdapter } from '../../support/adapter-files.ts';
 import { FakeEngine } from '../../support/fake-engine.ts';
 import { PARROT_GEOMETRY } from '../../support/parrot-geometry.ts';
@@ -11,7 +12,8 @@ export const MAX_ADAPTER_BYTES = 1 << 21;
 /** Every `goodAdapter` has this size. */
 export const ADAPTER_BYTES = goodAdapter().tensors.length;
 /** What each takes of the host tier. */
-export const HELD_BYTES = received(bench({ hostBytes: 1 << 30 }).registry, goodAdapter()).incoming.hostBytes;
+export const HELD_BYTES = (await received(bench({ hostBytes: 1 << 30 }).registry, goodAdapter())).incoming
+  .hostBytes;
 
 export interface Bench {
   engine: FakeEngine;
@@ -41,16 +43,17 @@ export function bench({ slots = 8, room = 16, hostBytes = room * HELD_BYTES }: P
   return { engine, native, registry: new Registry(options) };
 }
 
-export function received(registry: Registry, files: AdapterFiles): ReceivedAdapter {
+export async function received(registry: Registry, files: AdapterFiles): Promise<ReceivedAdapter> {
   const receiver = new Receiver({
     tier: registry.tier,
+    hash: hashHere(),
     limits: { ...registry.limits, geometry: PARROT_GEOMETRY },
     configHeader: files.config.toString('base64url'),
     contentLength: files.tensors.length,
   });
   try {
     receiver.push(files.tensors);
-    return receiver.finish();
+    return await receiver.finish();
   } catch (error) {
     receiver.abort();
     throw error;
@@ -64,7 +67,12 @@ export async function stage(
   seed: number,
   step: number | null = null,
 ): Promise<string> {
-  const request = { name, received: received(registry, goodAdapter(seed)), step, allowZeroEffect: false };
+  const request = {
+    name,
+    received: await received(registry, goodAdapter(seed)),
+    step,
+    allowZeroEffect: false,
+  };
   return (await registry.stage(request)).revision;
 }
 
@@ -74,7 +82,12 @@ export async function put(
   seed: number,
   step: number | null = null,
 ): Promise<string> {
-  const request = { name, received: received(registry, goodAdapter(seed)), step, allowZeroEffect: false };
+  const request = {
+    name,
+    received: await received(registry, goodAdapter(seed)),
+    step,
+    allowZeroEffect: false,
+  };
   return (await registry.put(request, {})).revision;
 }
 

@@ -31,7 +31,7 @@ function numbered({ tensors, config }: AdapterFiles, number: number): AdapterFil
 let staged = 0;
 async function stageNext(): Promise<void> {
   const files = numbered(kinds[staged % kinds.length] as AdapterFiles, staged);
-  const request = { received: received(registry, files), step: null, allowZeroEffect: true };
+  const request = { received: await received(registry, files), step: null, allowZeroEffect: true };
   await registry.stage({ name: `adapter-${staged}`, ...request });
   staged += 1;
 }

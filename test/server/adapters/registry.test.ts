@@ -27,7 +27,7 @@ describe('staging and activating', () => {
     const digest = await put(registry, 'sql', 1);
     const request = {
       name: 'sql',
-      received: received(registry, goodAdapter(1)),
+      received: await received(registry, goodAdapter(1)),
       step: null,
       allowZeroEffect: false,
     };
@@ -97,7 +97,7 @@ describe('what the engine finds', () => {
     const current = await put(registry, 'sql', 1);
     const request = {
       name: 'sql',
-      received: received(registry, broken(name)),
+      received: await received(registry, broken(name)),
       step: null,
       allowZeroEffect: false,
     };
@@ -117,7 +117,7 @@ describe('what the engine finds', () => {
     const config = Buffer.from(JSON.stringify({ ...CONFIG, target_modules: ['embed_tokens'] }));
     const request = {
       name: 'sql',
-      received: received(registry, { tensors, config }),
+      received: await received(registry, { tensors, config }),
       step: null,
       allowZeroEffect: false,
     };
@@ -129,16 +129,20 @@ describe('what the engine finds', () => {
 
   it('refuses an adapter without effect, unless that is meant', async () => {
     const { engine, registry } = bench();
-    const request = (allowZeroEffect: boolean) => ({
+    const request = async (allowZeroEffect: boolean) => ({
       name: 'sql',
-      received: received(registry, broken('zero-effect')),
+      received: await received(registry, broken('zero-effect')),
       step: 0,
       allowZeroEffect,
     });
-    await expect(registry.put(request(false), {})).rejects.toThrow(/x-lora-allow: zero_effect/);
+    await expect(registry.put(await request(false), {})).rejects.toThrow(/x-lora-allow: zero_effect/);
     expect(engine.snapshot().slots).toEqual([]);
-    expect((await registry.put(request(true), {})).report.warnings).toEqual(['the adapter changes nothing']);
-    await expect(registry.stage({ ...request(false), name: 'other' })).rejects.toEqual(code('zero_effect'));
+    expect((await registry.put(await request(true), {})).report.warnings).toEqual([
+      'the adapter changes nothing',
+    ]);
+    await expect(registry.stage({ ...(await request(false)), name: 'other' })).rejects.toEqual(
+      code('zero_effect'),
+    );
     const [{ revision = '' } = {}] = registry.lookup.models();
     const again = registry.restage('other', revision, { step: 0, allowZeroEffect: false });
     await expect(again).rejects.toEqual(code('zero_effect'));
@@ -147,7 +151,12 @@ describe('what the engine finds', () => {
   it('counts a scale of zero as no effect', async () => {
     const { registry } = bench();
     const files = goodAdapter(1, { ...CONFIG, lora_alpha: 0 });
-    const request = { name: 'sql', received: received(registry, files), step: null, allowZeroEffect: false };
+    const request = {
+      name: 'sql',
+      received: await received(registry, files),
+      step: null,
+      allowZeroEffect: false,
+    };
     await expect(registry.stage(request)).rejects.toEqual(code('zero_effect'));
   });
 
@@ -159,7 +168,12 @@ describe('what the engine finds', () => {
     expect(revisionsOf(registry, 'a')).toEqual({ [leased]: 'staged/slot', [next]: 'current/host' });
     expect(engine.current.get('a')).toBe(next);
     const files = broken('zero-effect');
-    const zeros = { name: 'b', received: received(registry, files), step: null, allowZeroEffect: false };
+    const zeros = {
+      name: 'b',
+      received: await received(registry, files),
+      step: null,
+      allowZeroEffect: false,
+    };
     await expect(registry.stage(zeros)).rejects.toEqual(code('zero_effect'));
   });
 
@@ -221,7 +235,7 @@ describe('host tier and slots', () => {
     await put(registry, 'a', 2);
     await put(registry, 'b', 3);
     engine.lease(leased);
-    expect(() => received(registry, goodAdapter(4))).toThrow(
+    await expect(received(registry, goodAdapter(4))).rejects.toThrow(
       expect.objectContaining({ code: 'no_capacity' }),
     );
     expect(Object.values(revisionsOf(registry, 'a'))).toEqual(['staged/slot', 'current/slot']);
@@ -244,10 +258,11 @@ describe('host tier and slots', () => {
 
   it('gives the room of a body back that is not kept', async () => {
     const { registry } = bench({ room: 2 });
-    for (let i = 0; i < 5; i++) received(registry, goodAdapter(1)).reservation.release();
+    for (let i = 0; i < 5; i++) (await received(registry, goodAdapter(1))).reservation.release();
     expect(registry.tier.usedBytes).toBe(0);
-    const [first, second] = [received(registry, goodAdapter(1)), received(registry, goodAdapter(2))];
-    expect(() => received(registry, goodAdapter(3))).toThrow(
+    const first = await received(registry, goodAdapter(1));
+    const second = await received(registry, goodAdapter(2));
+    await expect(received(registry, goodAdapter(3))).rejects.toThrow(
       expect.objectContaining({ code: 'no_capacity' }),
     );
     first.reservation.release();

@@ -10,3 +10,14 @@ export function refusalOf(act: () => unknown): LorikeetError {
   }
   throw new Error('Expected a refusal');
 }
+
+/** The same of a promise that rejects. */
+export async function refusalIn(promise: Promise<unknown>): Promise<LorikeetError> {
+  const failed = await promise.then(
+    () => null,
+    (error: unknown) => ({ error }),
+  );
+  return refusalOf(() => {
+    if (failed !== null) throw failed.error;
+  });
+}

@@ -171,7 +171,7 @@ class World {
   async #put(operation: Extract<Operation, { op: 'put' }>): Promise<void> {
     const { registry } = this.#life.made;
     const { name, seed, inFlight } = operation;
-    const content = { received: received(registry, goodAdapter(seed)), allowZeroEffect: false };
+    const content = { received: await received(registry, goodAdapter(seed)), allowZeroEffect: false };
     await registry.put({ name, step: this.#step(operation), ...content }, { inFlight });
   }
 

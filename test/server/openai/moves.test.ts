@@ -46,7 +46,7 @@ it.each([
     await put(registry, 'other', 2);
     await running(made, 'sql', policy);
     await running(made, 'other', 'pin');
-    const content = received(registry, goodAdapter(3));
+    const content = await received(registry, goodAdapter(3));
     const { revision } = await registry.put(
       { name: 'sql', received: content, step: null, allowZeroEffect: false },
       { inFlight },

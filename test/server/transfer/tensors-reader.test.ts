@@ -1,18 +1,28 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { headerLength, type SafetensorsHeader } from '../../../server/contract/format/safetensors.ts';
-import { TensorsReader } from '../../../server/transfer/tensors-reader.ts';
+import { HashingReader, TensorsReader } from '../../../server/transfer/tensors-reader.ts';
 import { goodAdapter } from '../../support/adapter-files.ts';
 import { refusalOf } from '../contract/refusal.ts';
 
 const { tensors: FILE } = goodAdapter();
 const HEADER_END = headerLength(FILE);
 
-function readerOf({ declaredBytes = null as number | null, maxBytes = FILE.length } = {}) {
-  return new TensorsReader({ declaredBytes, maxBytes, accept: ({ totalBytes }) => totalBytes });
+const EXPECTED = {
+  declaredBytes: null as number | null,
+  maxBytes: FILE.length,
+  accept: ({ totalBytes }: SafetensorsHeader) => totalBytes,
+};
+
+function readerOf(expectation: Partial<typeof EXPECTED> = {}) {
+  return new TensorsReader({ ...EXPECTED, ...expectation });
 }
 
-function feed<T>(reader: TensorsReader<T>, file: Uint8Array, chunkBytes: number): (Uint8Array | null)[] {
+function feed(
+  reader: Pick<TensorsReader<unknown>, 'push'>,
+  file: Uint8Array,
+  chunkBytes: number,
+): (Uint8Array | null)[] {
   const chunks = Math.ceil(file.length / chunkBytes);
   return Array.from({ length: chunks }, (_, i) =>
     reader.push(file.subarray(i * chunkBytes, (i + 1) * chunkBytes)),
@@ -23,7 +33,7 @@ describe('tensors that arrive', () => {
   it.each([1, 7, 8, 9, HEADER_END, FILE.length])(
     'are handed on whole and hashed, %i bytes at a time',
     (n) => {
-      const reader = readerOf({ declaredBytes: FILE.length });
+      const reader = new HashingReader({ ...EXPECTED, declaredBytes: FILE.length });
       const parts = feed(reader, FILE, n).filter((part) => part !== null);
       expect(Buffer.concat(parts).equals(FILE)).toBe(true);
       const tensorsSha256 = createHash('sha256').update(FILE).digest('hex');
