@@ -12,9 +12,29 @@ export const PARROT = join(ROOT, 'test/fixtures/parrot');
 export const SYSTEM = 'lorikeet-system';
 export const NAMESPACE = 'models';
 export const POOL = 'parrot';
+const VOLUME = 'base-model';
 const NODE = join(ROOT, 'node_modules/.bin/node');
 
+/** What the pods of the pool serve. */
+export interface BaseModel {
+  /** As clients name it. */
+  name: string;
+  /** The Hugging Face folder. */
+  folder: string;
+  /** The chart's values for it, where its defaults will not do. */
+  engine: { dtype?: string; kvBytes?: string; hostBytes?: string };
+}
+
+export const PARROT_MODEL: BaseModel = {
+  name: POOL,
+  folder: PARROT,
+  // The golden tokens are those of float32.
+  engine: { dtype: 'float32', kvBytes: '64Mi', hostBytes: '256Mi' },
+};
+
 export interface WorldOptions {
+  /** The fixture model by default. */
+  baseModel?: BaseModel;
   /** Server pods of the pool. */
   servers?: number;
   operators?: number;
@@ -23,28 +43,31 @@ export interface WorldOptions {
   log?: (line: string) => void;
 }
 
-/** A cluster with both charts applied: a pool of server pods that hold the fixture model, and the operator. */
+/** A cluster with both charts applied: a pool of server pods that hold one base model, and the operator. */
 export class World {
   readonly plane: ControlPlane;
   readonly node: StandInNode;
   readonly store: ObjectStore;
+  readonly baseModel: BaseModel;
   readonly #log: (line: string) => void;
 
   private constructor(parts: {
     plane: ControlPlane;
     node: StandInNode;
     store: ObjectStore;
+    baseModel: BaseModel;
     log: (line: string) => void;
   }) {
     this.plane = parts.plane;
     this.node = parts.node;
     this.store = parts.store;
+    this.baseModel = parts.baseModel;
     this.#log = parts.log;
   }
 
   /** Control plane, node and object store; nothing of ours yet. */
   static async start(options: WorldOptions = {}): Promise<World> {
-    const log = options.log ?? (() => {});
+    const { baseModel = PARROT_MODEL, log = () => {} } = options;
     const store = await startObjectStore();
     const plane = await startControlPlane({ controllers: true, log });
     const image = (program: string) => ({ entrypoint: [NODE, program], cwd: ROOT });
@@ -58,7 +81,7 @@ export class World {
       refreshMs: 2_000,
       log,
     });
-    return new World({ plane, node, store, log });
+    return new World({ plane, node, store, baseModel, log });
   }
 
   /** Everything, ready to take adapters. */
@@ -96,7 +119,7 @@ export class World {
         secretAccessKey: this.store.secretAccessKey,
       },
     });
-    for (const object of modelVolume()) await this.apply(object);
+    for (const object of modelVolume(this.baseModel)) await this.apply(object);
     await helmInstall(this.plane.kubeconfig, {
       chart: CHARTS.operator,
       namespace: SYSTEM,
@@ -121,14 +144,14 @@ export class World {
         image: { repository: 'lorikeet-server', tag: 'dev', pullPolicy: 'Never' },
         replicas: servers,
         model: {
-          name: POOL,
-          volume: { persistentVolumeClaim: { claimName: 'parrot-model', readOnly: true } },
+          name: this.baseModel.name,
+          volume: { persistentVolumeClaim: { claimName: VOLUME, readOnly: true } },
         },
         admin: { tokenSecret: { name: 'parrot-admin' } },
         sourceSecrets: ['adapters-s3'],
-        // The golden tokens are those of float32.
         engine: {
-          ...{ dtype: 'float32', threads: 1, kvBytes: '64Mi', hostBytes: '256Mi' },
+          ...this.baseModel.engine,
+          threads: 1,
           logprobsMode: forVllmTrainer ? 'processed' : 'raw',
         },
         vllmDialect: forVllmTrainer,
@@ -231,26 +254,26 @@ export class World {
   }
 }
 
-/** The fixture model as a static volume, claimed by the pool's pods. */
-function modelVolume(): object[] {
+/** The base model as a static volume, claimed by the pool's pods. */
+function modelVolume({ folder }: BaseModel): object[] {
   const shared = { accessModes: ['ReadOnlyMany'], storageClassName: '' };
   return [
     {
       apiVersion: 'v1',
       kind: 'PersistentVolume',
-      metadata: { name: 'parrot-model' },
+      metadata: { name: VOLUME },
       spec: {
         ...shared,
-        capacity: { storage: '1Gi' },
-        hostPath: { path: PARROT },
-        claimRef: { name: 'parrot-model', namespace: NAMESPACE },
+        capacity: { storage: '4Gi' },
+        hostPath: { path: folder },
+        claimRef: { name: VOLUME, namespace: NAMESPACE },
       },
     },
     {
       apiVersion: 'v1',
       kind: 'PersistentVolumeClaim',
-      metadata: { name: 'parrot-model', namespace: NAMESPACE },
-      spec: { ...shared, resources: { requests: { storage: '1Gi' } }, volumeName: 'parrot-model' },
+      metadata: { name: VOLUME, namespace: NAMESPACE },
+      spec: { ...shared, resources: { requests: { storage: '4Gi' } }, volumeName: VOLUME },
     },
   ];
 }
