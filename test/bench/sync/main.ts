@@ -3,7 +3,7 @@ import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { type AdapterFiles, fixtureAdapter, PUSH_PORT, servingUrl } from '../../e2e/client.ts';
 import { pushedAdapter } from '../../e2e/manifests.ts';
-import { NAMESPACE, PARROT, World } from '../../e2e/world.ts';
+import { type BaseModel, NAMESPACE, PARROT_MODEL, World } from '../../e2e/world.ts';
 import { eventually } from '../../support/eventually.ts';
 import { readOptions } from '../../support/options.ts';
 import { startServer } from '../../support/server-process.ts';
@@ -22,7 +22,7 @@ import { type Call, startSink, startTrainer, type Trainer } from './trainer.ts';
 const USAGE = `usage: npm run bench -- sync [--pushes N] [--streams N] [--only small|large|operator]
   --pushes    of each kind, 12 by default; they take turns, as a machine is not equally fast all the time
   --streams   that decode beside pushes, 16 by default
-  --only      the adapter of 0.15 MB, the one of 84 MB, or the small one through an operator into two pods, which takes
+  --only      the adapter of 0.15 MB, the one of 84 MB, or one after the other through an operator into two pods, which takes
               a control plane and is left out by default`;
 
 /** Of the 1.1 B Llama: as many bytes as rank 16 has on all projections of Llama 3.1 8B. */
@@ -39,7 +39,7 @@ interface Options {
 
 interface Subject {
   title: string;
-  model: string;
+  baseModel: BaseModel;
   files: AdapterFiles;
   vocab: number;
   /** Tokens that a stream may have in all. */
@@ -50,35 +50,35 @@ interface Subject {
 interface Target {
   trainer: Trainer;
   serving: string;
-  /** Of the base. */
-  base: string;
   calls: Record<string, Call>;
   push: Call;
 }
 
 async function parrot(): Promise<Subject> {
   const files = await fixtureAdapter('json');
-  return { title: 'parrot, r 8', model: PARROT, files, vocab: 1000, contextTokens: 2048 };
+  return { title: 'parrot, r 8', baseModel: PARROT_MODEL, files, vocab: 1000, contextTokens: 2048 };
 }
 
 async function llama(): Promise<Subject> {
   const { vocab, contextTokens } = SHAPE_1B;
   const files = peftAdapter(SHAPE_1B, 0, { rank: LARGE_RANK });
   const title = `1.1 B Llama, r ${LARGE_RANK}`;
-  return { title, model: await ensureModel(SHAPE_1B), files, vocab, contextTokens };
+  const baseModel = { name: 'llama', folder: await ensureModel(SHAPE_1B), engine: {} };
+  return { title, baseModel, files, vocab, contextTokens };
 }
 
 async function onePod(subject: Subject, options: Options): Promise<void> {
+  const { folder, name } = subject.baseModel;
   await inFolder(subject, async (dir, trainer) => {
     const server = await startServer([
-      ...['--model', subject.model, '--served-model-name', 'base', '--log-level', 'warn'],
+      ...['--model', folder, '--served-model-name', name, '--log-level', 'warn'],
       ...['--vllm-api', '--lora-root', dir],
     ]);
     try {
       const push = { do: 'push', url: server.admin, token: server.adminToken } as const;
       const load = { do: 'save_and_load', url: server.serving, folder: dir } as const;
       const calls = { 'push, idle': push, 'save, then load the path': load };
-      await compare(subject, { trainer, serving: server.serving, base: 'base', calls, push }, options);
+      await compare(subject, { trainer, serving: server.serving, calls, push }, options);
     } finally {
       await server.stop();
     }
@@ -87,7 +87,7 @@ async function onePod(subject: Subject, options: Options): Promise<void> {
 
 async function twoPods(subject: Subject, options: Options): Promise<void> {
   await inFolder(subject, async (_, trainer) => {
-    const world = await World.withPool();
+    const world = await World.withPool({ baseModel: subject.baseModel });
     try {
       const token = await world.tokenFor('trainer', 'lorikeet-push');
       await world.allowPush('trainer');
@@ -97,7 +97,7 @@ async function twoPods(subject: Subject, options: Options): Promise<void> {
       const push = { do: 'push', url, token, namespace: NAMESPACE } as const;
       await eventually('live is pushed to', { timeoutMs: 30_000 }, () => trainer.ask(push));
       const title = `${subject.title}, two pods behind the operator`;
-      const target = { trainer, serving: servingUrl(pod?.ip ?? ''), base: 'parrot', push };
+      const target = { trainer, serving: servingUrl(pod?.ip ?? ''), push };
       await compare({ ...subject, title }, { ...target, calls: { 'push, idle': push } }, options);
     } finally {
       await world.stop();
@@ -120,7 +120,7 @@ async function inFolder(
 }
 
 async function compare(subject: Subject, target: Target, { pushes, streams }: Options): Promise<void> {
-  const { trainer, serving, base, calls, push } = target;
+  const { trainer, serving, calls, push } = target;
   const megabytes = (subject.files.tensors.length / 1e6).toFixed(2);
   console.log(`\n${subject.title}: ${megabytes} MB, medians of ${pushes}`);
   const sink = await startSink();
@@ -131,7 +131,7 @@ async function compare(subject: Subject, target: Target, { pushes, streams }: Op
   for (const [name, answers] of Object.entries(idle)) row(name, withRest(medianOf(answers)), bareMs);
 
   const decoding = new Streams(serving, {
-    models: [base, 'live'],
+    models: [subject.baseModel.name, 'live'],
     count: streams,
     maxTokens: subject.contextTokens - SPARE_TOKENS,
     vocab: subject.vocab,
@@ -150,7 +150,10 @@ async function main({ only, ...options }: Options & { only: string }): Promise<v
   console.log(`${cpus()[0]?.model}, ${cpus().length} processors; × as long as the PUT to nobody`);
   if (only === '' || only === 'small') await onePod(await parrot(), options);
   if (only === '' || only === 'large') await onePod(await llama(), options);
-  if (only === 'operator') await twoPods(await parrot(), options);
+  if (only === 'operator') {
+    await twoPods(await parrot(), options);
+    await twoPods(await llama(), options);
+  }
 }
 
 const values = readOptions(USAGE, {
