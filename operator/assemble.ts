@@ -65,7 +65,7 @@ export function assemble(parts: Parts): {
     pools: watches.pools,
     fleet,
     errands: new Errands({ clock: systemClock, onAnswer: (key) => queues.adapters.add(key) }),
-    sources: openSources({
+    ...openSources({
       readSecret: secretsOf(rest),
       guard: new AddressGuard({ allowed: config.allowedEndpointCidrs, apiServer: rest.server }),
       clock: systemClock,

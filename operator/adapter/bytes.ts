@@ -1,6 +1,7 @@
 import { type LoraAdapter, shortDigest } from '../api/lora-adapter.ts';
 import type { Pod } from '../pods/pod.ts';
-import { SourceError, type SourceReason } from '../source/types.ts';
+import { archiveOf } from '../source/archive.ts';
+import { type SourcedAdapter, SourceError, type SourceReason } from '../source/types.ts';
 import type { SpooledRevision } from '../spool/spool.ts';
 import type { AdapterDeps } from './deps.ts';
 import type { Draft } from './draft.ts';
@@ -19,12 +20,14 @@ interface Wanted {
   signal: AbortSignal;
 }
 
-/** A revision's bytes: from the spool, else from a pod that holds it, else from its source. Null: they are on their way. */
+/** A revision's bytes: from the spool, else from a pod that holds it, else from source or archive. Null: they are on their way. */
 export async function bytesOf(wanted: Wanted): Promise<SpooledRevision | null> {
   const { draft, deps, digest } = wanted;
   const held = await heldBytes(wanted);
   if (held !== null) return held;
-  if (await isInSource(wanted)) return deps.spool.open(digest);
+  const archive = archiveOf(draft.adapter, digest);
+  if (await (archive === null ? isInSource(wanted) : isInArchive(wanted, archive)))
+    return deps.spool.open(digest);
   draft.record.lose(digest);
   throw new RevisionLost(lostMessage(draft.adapter, digest));
 }
@@ -67,6 +70,22 @@ async function isInSource({ draft, deps, digest, signal }: Wanted): Promise<bool
     const fetched = await sendErrand(draft, deps, asked, (source, life) =>
       source.fetch(draft.adapter, order, life),
     );
+    return fetched === null || fetched.digest === digest;
+  } catch (error) {
+    signal.throwIfAborted();
+    if (error instanceof SourceError && GONE.has(error.reason)) return false;
+    throw error;
+  }
+}
+
+/** True as well where it is on its way. */
+async function isInArchive({ draft, deps, digest, signal }: Wanted, from: SourcedAdapter): Promise<boolean> {
+  const asked = { kind: 'bytes', phase: 'fetch', question: digest, signal, from } as const;
+  try {
+    const fetched = await sendErrand(draft, deps, asked, async (source, life) => {
+      const { sourceVersion } = await source.resolve(from, life);
+      return await source.fetch(from, { sourceVersion, limits: draft.placement, spool: deps.spool }, life);
+    });
     return fetched === null || fetched.digest === digest;
   } catch (error) {
     signal.throwIfAborted();

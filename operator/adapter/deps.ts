@@ -9,6 +9,7 @@ import type { Log } from '../kube/log.ts';
 import type { KubeObject } from '../kube/resource.ts';
 import type { StatusWriter } from '../kube/status-writer.ts';
 import type { Fleet } from '../pods/fleet.ts';
+import type { Archive } from '../source/archive.ts';
 import type { Errands } from '../source/errands.ts';
 import type { Sources } from '../source/index.ts';
 import type { Spool } from '../spool/spool.ts';
@@ -39,6 +40,8 @@ export interface AdapterDeps {
   pools: Cache<ServerPool>;
   fleet: Pick<Fleet, 'podsOf' | 'formerOf' | 'followedMs' | 'whenState'>;
   sources: Sources;
+  /** Where pushed revisions are kept that are to outlive pods and spool. */
+  archive: Pick<Archive, 'keep'>;
   /** Sources are asked through it alone: they may be slow. */
   errands: Pick<Errands, 'ask' | 'drop'>;
   /** When to look again for what people are to put right. */

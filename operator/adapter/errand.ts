@@ -1,5 +1,5 @@
 import { laneOf, sourceOf } from '../source/index.ts';
-import type { Source } from '../source/types.ts';
+import type { Source, SourcedAdapter } from '../source/types.ts';
 import type { AdapterDeps } from './deps.ts';
 import { type Draft, lookAgain } from './draft.ts';
 
@@ -14,27 +14,29 @@ interface Asked {
   phase: 'resolve' | 'fetch';
   question: string;
   signal: AbortSignal;
+  /** Whose source it is; the adapter's own by default. */
+  from?: SourcedAdapter;
 }
 
 /** Asks the adapter's source, without waiting for it. Null: no answer yet; the adapter is looked at again when there is. */
 export async function sendErrand<T>(
   draft: Draft,
   deps: AdapterDeps,
-  { kind, phase, question, signal }: Asked,
+  { kind, phase, question, signal, from = draft.adapter }: Asked,
   ask: (source: Source, life: AbortSignal) => Promise<T>,
 ): Promise<T | null> {
-  const { key, adapter } = draft;
+  const { key } = draft;
   const run = async (life: AbortSignal): Promise<T> => {
     const startMs = deps.clock.monotonicMs();
     try {
-      const source = sourceOf(adapter, deps.sources);
+      const source = sourceOf(from, deps.sources);
       if (source === null) throw new TypeError('A pushed adapter has no source to ask');
       return await ask(source, life);
     } finally {
       deps.metrics.phase(phase, deps.clock.monotonicMs() - startMs);
     }
   };
-  const { ageMs, result } = deps.errands.ask({ key, kind, question, lane: laneOf(adapter), signal, run });
+  const { ageMs, result } = deps.errands.ask({ key, kind, question, lane: laneOf(from), signal, run });
   if (result !== null) return await result;
   draft.askedMs = Math.min(draft.askedMs ?? ageMs, ageMs);
   for (const ms of [QUIET_MS, SLOW_MS]) if (ageMs < ms) lookAgain(draft, ms - ageMs);

@@ -63,10 +63,22 @@ const PushSource = z.object({
     'A push larger than this is refused. Default: what the pods accept.',
   ),
   durability: z
-    .enum(['Memory'])
+    .enum(['Memory', 'ObjectStore'])
     .default('Memory')
-    .describe('Memory: a pushed revision lives in the pods and in the spool of the operator, nowhere else.'),
+    .describe(
+      'Memory: a pushed revision lives in the pods and in the spool of the operator, nowhere else. ObjectStore: it is written to the object store before the push is answered, and read from there when nobody holds it any more.',
+    ),
+  objectStore: ObjectStoreSource.omit({ versionId: true })
+    .optional()
+    .describe('With durability ObjectStore: where each revision gets a folder, named by its digest.'),
 });
+
+const PUSH_RULES = [
+  {
+    rule: "has(self.objectStore) == (has(self.durability) && self.durability == 'ObjectStore')",
+    message: 'objectStore is what durability ObjectStore needs, and nothing else does',
+  },
+];
 
 const SOURCE_RULES = [
   {
@@ -81,7 +93,9 @@ const SOURCE_RULES = [
 
 const Source = z.object({
   objectStore: ObjectStoreSource.optional().describe('The adapter lies in an object store.'),
-  push: PushSource.optional().describe('A trainer pushes the adapter to the operator; see status.pushURL.'),
+  push: PushSource.optional()
+    .describe('A trainer pushes the adapter to the operator; see status.pushURL.')
+    .meta({ 'x-kubernetes-validations': PUSH_RULES }),
 });
 
 const Verify = z.object({

@@ -1,6 +1,7 @@
 import type { Clock } from '../kube/clock.ts';
 import type { ReadSecret } from '../kube/secrets.ts';
 import type { AddressGuard } from './address-guard.ts';
+import { Archive } from './archive.ts';
 import type { Lane } from './errands.ts';
 import { ObjectStoreSource } from './object-store.ts';
 import type { OpenStore } from './port.ts';
@@ -32,13 +33,23 @@ const CONNECT_TIMEOUT_MS = 5_000;
 export type SourceKind = Exclude<keyof SourcedAdapter['spec']['source'], 'push'>;
 export type Sources = Record<SourceKind, Source>;
 
-/** One entry per member of spec.source that is fetched; `push` is not: its trainer comes by itself. */
-export function openSources(options: SourceOptions): Sources {
+export interface Opened {
+  sources: Sources;
+  archive: Archive;
+}
+
+/** One entry per member of spec.source that is fetched; `push` is not: its trainer comes by itself, and its revisions are kept. */
+export function openSources(options: SourceOptions): Opened {
   const { readSecret, guard, clock, ambientCredentials = false } = options;
   const readAccess = accessReader(readSecret, clock);
   const s3 = { readAccess, guard, ambientCredentials, connectTimeoutMs: CONNECT_TIMEOUT_MS };
-  const stores = new Map<string, OpenStore>([['s3', (adapter, signal) => openS3(adapter, s3, signal)]]);
-  return { objectStore: new ObjectStoreSource({ stores, limits: { ...RANGES, ...options.ranges }, clock }) };
+  const openStore: OpenStore = (adapter, signal) => openS3(adapter, s3, signal);
+  const stores = new Map([['s3', openStore]]);
+  const limits = { ...RANGES, ...options.ranges };
+  return {
+    sources: { objectStore: new ObjectStoreSource({ stores, limits, clock }) },
+    archive: new Archive(openStore),
+  };
 }
 
 /** Whom a slow store would hold up. */

@@ -19,12 +19,21 @@ export interface Span {
   end: number;
 }
 
+/** All bytes of an object that is to be. */
+export interface NewObject {
+  key: ObjectKey;
+  size: number;
+  body: AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+}
+
 /** One scheme's way to the objects of one adapter. Both calls reject with a SourceError, or the reason of the signal. */
 export interface ObjectStore {
   /** What is there now. */
   head(key: ObjectKey, signal: AbortSignal): Promise<StoredObject>;
   /** Just these bytes, of just this version: SourceChanged where the store has another by now. */
   open(object: StoredObject, span: Span, signal: AbortSignal): Promise<Readable>;
+  /** Only the whole object becomes visible. Absent where a scheme is read alone. */
+  write?(object: NewObject, signal: AbortSignal): Promise<void>;
   close(): void;
 }
 

@@ -1,17 +1,25 @@
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import { rootCertificates } from 'node:tls';
 import {
   GetObjectCommand,
   type GetObjectCommandOutput,
   HeadObjectCommand,
+  PutObjectCommand,
   S3Client,
   S3ServiceException,
 } from '@aws-sdk/client-s3';
 import { type AddressGuard, portOf } from './address-guard.ts';
 import { noAnswer } from './no-answer.ts';
-import { OBJECTS, type ObjectKey, type ObjectStore, type Span, type StoredObject } from './port.ts';
+import {
+  type NewObject,
+  OBJECTS,
+  type ObjectKey,
+  type ObjectStore,
+  type Span,
+  type StoredObject,
+} from './port.ts';
 import type { ReadAccess } from './s3-access.ts';
 import { type Location, locationOf } from './s3-location.ts';
 import { Retryable, type SourcedAdapter, SourceError, Terminal } from './types.ts';
@@ -56,6 +64,8 @@ export async function openS3(
     maxAttempts: 1,
     // The checking stream of the SDK swallows aborts; our own sha256 covers the whole file.
     responseChecksumValidation: 'WHEN_REQUIRED',
+    // Else a body whose sum comes after it, which not every store takes.
+    requestChecksumCalculation: 'WHEN_REQUIRED',
     requestHandler: {
       httpAgent: new HttpAgent(agent),
       httpsAgent: new HttpsAgent({ ...agent, ...(access?.ca && { ca: [...rootCertificates, access.ca] }) }),
@@ -103,6 +113,17 @@ class S3Store implements ObjectStore {
     body.destroy();
     const message = `The object store does not answer ranges as it was asked: ${this.#nameOf(key)}.`;
     throw new Terminal('SourceInvalid', message);
+  }
+
+  async write({ key, size, body }: NewObject, signal: AbortSignal): Promise<void> {
+    const command = new PutObjectCommand({
+      ...this.#inputOf(key),
+      Body: Readable.from(body),
+      ContentLength: size,
+    });
+    await this.#client.send(command, { abortSignal: signal }).catch(async (error) => {
+      throw await this.#failure(error, key, signal);
+    });
   }
 
   close(): void {

@@ -57,6 +57,7 @@ export const ERRORS = {
   internal: final(500),
   pod_failed: final(502),
   no_capacity: passing(503),
+  not_durable: passing(503),
   no_pods: passing(503),
   not_leader: passing(503),
   shutting_down: passing(503, 5),

@@ -3,6 +3,7 @@ import type { Lock } from '../../../server/transfer/serial.ts';
 import { type AdapterDeps, fenceOf } from '../deps.ts';
 import { revisionOf, timestamp } from '../desired.ts';
 import { heedPods } from '../recover.ts';
+import { archiveRefusal } from './archive.ts';
 import { type Accepted, acceptedBy, commit } from './commit.ts';
 import { keptEarlier } from './earlier.ts';
 import { movesStep, requireMayFollow, requireStaged } from './preconditions.ts';
@@ -38,11 +39,15 @@ export class RevisionPublisher {
     };
   }
 
-  publish(publication: Publication): Promise<PublishResult> {
+  async publish(publication: Publication): Promise<PublishResult> {
     for (const { pod, error } of publication.staged) {
       if (error?.code === HUNG) pod.client.breaker.suspect();
     }
-    return commit(this.#deps, publication, (lock) => this.#accept(lock, publication));
+    const refusal = await archiveRefusal(this.#deps, publication);
+    return await commit(this.#deps, publication, (lock) => {
+      if (refusal !== null) throw refusal;
+      return this.#accept(lock, publication);
+    });
   }
 
   rollback(rollback: Rollback): Promise<RollbackResult> {

@@ -1,8 +1,15 @@
-import type { Fetched, FetchOrder, Source, SourceState } from '../../../operator/source/types.ts';
+import type {
+  Fetched,
+  FetchOrder,
+  Source,
+  SourcedAdapter,
+  SourceState,
+} from '../../../operator/source/types.ts';
 import { Retryable } from '../../../operator/source/types.ts';
+import type { SpooledRevision } from '../../../operator/spool/spool.ts';
 import { type AdapterFiles, digestOf, goodAdapter } from '../../support/adapter-files.ts';
 
-/** One object that has versions. `nextError` fails the next call. */
+/** One object that has versions, or an archive of one revision. `nextError` fails the next call. */
 export class FakeSource implements Source {
   files: AdapterFiles = goodAdapter(1);
   version = 'v1';
@@ -11,6 +18,8 @@ export class FakeSource implements Source {
   fetchError: Error | null = null;
   /** Gives a byte now and then: no call ends before its signal aborts. */
   isSlow = false;
+  /** What was written to it, in order. */
+  kept: { uri: string | undefined; config: unknown }[] = [];
   resolves = 0;
   fetches = 0;
   #busy = 0;
@@ -56,6 +65,11 @@ export class FakeSource implements Source {
     await writer.commit(digest, { config });
     const shape = { rank: 8, targetModules: ['q_proj', 'v_proj'] };
     return { digest, config, bytes: this.files.tensors.length, sourceVersion: this.version, shape };
+  }
+
+  async keep(folder: SourcedAdapter, { config }: SpooledRevision): Promise<void> {
+    this.#fail();
+    this.kept.push({ uri: folder.spec.source.objectStore?.uri, config });
   }
 
   #fail(): void {

@@ -146,6 +146,7 @@ function makeDeps({ adapters, pools, fleet, source, dir, world }: Made): Adapter
     pools: Object.assign(pools, { list: () => [...pools.values()] }),
     fleet,
     sources: { objectStore: source },
+    archive: source,
     errands: new Errands({ clock: systemClock, onAnswer: (key) => void world.answered.add(key) }),
     spool: new Spool({ dir: mkdtempSync(join(dir, 'spool-')), maxBytes: 64 << 20 }),
     leader: {

@@ -112,6 +112,9 @@ describe('the CRDs, on a real API server', () => {
     'a bucket without a prefix': { source: { objectStore: { uri: 's3://adapters' } } },
     'bytes as a number': { source: { push: { maxBytes: 1048576 } } },
     'bytes with a suffix': { source: { push: { maxBytes: '1.5Gi' } } },
+    'pushes that are kept in a bucket': {
+      source: { push: { durability: 'ObjectStore', objectStore: s3 } },
+    },
     'a duration of two parts': { deletion: { drainTimeout: '1m30s' } },
     'no earlier revisions kept': { update: { keepRevisions: 0 } },
     'running requests that go on with the new revision': { update: { inFlight: 'Migrate' } },
@@ -139,6 +142,14 @@ describe('the CRDs, on a real API server', () => {
     'an unknown field': [{ placment: { mode: 'All' } }, /unknown field "spec\.placment"/],
     'a placement that is not built': [{ placement: { mode: 'Fixed' } }, /Unsupported value: "Fixed"/],
     'too many revisions kept': [{ update: { keepRevisions: 17 } }, /keepRevisions/],
+    'durable pushes without a bucket': [
+      { source: { push: { durability: 'ObjectStore' } } },
+      /objectStore is what durability ObjectStore needs/,
+    ],
+    'a bucket for pushes in memory': [
+      { source: { push: { objectStore: s3 } } },
+      /objectStore is what durability ObjectStore needs/,
+    ],
     'a negative size': [{ source: { push: { maxBytes: -1 } } }, /maxBytes/],
     'a size in words': [{ source: { push: { maxBytes: 'big' } } }, /maxBytes/],
     'a bare number as a duration': [{ deletion: { drainTimeout: '60' } }, /drainTimeout/],

@@ -29,7 +29,7 @@ async function closedPort(): Promise<number> {
 }
 
 async function failure(endpoint: string): Promise<{ reason: string; message: string; cause: unknown }> {
-  const { objectStore } = openSources({
+  const { sources } = openSources({
     readSecret: async () => null,
     guard: new AddressGuard({ allowed: ['127.0.0.0/8'], apiServer: null }),
     clock: systemClock,
@@ -37,7 +37,7 @@ async function failure(endpoint: string): Promise<{ reason: string; message: str
   });
   const source = { objectStore: { uri: 's3://adapters/sql/', endpoint } };
   const adapter = { metadata: { namespace: 'team-a', name: 'sql' }, spec: { source } };
-  const error = await objectStore
+  const error = await sources.objectStore
     .resolve(adapter, new AbortController().signal)
     .catch((reason: unknown) => reason);
   const { reason, message, cause } = error as { reason: string; message: string; cause: unknown };

@@ -5,7 +5,8 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect } from 'vitest';
 import { type Failure, failureOf } from '../../../operator/adapter/failures.ts';
 import { systemClock } from '../../../operator/kube/clock.ts';
 import { AddressGuard } from '../../../operator/source/address-guard.ts';
-import { openSources, type SourceOptions } from '../../../operator/source/index.ts';
+import type { Archive } from '../../../operator/source/archive.ts';
+import { type Opened, openSources, type SourceOptions } from '../../../operator/source/index.ts';
 import { type FetchLimits, type SourcedAdapter, SourceError } from '../../../operator/source/types.ts';
 import { Spool } from '../../../operator/spool/spool.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
@@ -42,6 +43,14 @@ export const LIMITS: FetchLimits = { maxBytes: 8 * 2 ** 20, fit: { geometry: PAR
 export const RANGES = { rangeBytes: 16 * 1024, concurrency: 4, stallMs: 300, resumes: 3, resumeDelayMs: 5 };
 
 export function source(options: Partial<SourceOptions> = {}) {
+  return opened(options).sources.objectStore;
+}
+
+export function archive(): Archive {
+  return opened().archive;
+}
+
+function opened(options: Partial<SourceOptions> = {}): Opened {
   return openSources({
     readSecret: async (namespace, name) =>
       namespace === 'team-a' && name === 'bucket-key'
@@ -51,7 +60,7 @@ export function source(options: Partial<SourceOptions> = {}) {
     clock: systemClock,
     ranges: RANGES,
     ...options,
-  }).objectStore;
+  });
 }
 
 export async function put(
