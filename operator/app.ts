@@ -1,5 +1,6 @@
 import type { AddressInfo } from 'node:net';
 import type { FastifyInstance } from 'fastify';
+import type { Dispatcher } from 'undici';
 import { LorikeetError } from '../server/contract/errors.ts';
 import { RevisionPublisher } from './adapter/publish/publisher.ts';
 import { PUSH_ADDRESS } from './api/names.ts';
@@ -22,7 +23,7 @@ import { registerGauges } from './telemetry/gauges.ts';
 import { buildHealthApp } from './telemetry/health.ts';
 import { OperatorMetrics } from './telemetry/metrics.ts';
 import { registerReflectors } from './telemetry/reflectors.ts';
-import { openQueues, Watches } from './watches.ts';
+import { openQueues, Watches, type WatchOptions } from './watches.ts';
 
 /** What pushes under way get to end when the process stops, and what their answers get then. */
 const DRAIN_MS = 25_000;
@@ -34,18 +35,32 @@ export interface Operator {
   close(): Promise<void>;
 }
 
+/** What is otherwise made here or has its default, for whoever runs an operator that must end abruptly or look again soon. */
+export interface Seams {
+  dispatcher?: Dispatcher;
+  watches?: Pick<WatchOptions, 'relistMs' | 'inactivityMs'>;
+  statusIntervalMs?: number;
+}
+
 /** Puts the parts together and starts them. `die` is called where the process may not go on. */
 export async function startOperator(
   config: OperatorConfig,
   log: Log,
   die: (error: unknown, message: string) => void,
+  seams: Seams = {},
 ): Promise<Operator> {
   const metrics = new OperatorMetrics(() => systemClock.monotonicMs());
   const rest = Rest.fromKubeconfig({ onWait: (lane, waitMs) => metrics.apiWaited(lane, waitMs) });
   const spool = new Spool({ dir: config.spoolDir, maxBytes: config.spoolBytes });
   const queues = openQueues(log, (reason) => metrics.failure(reason));
-  const watches = new Watches({ rest, log, namespace: config.watchNamespace ?? undefined, queues });
-  const dispatcher = openDispatcher();
+  const watches = new Watches({
+    rest,
+    log,
+    namespace: config.watchNamespace ?? undefined,
+    queues,
+    ...seams.watches,
+  });
+  const dispatcher = seams.dispatcher ?? openDispatcher();
   const readToken = readAdminToken(secretsOf(rest));
   const fleet = new Fleet({ ...watches, readToken, dispatcher, clock: systemClock, log });
   const annotations: Record<string, string> = {};
@@ -58,7 +73,10 @@ export async function startOperator(
     annotations,
     onLost: () => die(new Error('another operator may lead now'), 'the lease was lost'),
   });
-  const parts = assemble({ config, rest, log, metrics, spool, queues, watches, fleet, elector });
+  const parts = assemble({
+    ...{ config, rest, log, metrics, spool, queues, watches, fleet, elector },
+    statusIntervalMs: seams.statusIntervalMs,
+  });
   const { records } = parts.adapterDeps;
   watches.follow(fleet, (key) => records.get(key)?.waitsForRoom ?? false);
   registerGauges(metrics.registry, { ...watches, leader: elector, queues, spool, clock: systemClock });

@@ -34,6 +34,8 @@ export interface Parts {
   watches: Watches;
   fleet: Fleet;
   elector: Elector;
+  /** See StatusWriterOptions. */
+  statusIntervalMs?: number | undefined;
 }
 
 /** What the two reconcilers act through. `flush` writes what is still pending. */
@@ -42,13 +44,14 @@ export function assemble(parts: Parts): {
   poolDeps: PoolDeps;
   flush: () => Promise<void>;
 } {
-  const { config, rest, log, metrics, spool, queues, watches, fleet, elector } = parts;
+  const { config, rest, log, metrics, spool, queues, watches, fleet, elector, statusIntervalMs } = parts;
   const component = 'lorikeet-operator';
   const onDrop = (cause: DropCause) => metrics.eventDropped(cause);
   const events = new EventRecorder({ rest, component, instance: config.identity, log, onDrop });
   const adapterStatus = new StatusWriter({
     rest,
     log,
+    intervalMs: statusIntervalMs,
     resource: LORA_ADAPTERS,
     onFailure: (key) => queues.adapters.add(key),
     onWritten: (lagMs) => metrics.statusWritten('adapters', lagMs),
@@ -56,6 +59,7 @@ export function assemble(parts: Parts): {
   const poolStatus = new StatusWriter({
     rest,
     log,
+    intervalMs: statusIntervalMs,
     resource: SERVER_POOLS,
     onFailure: (key) => queues.pools.add(key),
     onWritten: (lagMs) => metrics.statusWritten('pools', lagMs),

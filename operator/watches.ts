@@ -38,6 +38,8 @@ export interface WatchOptions {
   log: Log;
   namespace: string | undefined;
   queues: Queues;
+  relistMs?: number;
+  inactivityMs?: number;
 }
 
 /** Copies of the three kinds that the operator looks at, and who must be looked at when one of them changes. */
@@ -50,9 +52,8 @@ export class Watches {
   #waitsForRoom: (key: string) => boolean = () => false;
   #synced = false;
 
-  constructor({ rest, log, namespace, queues }: WatchOptions) {
+  constructor({ queues, ...common }: WatchOptions) {
     this.#queues = queues;
-    const common = { rest, log, namespace };
     this.adapters = new Reflector<LoraAdapter>({
       ...common,
       resource: LORA_ADAPTERS,

@@ -14,7 +14,7 @@ export interface StatusWriterOptions {
   /** A status was written so long after the first decision that the object did not show. */
   onWritten?: (lagMs: number) => void;
   clock?: Clock;
-  intervalMs?: number;
+  intervalMs?: number | undefined;
 }
 
 interface Written {
