@@ -1,0 +1,282 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Operator, startOperator } from '../../operator/app.ts';
+import { parseConfig } from '../../operator/config.ts';
+import { silentLog } from '../../operator/kube/log.ts';
+import { openDispatcher } from '../../operator/pods/dispatcher.ts';
+import type { Api } from '../cluster/api.ts';
+import { eventually } from '../support/eventually.ts';
+import { POD_TOKEN, ScriptedPod } from '../support/pod/scripted-pod.ts';
+import { type ApiCall, type ApiPlan, ApiProxy } from './api-proxy.ts';
+import { type CrashPoint, countingWrites, isWrite, WriteLog } from './crash.ts';
+
+export const LORA = '/apis/lorikeet.dev/v1alpha1';
+const POOL = 'parrot';
+const STATUS_INTERVAL_MS = 200;
+const PATIENCE_MS = 30_000;
+/** Longer than it takes from any change to the last write that follows from it. */
+const QUIET_MS = 1_500;
+
+export interface World {
+  api: Api;
+  adminToken: string;
+  /** Of a ServiceAccount that may push. */
+  pushToken: string;
+  /** An S3 endpoint with its keys. */
+  store: { endpoint: string; accessKeyId: string; secretAccessKey: string; put: Put };
+}
+type Put = (bucket: string, key: string, bytes: Uint8Array) => Promise<string>;
+
+export interface SiteOptions {
+  /** Unique in the world; makes the namespace and the addresses of pods. */
+  number: number;
+  crash?: CrashPoint | null;
+  plan?: ApiPlan;
+  relistMs?: number;
+  inactivityMs?: number;
+}
+
+interface Seen {
+  status?: Record<string, unknown>;
+}
+
+interface Incarnation {
+  operator: Promise<Operator>;
+  /** Aborted by its end: nobody hears from it any more. */
+  life: AbortSignal;
+  /** Abruptly, as SIGKILL: nothing it does from then on is seen by anybody. */
+  cut(): void;
+}
+
+/** One namespace with a pool of pods and an operator of its own, which is started anew whenever it crashes. */
+export class Site {
+  readonly namespace: string;
+  readonly pods = new Map<string, ScriptedPod>();
+  readonly writes: WriteLog;
+  crashes = 0;
+  /** Why an operator gave up by itself. */
+  readonly deaths: string[] = [];
+  readonly #world: World;
+  readonly #options: SiteOptions;
+  readonly #dir = mkdtempSync(join(tmpdir(), 'lorikeet-faults-'));
+  readonly #ended: Promise<unknown>[] = [];
+  #present: Incarnation | null = null;
+  #port = 0;
+  #stopped = false;
+
+  private constructor(world: World, options: SiteOptions) {
+    this.#world = world;
+    this.#options = options;
+    this.namespace = `site-${options.number}`;
+    this.writes = new WriteLog(options.crash ?? null, () => this.crash());
+  }
+
+  static async start(world: World, options: SiteOptions, pods: string[]): Promise<Site> {
+    const site = new Site(world, options);
+    await site.create('/api/v1/namespaces', { metadata: { name: site.namespace } });
+    const { accessKeyId, secretAccessKey } = world.store;
+    const core = `/api/v1/namespaces/${site.namespace}`;
+    await Promise.all([
+      site.create(`${core}/serviceaccounts`, { metadata: { name: 'default' } }),
+      site.create(`${core}/secrets`, { metadata: { name: 'admin' }, stringData: { token: POD_TOKEN } }),
+      site.create(`${core}/secrets`, {
+        metadata: { name: 's3' },
+        stringData: { accessKeyId, secretAccessKey },
+      }),
+    ]);
+    for (const pod of pods) await site.addPod(pod);
+    await site.create(site.path('serverpools'), {
+      apiVersion: 'lorikeet.dev/v1alpha1',
+      kind: 'ServerPool',
+      metadata: { name: POOL },
+      spec: {
+        selector: { matchLabels: { app: POOL } },
+        baseModel: { name: POOL },
+        admin: { port: site.#port, auth: { tokenSecretRef: { name: 'admin' } } },
+      },
+    });
+    await site.#launch();
+    return site;
+  }
+
+  get #signal(): AbortSignal {
+    return AbortSignal.timeout(PATIENCE_MS);
+  }
+
+  path(plural: string, name?: string): string {
+    return `${LORA}/namespaces/${this.namespace}/${plural}${name === undefined ? '' : `/${name}`}`;
+  }
+
+  async create(path: string, body: object): Promise<void> {
+    await this.#world.api.call('POST', path, body);
+  }
+
+  async addPod(name: string): Promise<void> {
+    const { number } = this.#options;
+    const host = `127.${20 + Math.floor(number / 200)}.${1 + (number % 200)}.${this.pods.size + 1}`;
+    const pod = await ScriptedPod.start({ host, port: this.#port });
+    this.#port = pod.port;
+    this.pods.set(name, pod);
+    const path = `/api/v1/namespaces/${this.namespace}/pods`;
+    await this.create(path, {
+      metadata: { name, labels: { app: POOL } },
+      spec: { containers: [{ name: 'server', image: 'none' }] },
+    });
+    await this.#world.api.call('PATCH', `${path}/${name}/status`, {
+      status: { phase: 'Running', podIP: host, podIPs: [{ ip: host }] },
+    });
+  }
+
+  async removePod(name: string): Promise<void> {
+    await this.#world.api.call('DELETE', `/api/v1/namespaces/${this.namespace}/pods/${name}`, {
+      gracePeriodSeconds: 0,
+    });
+    await this.pods.get(name)?.stop();
+    this.pods.delete(name);
+  }
+
+  async get(plural: string, name: string): Promise<Seen | null> {
+    try {
+      return (await this.#world.api.get(this.path(plural, name))) as Seen;
+    } catch (error) {
+      if ((error as { status?: number }).status === 404) return null;
+      throw error;
+    }
+  }
+
+  async patch(plural: string, name: string, body: object): Promise<void> {
+    await this.#world.api.call('PATCH', this.path(plural, name), body);
+  }
+
+  async remove(plural: string, name: string): Promise<void> {
+    await this.#world.api.call('DELETE', this.path(plural, name));
+  }
+
+  get store(): World['store'] {
+    return this.#world.store;
+  }
+
+  /** Asks the operator that lives, again and again, as trainers do, until one answers with 200. */
+  async ask(what: string, path: string, init: RequestInit): Promise<void> {
+    await this.until(what, async () => {
+      const present = this.#present;
+      if (present === null) return undefined;
+      const { listening } = await present.operator;
+      const response = await fetch(`${listening.push}/v1/namespaces/${this.namespace}/adapters/${path}`, {
+        ...init,
+        headers: {
+          ...(init.headers as Record<string, string>),
+          authorization: `Bearer ${this.#world.pushToken}`,
+          connection: 'close',
+        },
+        signal: AbortSignal.any([present.life, AbortSignal.timeout(10_000)]),
+      });
+      const text = await response.text();
+      if (response.status !== 200) throw new Error(`${response.status}: ${text}`);
+      return true;
+    });
+  }
+
+  async until<T>(what: string, attempt: () => Promise<T | undefined>): Promise<T> {
+    return await eventually(what, { timeoutMs: PATIENCE_MS, everyMs: 50 }, attempt);
+  }
+
+  /** Resolves when nothing has been written for a while. */
+  async untilQuiet(): Promise<void> {
+    const signal = this.#signal;
+    while (performance.now() - this.writes.lastAtMs < QUIET_MS) {
+      if (signal.aborted) throw new Error(`writes do not end: ${this.writes.lines.slice(-8).join('\n')}`);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+
+  /** As SIGKILL, and a new process right after. */
+  crash(): void {
+    const dead = this.#present;
+    this.#present = null;
+    if (dead === null || this.#stopped) return;
+    this.crashes += 1;
+    dead.cut();
+    this.#ended.push(dead.operator.then((operator) => operator.close()));
+    this.#ended.push(this.#launch());
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    const last = this.#present;
+    this.#present = null;
+    last?.cut();
+    await Promise.all([...this.#ended, last?.operator.then((operator) => operator.close())]);
+    await Promise.all([...this.pods.values()].map((pod) => pod.stop()));
+    rmSync(this.#dir, { recursive: true, force: true });
+  }
+
+  async #launch(): Promise<void> {
+    const { relistMs, inactivityMs } = this.#options;
+    const proxy = await ApiProxy.start(this.#world.api, this.#counted());
+    const agent = openDispatcher();
+    const kubeconfig = join(this.#dir, `${this.crashes}.kubeconfig`);
+    writeFileSync(kubeconfig, kubeconfigOf(proxy.url, this.#world.adminToken));
+    const args = ['--push-host=127.0.0.1', '--push-port=0', '--metrics-host=127.0.0.1', '--metrics-port=0'];
+    const own = [
+      `--leader-namespace=${this.namespace}`,
+      `--watch-namespace=${this.namespace}`,
+      '--identity=one',
+    ];
+    const store = [`--spool-dir=${join(this.#dir, 'spool')}`, '--allow-endpoint-cidr=127.0.0.0/8'];
+    const config = parseConfig([...args, ...own, ...store], {});
+    if (config === null) throw new Error('no help was asked for');
+    const life = new AbortController();
+    const die = (error: unknown, message: string) => {
+      if (!life.signal.aborted) this.deaths.push(`${message}: ${error}`);
+    };
+    // Read before the first await of startOperator, so that operators of other sites do not mind.
+    process.env.KUBECONFIG = kubeconfig;
+    const operator = startOperator(config, silentLog, die, {
+      dispatcher: countingWrites(agent, this.writes),
+      watches: { ...(relistMs && { relistMs }), ...(inactivityMs && { inactivityMs }) },
+      statusIntervalMs: STATUS_INTERVAL_MS,
+    });
+    const cut = () => {
+      life.abort(new Error('the operator has crashed'));
+      proxy.cut();
+      void agent.destroy();
+    };
+    this.#present = { operator, life: life.signal, cut };
+    await operator;
+  }
+
+  /** The plan of the site, with its writes counted first. */
+  #counted(): ApiPlan {
+    const { plan = {} } = this.#options;
+    const numbers = new WeakMap<ApiCall, number>();
+    return {
+      ...plan,
+      before: async (call) => {
+        if (isWrite(call)) {
+          const { number, isLost } = this.writes.begin(`api ${call.method} ${call.kind}`);
+          numbers.set(call, number);
+          if (isLost) return 'reset';
+        }
+        return (await plan.before?.(call)) ?? 'pass';
+      },
+      after: async (call, answer) => {
+        const number = numbers.get(call);
+        if (number !== undefined && this.writes.carriedOut(number)) return 'reset';
+        return (await plan.after?.(call, answer)) ?? answer;
+      },
+    };
+  }
+}
+
+function kubeconfigOf(server: string, token: string): string {
+  return JSON.stringify({
+    apiVersion: 'v1',
+    kind: 'Config',
+    clusters: [{ name: 'test', cluster: { server } }],
+    users: [{ name: 'operator', user: { token } }],
+    contexts: [{ name: 'test', context: { cluster: 'test', user: 'operator' } }],
+    'current-context': 'test',
+  });
+}
