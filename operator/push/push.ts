@@ -1,4 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { HashThread } from '../../server/transfer/hash-thread.ts';
 import { requireBodySize } from '../../server/transfer/limits.ts';
 import type { PublishResult } from '../adapter/publish/publication.ts';
 import type { Clock } from '../kube/clock.ts';
@@ -14,6 +15,7 @@ import type { Budget, Turns } from './turns.ts';
 export interface PushDeps {
   publisher: Publisher;
   spool: Spool;
+  hashing: HashThread;
   turns: Turns;
   budget: Budget;
   stopping: AbortSignal;
@@ -41,7 +43,7 @@ export async function push(
   target: PushTarget,
   deps: PushDeps,
 ): Promise<PushReply> {
-  const { publisher, spool, budget, turns, stopping, clock, log, branch: limits } = deps;
+  const { publisher, spool, hashing, budget, turns, stopping, clock, log, branch: limits } = deps;
   const { namespace, name, authMs } = target;
   const startedAt = clock.monotonicMs() - authMs;
   const asked = readAsked(request.raw, request.query);
@@ -60,7 +62,7 @@ export async function push(
         clock,
       );
       if (request.headers.expect !== undefined) reply.raw.writeContinue();
-      const received = await receive(reader, { asked, context, spool, limits, clock, log });
+      const received = await receive(reader, { asked, context, spool, hashing, limits, clock, log });
       const publishedAt = clock.monotonicMs();
       const what = { ...received, servedName: context.servedName };
       const result = await publish(asked, what, target, deps);

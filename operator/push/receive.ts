@@ -8,7 +8,8 @@ import {
 } from '../../server/contract/format/adapter-config.ts';
 import type { SafetensorsHeader } from '../../server/contract/format/safetensors.ts';
 import { requireContentDigest } from '../../server/contract/headers.ts';
-import { HashingReader } from '../../server/transfer/tensors-reader.ts';
+import type { HashThread, RunningHash } from '../../server/transfer/hash-thread.ts';
+import { TensorsReader } from '../../server/transfer/tensors-reader.ts';
 import type { PodOutcome, PushContext } from '../adapter/publish/publication.ts';
 import type { Clock } from '../kube/clock.ts';
 import type { Log } from '../kube/log.ts';
@@ -34,6 +35,7 @@ export interface Receiving {
   asked: Asked;
   context: PushContext;
   spool: Spool;
+  hashing: HashThread;
   limits: BranchLimits;
   clock: Clock;
   log: Log;
@@ -44,21 +46,25 @@ export interface Receiving {
  * out: no pod has the whole of a revision that is not right, and nothing that is current changes.
  */
 export async function receive(body: BodyReader, receiving: Receiving): Promise<ReceivedPush> {
-  const { asked, spool, clock, log } = receiving;
+  const { asked, spool, hashing, clock, log } = receiving;
   const startedAt = clock.monotonicMs();
   const reader = tensorsReader(receiving);
   let held = await readHead(body, reader);
   const head = reader.accepted as Head;
   body.expect(head.header.totalBytes);
+  const hash = hashing.begin(head.header.totalBytes);
   const fanOut = startUploads(head, receiving);
   const copy = new SpoolCopy(spool, log);
   try {
+    hashCopy(hash, held);
     for (let block = await body.next(); block !== null; block = await body.next()) {
       reader.push(block);
+      hashCopy(hash, block);
       await Promise.all([fanOut.write(held), copy.write(held)]);
       held = block;
     }
-    const { tensorsSha256 } = reader.finish();
+    reader.finish();
+    const tensorsSha256 = await hash.digest();
     requireDigest(tensorsSha256, receiving);
     const digest = revisionDigest(head.config.raw, tensorsSha256);
     const receivedAt = clock.monotonicMs();
@@ -75,10 +81,16 @@ export async function receive(body: BodyReader, receiving: Receiving): Promise<R
       stageMs: clock.monotonicMs() - receivedAt,
     };
   } catch (error) {
+    hash.abandon();
     fanOut.abort();
     await copy.abort();
     throw error;
   }
+}
+
+/** The pods and the spool read the block too: the thread has a copy. */
+function hashCopy(hash: RunningHash, block: Uint8Array): void {
+  hash.take(new Uint8Array(block));
 }
 
 interface Head {
@@ -87,18 +99,18 @@ interface Head {
   shape: Shape;
 }
 
-function tensorsReader({ asked, context }: Receiving): HashingReader<Head> {
+function tensorsReader({ asked, context }: Receiving): TensorsReader<Head> {
   const { geometry, maxRank, maxBytes, adapter } = context;
   const accept = (header: SafetensorsHeader) => {
     const config = configFrom(asked, context, header);
     const shape = checkHeader(header, config, { geometry, maxRank }, adapter.spec.verify);
     return { header, config, shape: shape as Shape };
   };
-  return new HashingReader({ maxBytes, declaredBytes: asked.declaredBytes, accept });
+  return new TensorsReader({ maxBytes, declaredBytes: asked.declaredBytes, accept });
 }
 
 /** Reads no more than the header and what came with it, and refuses by it what does not fit. */
-async function readHead(body: BodyReader, reader: HashingReader<Head>): Promise<Uint8Array> {
+async function readHead(body: BodyReader, reader: TensorsReader<Head>): Promise<Uint8Array> {
   let bytes: Uint8Array | null = null;
   while (bytes === null) {
     const chunk = await body.next();

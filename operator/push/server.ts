@@ -1,6 +1,7 @@
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { LorikeetError } from '../../server/contract/errors.ts';
 import { keepRoom } from '../../server/transfer/connections.ts';
+import { HashThread } from '../../server/transfer/hash-thread.ts';
 import { BODY_PACE } from '../../server/transfer/limits.ts';
 import { answerOf, refuseUnreadable } from '../../server/transfer/refusal.ts';
 import { ObjectName, shortDigest } from '../api/lora-adapter.ts';
@@ -94,7 +95,7 @@ export function buildPushApp(options: PushAppOptions): FastifyInstance {
   const { publisher, spool, leader, clock, log } = options;
   const { running = new Running(), stopping = new AbortController().signal } = options;
   const bounds = { turns, budget, stopping, body: limits.body, branch: limits.branch };
-  const deps = { publisher, spool, clock, log, ...bounds };
+  const deps = { publisher, spool, hashing: new HashThread(), clock, log, ...bounds };
 
   app.addHook('onRequest', async (request, reply) => {
     if (request.headers[FORWARDED] !== undefined) sayAlive(reply, limits.forward.aliveMs);

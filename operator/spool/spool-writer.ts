@@ -46,17 +46,18 @@ export class SpoolWriter {
   }
 
   /** One call at a time. */
-  async write(chunk: Uint8Array): Promise<void> {
+  async write(...chunks: Uint8Array[]): Promise<void> {
     if (this.#ended || this.#sha256 !== null) throw new TypeError('The writer has ended');
-    this.#parts.reserve(chunk.length);
-    this.#reserved += chunk.length;
+    const bytes = chunks.reduce((sum, { length }) => sum + length, 0);
+    this.#parts.reserve(bytes);
+    this.#reserved += bytes;
     this.#file ??= await open(this.#path, CREATE, 0o600);
-    if (this.#parts.hash) this.#hash.update(chunk);
-    for (let at = 0; at < chunk.length; ) {
-      const { bytesWritten } = await this.#file.write(chunk, at);
-      at += bytesWritten;
+    if (this.#parts.hash) for (const chunk of chunks) this.#hash.update(chunk);
+    for (let left = chunks; left.length > 0; ) {
+      const { bytesWritten } = await this.#file.writev(left);
+      left = after(left, bytesWritten);
     }
-    this.#size += chunk.length;
+    this.#size += bytes;
   }
 
   /** Lower-case hex of all that was written; ends the writing. */
@@ -95,4 +96,14 @@ export class SpoolWriter {
     await rm(this.#path, { force: true });
     await rm(`${this.#path}.json`, { force: true });
   }
+}
+
+/** What is left of the chunks behind so many of their bytes. */
+function after(chunks: readonly Uint8Array[], bytes: number): Uint8Array[] {
+  let skipped = 0;
+  return chunks.flatMap((chunk) => {
+    const left = chunk.subarray(Math.min(chunk.length, Math.max(0, bytes - skipped)));
+    skipped += chunk.length;
+    return left.length === 0 ? [] : [left];
+  });
 }

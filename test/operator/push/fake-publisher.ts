@@ -9,6 +9,7 @@ import type {
 } from '../../../operator/adapter/publish/publication.ts';
 import type { RevisionRecord } from '../../../operator/api/lora-adapter.ts';
 import type { Publisher } from '../../../operator/push/publisher.ts';
+import type { Geometry } from '../../../server/contract/adapter-api.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
 import { PARROT_GEOMETRY } from '../../support/parrot-geometry.ts';
 import { FakePod } from '../../support/pod/fake-pod.ts';
@@ -21,6 +22,7 @@ export class FakePublisher implements Publisher {
   config: unknown | null = null;
   maxBytes = 8 * 2 ** 20;
   maxRank = 64;
+  geometry: Geometry = PARROT_GEOMETRY;
   verify: object | undefined;
   error: LorikeetError | null = null;
   readonly publications: Publication[] = [];
@@ -31,7 +33,7 @@ export class FakePublisher implements Publisher {
   context(namespace: string, name: string): PushContext {
     if (this.error) throw this.error;
     if (name !== 'sql') throw new LorikeetError('adapter_not_found', 'There is no such adapter');
-    const { earlier, config, maxBytes, maxRank, verify } = this;
+    const { earlier, config, geometry, maxBytes, maxRank, verify } = this;
     const desired = this.desired && { digest: this.desired.digest, step: this.desired.step };
     const adapter = {
       metadata: { namespace, name },
@@ -41,7 +43,7 @@ export class FakePublisher implements Publisher {
       adapter,
       servedName: 'sql-served',
       pods: this.pods,
-      geometry: PARROT_GEOMETRY,
+      geometry,
       maxRank,
       maxBytes,
       desired,

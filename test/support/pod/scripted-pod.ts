@@ -4,6 +4,7 @@ import type { FastifyInstance, FastifyReply } from 'fastify';
 import { pino } from 'pino';
 import { Registry } from '../../../server/adapters/registry.ts';
 import { buildAdminApp } from '../../../server/admin/admin-app.ts';
+import type { Geometry } from '../../../server/contract/adapter-api.ts';
 import { NativeEngine } from '../../../server/engine/native.ts';
 import { FakeEngine } from '../fake-engine.ts';
 import { bytesBefore, type Fault } from './fault.ts';
@@ -20,8 +21,11 @@ export interface ScriptedPodOptions {
   /** A loopback address; each pod of a pool has its own, and all the same port. */
   host: string;
   port?: number;
-  baseModel?: { name?: string; digest?: string };
+  baseModel?: { name?: string; digest?: string; geometry?: Geometry };
   maxRank?: number;
+  /** Of the largest adapter; the host tier holds four of them. */
+  maxAdapterBytes?: number;
+  engine?: () => FakeEngine;
 }
 
 /** The real admin API over a fake engine, with faults on request. */
@@ -55,11 +59,17 @@ export class ScriptedPod {
   /** A new process: a new bootId, and nothing in it. */
   async start(): Promise<void> {
     const log = pino({ level: 'silent' });
-    this.engine = new FakeEngine();
+    const {
+      baseModel,
+      maxRank = 64,
+      maxAdapterBytes = 16 << 20,
+      engine = () => new FakeEngine(),
+    } = this.#options;
+    this.engine = engine();
     this.registry = new Registry({
       engine: new NativeEngine(this.engine.start),
-      baseModel: { ...BASE_MODEL, ...this.#options.baseModel },
-      limits: { hostBytes: 64 << 20, maxRank: this.#options.maxRank ?? 64, maxAdapterBytes: 16 << 20 },
+      baseModel: { ...BASE_MODEL, ...baseModel },
+      limits: { hostBytes: 4 * maxAdapterBytes, maxRank, maxAdapterBytes },
       waiting: { max: 8, turnMax: 2 },
       log,
     });
