@@ -63,6 +63,12 @@ export class Receiver {
     if (part !== null) this.#keep(part);
     this.#options.hash.take(chunk);
   }
+
+  /** The body so far, which stays as it is: null before its header is accepted. */
+  get body(): { bytes: Buffer; filled: number } | null {
+    return this.#body === null ? null : { bytes: this.#body, filled: this.#filled };
+  }
+
   async finish(): Promise<ReceivedAdapter> {
     const { raw, config, bound, hostBytes, reservation } = this.#reader.finish();
     const body = this.#body as Buffer;

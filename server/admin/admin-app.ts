@@ -13,6 +13,7 @@ import { isBearer } from '../transfer/bearer.ts';
 import { keepRoom } from '../transfer/connections.ts';
 import { bodyDeadlineMs } from '../transfer/limits.ts';
 import { answerOf, refuseUnreadable } from '../transfer/refusal.ts';
+import type { RelayLimits } from '../transfer/relay.ts';
 import { registerAdminRoutes } from './routes.ts';
 
 const HEADER_BYTES_MAX = 32 << 10;
@@ -29,6 +30,7 @@ export interface AdminAppOptions {
   /** Every call but those of public routes carries what it gives then as bearer token. */
   token: () => string | Promise<string>;
   metrics?: AdminMetrics;
+  relayLimits?: Partial<RelayLimits>;
   log: Logger;
 }
 
@@ -39,7 +41,13 @@ export interface AdminMetrics {
 }
 
 /** The admin API as an app of its own port; nothing but /healthz answers without the token. */
-export function buildAdminApp({ registry, token, metrics, log }: AdminAppOptions): FastifyInstance {
+export function buildAdminApp({
+  registry,
+  token,
+  metrics,
+  relayLimits,
+  log,
+}: AdminAppOptions): FastifyInstance {
   const app = fastify({
     logger: false,
     keepAliveTimeout: IDLE_MS_MAX,
@@ -79,7 +87,7 @@ export function buildAdminApp({ registry, token, metrics, log }: AdminAppOptions
     return refuse(reply, refusal);
   });
   app.get('/healthz', async () => ({ status: 'ok' }));
-  registerAdminRoutes(app, { registry });
+  registerAdminRoutes(app, { registry, relayLimits });
   return app;
 }
 

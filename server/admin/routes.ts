@@ -1,4 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { Agent } from 'undici';
 import type { Held } from '../adapters/host-tier.ts';
 import { type ReceivedAdapter, Receiver } from '../adapters/receive.ts';
 import type { Registry } from '../adapters/registry.ts';
@@ -20,6 +21,7 @@ import {
   readFence,
   readIfMatch,
   readInFlight,
+  readRelay,
   readStep,
   requireContentDigest,
   requireContentType,
@@ -27,12 +29,16 @@ import {
   writeStep,
 } from '../contract/headers.ts';
 import { bodyDeadlineMs, requireBodySize } from '../transfer/limits.ts';
+import { Relay, type RelayLimits } from '../transfer/relay.ts';
 import { type IncomingBody, pump, readJsonAs } from '../transfer/request-body.ts';
 import { readDigest, readName } from './path.ts';
 import { OpenWatches } from './watch.ts';
 
 /** Clients commonly take 16 KiB of reply headers; a longer config that the body carries too is left to the body. */
 const CONFIG_HEADER_CHARACTERS_MAX = 12 << 10;
+/** To one pod at the same time, and how long each may take to connect. */
+const RELAYS_MAX = 16;
+const CONNECT_MS = 3_000;
 
 type Params = { name: string; digest: string };
 type Call = FastifyRequest<{ Params: Params }>;
@@ -41,12 +47,22 @@ type Method = 'GET' | 'PUT' | 'POST' | 'DELETE';
 
 export interface AdminRoutes {
   registry: Registry;
+  relayLimits?: Partial<RelayLimits> | undefined;
+}
+
+/** How bodies go on to other pods. */
+interface Onward {
+  dispatcher: Agent;
+  limits: Partial<RelayLimits>;
 }
 
 /** The admin API as server/contract/adapter-api.ts defines it. A usual method that a path lacks is answered 405. */
-export function registerAdminRoutes(app: FastifyInstance, { registry }: AdminRoutes): void {
+export function registerAdminRoutes(app: FastifyInstance, { registry, relayLimits = {} }: AdminRoutes): void {
   const watches = new OpenWatches(registry);
   app.addHook('preClose', async () => watches.endAll());
+  const dispatcher = new Agent({ connections: RELAYS_MAX, connect: { timeout: CONNECT_MS } });
+  app.addHook('onClose', () => dispatcher.destroy());
+  const onward = { dispatcher, limits: relayLimits };
   const routes: Record<string, Partial<Record<Method, Handler>>> = {
     '/lora/v1/state': { GET: async () => registry.state() },
     '/lora/v1/watch': { GET: (_call, reply) => watch(watches, reply) },
@@ -54,7 +70,7 @@ export function registerAdminRoutes(app: FastifyInstance, { registry }: AdminRou
     '/lora/v1/adapters/:name': { DELETE: (call, reply) => remove(registry, call, reply) },
     '/lora/v1/adapters/:name/activate': { POST: (call, reply) => activate(registry, call, reply) },
     '/lora/v1/adapters/:name/rollback': { POST: (call, reply) => rollback(registry, call, reply) },
-    '/lora/v1/adapters/:name/revisions': { POST: (call, reply) => stage(registry, call, reply) },
+    '/lora/v1/adapters/:name/revisions': { POST: (call, reply) => upload(registry, call, { reply, onward }) },
     '/lora/v1/adapters/:name/revisions/:digest': {
       GET: (call, reply) => fetchRevision(registry, call, reply),
       PUT: (call, reply) => stage(registry, call, reply),
@@ -71,8 +87,35 @@ export function registerAdminRoutes(app: FastifyInstance, { registry }: AdminRou
   }
 }
 
+/** The digest is not known before the last byte; other pods may get the body from this one. */
+async function upload(
+  registry: Registry,
+  call: Call,
+  { reply, onward }: { reply: FastifyReply; onward: Onward },
+): Promise<StageReply> {
+  const { raw, headers } = call;
+  const urls = readRelay(headers, raw.socket.localPort ?? 0);
+  if (urls.length === 0) return await stage(registry, call, reply);
+  const bytes = readContentLength(headers);
+  if (bytes === null) throw expected('length_required', 'content-length', 'a body of announced length', null);
+  const path = raw.url ?? '';
+  const relay = new Relay({ ...onward, urls, path, headers, bytes });
+  try {
+    const staged = await stage(registry, call, reply, relay);
+    return { ...staged, relayed: await relay.outcome() };
+  } catch (error) {
+    relay.abort();
+    throw error;
+  }
+}
+
 /** The digest is in the path, or not known before the last byte. */
-async function stage(registry: Registry, call: Call, reply: FastifyReply): Promise<StageReply> {
+async function stage(
+  registry: Registry,
+  call: Call,
+  reply: FastifyReply,
+  relay?: Relay,
+): Promise<StageReply> {
   const name = readName(call.params.name);
   const digest = call.params.digest === undefined ? null : readDigest(call.params.digest);
   const step = readStep(call.headers);
@@ -81,7 +124,7 @@ async function stage(registry: Registry, call: Call, reply: FastifyReply): Promi
   const known = digest === null ? null : await registry.restage(name, digest, { step, allowZeroEffect });
   if (known !== null) return known;
   registry.requireName(name);
-  const received = await receive(registry, call, reply);
+  const received = await receive(registry, call, reply, relay);
   if (digest !== null && received.incoming.digest !== digest) {
     received.reservation.release();
     throw expected('digest_mismatch', 'digest', digest, received.incoming.digest);
@@ -105,6 +148,7 @@ async function receive(
   registry: Registry,
   { raw, headers }: Call,
   reply: FastifyReply,
+  relay?: Relay,
 ): Promise<ReceivedAdapter> {
   requireContentType(raw.headersDistinct, [MEDIA_TYPE]);
   const announced = readContentDigest(headers);
@@ -120,7 +164,10 @@ async function receive(
   });
   try {
     const exchange = { request: raw, response: reply.raw };
-    const take = (chunk: Buffer) => receiver.push(chunk);
+    const take = (chunk: Buffer) => {
+      receiver.push(chunk);
+      if (receiver.body !== null) relay?.advance(receiver.body);
+    };
     await pump(exchange, take, bodyDeadlineMs(contentLength ?? maxAdapterBytes));
     const received = await receiver.finish();
     requireContentDigest(announced, received.tensorsSha256);

@@ -6,6 +6,7 @@
  *   GET    /lora/v1/watch                                    → text/event-stream, each `data:` a PodState, the first at once
  *   PUT    /lora/v1/adapters/{name}/revisions/{digest}       body safetensors → StageReply
  *   POST   /lora/v1/adapters/{name}/revisions                the same when the digest is not known before the last byte
+ *          with HEADER.relay                                 the pod passes the body on as it takes it in; all answers in `relayed`
  *   GET    /lora/v1/adapters/{name}/revisions/{digest}       → the safetensors bytes, config in HEADER.config
  *   POST   /lora/v1/adapters/{name}/activate                 ActivateRequest → ActivateReply
  *   POST   /lora/v1/adapters/{name}/rollback                 RollbackRequest → ActivateReply
@@ -28,6 +29,8 @@ export const HEADER = {
   fence: 'x-lora-fence',
   /** Of a PUT of an adapter: InFlight. */
   inFlight: 'x-lora-in-flight',
+  /** Of an upload: admin addresses of the pods that are to have it after this one, in order, with commas between. */
+  relay: 'x-lora-relay',
   /** Comma-separated checks to waive: `zero_effect`. */
   allow: 'x-lora-allow',
   /** Of a request to the serving API: `revision=<first digits of the digest>` or `min_step=<n>`. */
@@ -48,6 +51,8 @@ export const NAME_PATTERN =
   /^[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?(\/[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?)*(@(\d{1,5}|v\d{1,15}))?$/;
 export const NAME_LENGTH_MAX = 256;
 export const SAFETENSORS_HEADER_BYTES_MAX = 1 << 20;
+/** Of HEADER.relay, which has room in the 32 KiB of headers beside a config. */
+export const RELAY_PODS_MAX = 128;
 
 export const Digest = z.string().regex(DIGEST_PATTERN);
 export const AdapterName = z.string().max(NAME_LENGTH_MAX).regex(NAME_PATTERN);
@@ -147,6 +152,19 @@ export const StageReceipt = z.object({
 });
 export type StageReceipt = z.infer<typeof StageReceipt>;
 
+/**
+ * What became of one pod behind the one that was asked. `failed`: it was sent the bytes and has not taken the revision, or
+ * not in time. `skipped`: it was not, or it is not known whether it has it, as a pod before it fell out.
+ */
+export const RelayedPod = z.object({
+  url: z.string(),
+  state: z.enum(['staged', 'failed', 'skipped']),
+  /** Of one that is staged. */
+  revision: Digest.nullable(),
+  error: z.object({ code: z.string(), message: z.string() }).nullable(),
+});
+export type RelayedPod = z.infer<typeof RelayedPod>;
+
 export const StageReply = z.object({
   name: AdapterName,
   revision: Digest,
@@ -155,6 +173,8 @@ export const StageReply = z.object({
   /** True where the pod held this revision already. */
   existed: z.boolean(),
   report: StageReceipt,
+  /** One for each pod of HEADER.relay, in its order; absent without. */
+  relayed: z.array(RelayedPod).optional(),
 });
 export type StageReply = z.infer<typeof StageReply>;
 

@@ -3,7 +3,8 @@
  * refusal; writers return what to spread into the headers of a message.
  */
 
-import { DIGEST_PATTERN, type Fence, HEADER, InFlight } from './adapter-api.ts';
+import { isIP } from 'node:net';
+import { DIGEST_PATTERN, type Fence, HEADER, InFlight, RELAY_PODS_MAX } from './adapter-api.ts';
 import { canonicalJson } from './digest.ts';
 import { expected } from './errors.ts';
 import { type Expectation, parseExpectation } from './expectation.ts';
@@ -71,6 +72,36 @@ export function readAllow(fields: Fields): string[] {
 
 export function writeAllow(checks: readonly string[]): Record<string, string> {
   return checks.length === 0 ? {} : { [HEADER.allow]: checks.join(',') };
+}
+
+/**
+ * The pods that an upload is to be passed on to, each as `http://10.1.2.3:8001`; empty without. Whoever may upload may
+ * make the pod call them, so that only what an admin API can be at is let through: an address, not a name, and the port of
+ * the pod's own.
+ */
+export function readRelay(fields: Fields, adminPort: number): string[] {
+  const value = textOf(fields, HEADER.relay);
+  if (value === undefined) return [];
+  const urls = value.split(',').map((item) => item.trim());
+  const want = `at most ${RELAY_PODS_MAX} addresses as http://10.1.2.3:${adminPort}`;
+  const isRight = urls.length <= RELAY_PODS_MAX && urls.every((url) => isAdminUrl(url, adminPort));
+  if (isRight && new Set(urls).size === urls.length) return urls;
+  throw expected('malformed_request', HEADER.relay, want, value);
+}
+
+export function writeRelay(urls: readonly string[]): Record<string, string> {
+  return urls.length === 0 ? {} : { [HEADER.relay]: urls.join(',') };
+}
+
+function isAdminUrl(text: string, adminPort: number): boolean {
+  const [, host = '', port] = /^https?:\/\/([\d.]+|\[[\da-f:]+\]):(\d{1,5})$/.exec(text) ?? [];
+  const address = host.replace(/^\[|\]$/g, '');
+  return isIP(address) !== 0 && !isOffPods(address) && port === String(adminPort);
+}
+
+/** No pod has one of these: none at all, link-local (where clouds keep their metadata), multicast. */
+function isOffPods(address: string): boolean {
+  return /^(0\.|169\.254\.|2(2[4-9]|[3-5]\d)\.|::$|fe[89ab]|ff|::ffff:)/i.test(address);
 }
 
 export function readInFlight(fields: Fields): InFlight {

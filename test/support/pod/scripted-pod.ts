@@ -6,6 +6,7 @@ import { Registry } from '../../../server/adapters/registry.ts';
 import { buildAdminApp } from '../../../server/admin/admin-app.ts';
 import type { Geometry } from '../../../server/contract/adapter-api.ts';
 import { NativeEngine } from '../../../server/engine/native.ts';
+import type { RelayLimits } from '../../../server/transfer/relay.ts';
 import { FakeEngine } from '../fake-engine.ts';
 import { bytesBefore, type Fault } from './fault.ts';
 import { BASE_MODEL } from './state.ts';
@@ -26,6 +27,7 @@ export interface ScriptedPodOptions {
   /** Of the largest adapter; the host tier holds four of them. */
   maxAdapterBytes?: number;
   engine?: () => FakeEngine;
+  relayLimits?: Partial<RelayLimits>;
 }
 
 /** The real admin API over a fake engine, with faults on request. */
@@ -73,7 +75,8 @@ export class ScriptedPod {
       waiting: { max: 8, turnMax: 2 },
       log,
     });
-    this.#app = buildAdminApp({ registry: this.registry, token: () => POD_TOKEN, log });
+    const { relayLimits = {} } = this.#options;
+    this.#app = buildAdminApp({ registry: this.registry, token: () => POD_TOKEN, relayLimits, log });
     this.#script(this.#app);
     await this.#app.listen({ host: this.host, port: this.port });
     this.port = (this.#app.server.address() as AddressInfo).port;
