@@ -13,6 +13,8 @@ import { type RunningProcess, startProcess } from './process.ts';
 export interface ControlPlaneOptions {
   /** Also the controller manager and the scheduler: ServiceAccounts, Deployments, garbage collection, binding. */
   controllers?: boolean;
+  /** Every write that arrives is written down: see `audited`. */
+  audit?: boolean;
   log?: (line: string) => void;
 }
 
@@ -28,7 +30,18 @@ export interface ControlPlane {
   kubectl(args: string[], input?: string): Promise<string>;
   /** Stops, continues or ends one of its programs. */
   signal(program: 'etcd' | 'kube-apiserver', signal: NodeJS.Signals): void;
+  /** Writes that the API server has answered, oldest first, by whomever. */
+  audited(): Promise<AuditedWrite[]>;
   stop(): Promise<void>;
+}
+
+export interface AuditedWrite {
+  user: string;
+  verb: string;
+  /** The path with its query. */
+  uri: string;
+  status: number;
+  receivedAt: Date;
 }
 
 const READY_TIMEOUT_MS = 60_000;
@@ -43,7 +56,7 @@ export async function startControlPlane(options: ControlPlaneOptions = {}): Prom
     const dir = await mkdtemp(join(tmpdir(), 'lorikeet-control-plane-'));
     const plane = new Plane(assets, dir, log);
     try {
-      await plane.start(options.controllers ?? false);
+      await plane.start(options);
       return plane;
     } catch (error) {
       await plane.stop();
@@ -72,7 +85,7 @@ class Plane implements ControlPlane {
     this.caFile = join(dir, 'certs', 'apiserver.crt');
   }
 
-  async start(controllers: boolean): Promise<void> {
+  async start({ controllers, audit }: ControlPlaneOptions): Promise<void> {
     const started = performance.now();
     const keyFile = join(this.dir, 'service-account.key');
     const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
@@ -97,6 +110,7 @@ class Plane implements ControlPlane {
       '--service-cluster-ip-range=10.96.0.0/16',
       '--authorization-mode=RBAC',
       `--token-auth-file=${tokensFile}`,
+      ...(audit ? await this.#auditArgs() : []),
     ]);
     await this.#untilReady('/readyz');
     await this.#writeKubeconfig();
@@ -120,6 +134,28 @@ class Plane implements ControlPlane {
     ]);
     // Pods are refused until the controllers have made their namespace's ServiceAccount.
     await this.#untilReady('/api/v1/namespaces/default/serviceaccounts/default');
+  }
+
+  async #auditArgs(): Promise<string[]> {
+    const policyFile = join(this.dir, 'audit-policy.json');
+    const verbs = ['create', 'update', 'patch', 'delete', 'deletecollection'];
+    const policy = {
+      apiVersion: 'audit.k8s.io/v1',
+      kind: 'Policy',
+      omitStages: ['RequestReceived'],
+      rules: [{ level: 'Metadata', verbs }, { level: 'None' }],
+    };
+    await writeFile(policyFile, JSON.stringify(policy));
+    return [`--audit-policy-file=${policyFile}`, `--audit-log-path=${join(this.dir, 'audit.log')}`];
+  }
+
+  async audited(): Promise<AuditedWrite[]> {
+    const lines = (await readFile(join(this.dir, 'audit.log'), 'utf8')).split('\n');
+    return lines.filter(Boolean).map((line) => {
+      const { user, verb, requestURI, responseStatus, requestReceivedTimestamp } = JSON.parse(line);
+      const receivedAt = new Date(requestReceivedTimestamp);
+      return { user: user.username, verb, uri: requestURI, status: responseStatus.code, receivedAt };
+    });
   }
 
   async #run(name: string, args: string[]): Promise<void> {
