@@ -170,6 +170,8 @@ async function receive(
     };
     await pump(exchange, take, bodyDeadlineMs(contentLength ?? maxAdapterBytes));
     const received = await receiver.finish();
+    // Another operator may have come while the bytes did.
+    registry.requireFence(readFence(headers));
     requireContentDigest(announced, received.tensorsSha256);
     return received;
   } catch (error) {

@@ -258,3 +258,25 @@ describe('requests that are wrong in themselves', () => {
     expect(registry.tier.usedBytes).toBe(0);
   });
 });
+
+describe('an operator that another one has taken over from', () => {
+  it.each([
+    ['POST', '/lora/v1/adapters/sql/revisions'],
+    ['PUT', '/v1/adapters/sql'],
+  ])('brings nothing more, though its bytes were under way: %s %s', async (method, path) => {
+    const { call, registry } = await admin();
+    const { body, headers } = upload(1, { 'x-lora-fence': '3.1' });
+    const taken = Promise.withResolvers<void>();
+    const slowly = async function* () {
+      yield body.subarray(0, -100);
+      await taken.promise;
+      yield body.subarray(-100);
+    };
+    const bringing = call(method, path, { headers, body: slowly(), duplex: 'half' });
+    await expect.poll(() => registry.tier.usedBytes).toBeGreaterThan(0);
+    registry.requireFence({ term: 4, sequence: 0 });
+    taken.resolve();
+    expect(await bringing).toMatchObject({ status: 409, body: { error: { code: 'stale_fence' } } });
+    expect([registry.state().adapters, registry.tier.usedBytes]).toEqual([[], 0]);
+  });
+});
