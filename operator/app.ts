@@ -6,10 +6,10 @@ import { RevisionPublisher } from './adapter/publish/publisher.ts';
 import { PUSH_ADDRESS } from './api/names.ts';
 import { assemble } from './assemble.ts';
 import type { OperatorConfig } from './config.ts';
-import { pause, systemClock } from './kube/clock.ts';
+import { systemClock, within } from './kube/clock.ts';
 import { Elector } from './kube/leader.ts';
 import type { Log } from './kube/log.ts';
-import { Rest } from './kube/rest.ts';
+import { type PacedLane, Rest } from './kube/rest.ts';
 import { secretsOf } from './kube/secrets.ts';
 import { readAdminToken } from './pods/admin-token.ts';
 import { openDispatcher } from './pods/dispatcher.ts';
@@ -50,7 +50,10 @@ export async function startOperator(
   seams: Seams = {},
 ): Promise<Operator> {
   const metrics = new OperatorMetrics(() => systemClock.monotonicMs());
-  const rest = Rest.fromKubeconfig({ onWait: (lane, waitMs) => metrics.apiWaited(lane, waitMs) });
+  // Whatever was called while it led and comes to its turn after that, as in a process that was frozen, is not sent.
+  const leads = () => elector.leading !== null;
+  const onWait = (lane: PacedLane, waitMs: number) => metrics.apiWaited(lane, waitMs);
+  const rest = Rest.fromKubeconfig({ onWait, mayWrite: leads });
   const spool = new Spool({ dir: config.spoolDir, maxBytes: config.spoolBytes });
   const queues = openQueues(log, (reason) => metrics.failure(reason));
   const watches = new Watches({
@@ -62,9 +65,9 @@ export async function startOperator(
   });
   const dispatcher = seams.dispatcher ?? openDispatcher();
   const readToken = readAdminToken(secretsOf(rest));
-  const fleet = new Fleet({ ...watches, readToken, dispatcher, clock: systemClock, log });
+  const fleet = new Fleet({ ...watches, readToken, dispatcher, clock: systemClock, log, mayAct: leads });
   const annotations: Record<string, string> = {};
-  const elector = new Elector({
+  const elector: Elector = new Elector({
     rest,
     log,
     namespace: config.leaderNamespace,
@@ -106,20 +109,14 @@ export async function startOperator(
   const stop = run({ ...parts, log, queues, watches, fleet, elector }, die);
   const close = async () => {
     // New ones are taken meanwhile: the other operators still send them here.
-    await within(DRAIN_MS, running.settled());
+    await within(systemClock, DRAIN_MS, running.settled());
     draining.abort(new LorikeetError('not_leader', 'This operator stops; try again.'));
-    await within(CLOSE_MS, push.close());
+    await within(systemClock, CLOSE_MS, push.close());
     push.server.closeAllConnections();
     await stop();
     await Promise.all([health.close(), dispatcher.destroy(), rest.close()]);
   };
   return { listening, close };
-}
-
-async function within(ms: number, work: Promise<unknown>): Promise<void> {
-  const late = new AbortController();
-  await Promise.race([work, pause(systemClock, ms, late.signal)]);
-  late.abort();
 }
 
 async function listen(app: FastifyInstance, host: string, port: number): Promise<string> {

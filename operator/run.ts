@@ -1,5 +1,6 @@
 import type { AdapterDeps } from './adapter/deps.ts';
 import { reconcile } from './adapter/reconcile.ts';
+import { systemClock, within } from './kube/clock.ts';
 import type { Elector } from './kube/leader.ts';
 import type { Log } from './kube/log.ts';
 import type { Fleet } from './pods/fleet.ts';
@@ -9,6 +10,8 @@ import type { Queues, Watches } from './watches.ts';
 
 /** How long pods may take to report before the first plan is made without them. */
 const HEARD_MS = 5_000;
+/** Nobody serves pushes meanwhile. What is not written by then, the next leader finds out and writes. */
+const FLUSH_MS = 1_000;
 
 export interface Machine {
   adapterDeps: AdapterDeps;
@@ -61,7 +64,7 @@ export function run(machine: Machine, die: (error: unknown, message: string) => 
     const reason = new Error('the operator stops');
     acting.abort(reason);
     await handling;
-    await flush();
+    await within(systemClock, FLUSH_MS, flush());
     electing.abort(reason);
     caching.abort(reason);
     await Promise.all([elected, cached, fleet.close()]);

@@ -1,6 +1,7 @@
 /**
  * Why a call of the API server did not succeed. `status` is the HTTP status, or 0 where no whole reply came; `reason`
- * is the server's own word (`NotFound`, `Conflict`, `Expired`, …) or one of Unreachable, Timeout, TooLarge, Malformed.
+ * is the server's own word (`NotFound`, `Conflict`, `Expired`, …) or one of Unreachable, Timeout, TooLarge, Malformed,
+ * NotLeading.
  */
 export class ApiError extends Error {
   readonly status: number;

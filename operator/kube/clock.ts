@@ -79,3 +79,13 @@ export function backoffMs(failures: number, { baseMs, maxMs, random }: BackoffOp
   const fullMs = Math.min(maxMs, baseMs * 2 ** Math.min(failures - 1, 40));
   return fullMs / 2 + (fullMs / 2) * random();
 }
+
+/** Waits for work that may take too long, at most so long; rejects where the work does before. */
+export async function within(clock: Clock, ms: number, work: Promise<unknown>): Promise<void> {
+  const late = new AbortController();
+  try {
+    await Promise.race([work, pause(clock, ms, late.signal)]);
+  } finally {
+    late.abort();
+  }
+}

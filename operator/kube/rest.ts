@@ -47,6 +47,8 @@ export interface RestOptions {
   reviewsPerSecondMax?: number;
   /** Told of each call, how long it waited for its turn, whether it then went out or gave up. */
   onWait?: ((lane: PacedLane, waitMs: number) => void) | undefined;
+  /** Asked at the moment when a write of the usual lane goes out, however long ago it was called; false: it does not. */
+  mayWrite?: (() => boolean) | undefined;
 }
 
 export interface KubeconfigOptions extends Omit<RestOptions, 'credentials'> {
@@ -57,6 +59,7 @@ export interface KubeconfigOptions extends Omit<RestOptions, 'credentials'> {
 
 const TIMEOUT_MS = 15_000;
 const INACTIVITY_MS = 45_000;
+const NOT_LEADING = 'NotLeading';
 const USER_AGENT = 'lorikeet-operator';
 
 /** HTTP to one API server: one pool of kept-alive connections, credentials that may rotate, errors of one class. */
@@ -66,6 +69,7 @@ export class Rest {
   readonly #connectionsMax: number;
   readonly #paces: Record<PacedLane, CallPace>;
   readonly #onWait: RestOptions['onWait'];
+  readonly #mayWrite: () => boolean;
   #tls: TlsMaterial | null = null;
   #agent: Agent | null = null;
 
@@ -82,11 +86,13 @@ export class Rest {
     burst = 100,
     reviewsPerSecondMax = 25,
     onWait,
+    mayWrite = () => true,
   }: RestOptions) {
     this.#credentials = credentials;
     this.#clock = clock;
     this.#connectionsMax = connectionsMax;
     this.#onWait = onWait;
+    this.#mayWrite = mayWrite;
     this.#paces = {
       review: new CallPace({ clock, perSecondMax: reviewsPerSecondMax, burst: 2 * reviewsPerSecondMax }),
       usual: new CallPace({ clock, perSecondMax, burst }),
@@ -173,6 +179,8 @@ export class Rest {
     for (const [name, value] of Object.entries(call.query ?? {})) {
       if (value !== undefined) url.searchParams.set(name, String(value));
     }
+    const isWrite = call.method !== 'GET' && (call.lane ?? 'usual') === 'usual';
+    if (isWrite && !this.#mayWrite()) throw notWritten(call);
     const usual = call.method === 'PATCH' ? 'application/merge-patch+json' : 'application/json';
     return this.#agentFor(tls).request({
       origin: url.origin,
@@ -221,6 +229,7 @@ export class Rest {
 
 function learn(pace: CallPace | null, failure: unknown): void {
   if (!(failure instanceof ApiError)) return;
+  if (failure.reason === NOT_LEADING) return;
   if (failure.retryable) pace?.failed(failure.retryAfterMs);
   else pace?.succeeded();
 }
@@ -234,6 +243,13 @@ function judge(error: unknown, what: string, signal: AbortSignal): unknown {
 
 function noReply(reason: string, what: string, why: string, cause?: unknown): ApiError {
   return new ApiError({ status: 0, reason }, `${what}: no reply: ${why}`, { cause });
+}
+
+function notWritten({ method, path }: Call): ApiError {
+  return new ApiError(
+    { status: 0, reason: NOT_LEADING },
+    `${method} ${path}: not sent: this process does not lead`,
+  );
 }
 
 function parseReply<T>(what: string, body: string): T {

@@ -72,6 +72,8 @@ export interface PodClientOptions {
   life: AbortSignal;
   clock?: Clock;
   timeouts?: PodTimeouts;
+  /** Asked at the moment when a call that changes the pod goes out, however long it waited; false: it does not. */
+  mayAct?: () => boolean;
 }
 
 type Bytes = AsyncIterable<Uint8Array> | Buffer;
@@ -312,10 +314,13 @@ export class PodClient {
     }
   }
 
-  #exchange(send: Send, token: string): Promise<Dispatcher.ResponseData> {
+  async #exchange(send: Send, token: string): Promise<Dispatcher.ResponseData> {
     const { path, headers, ...rest } = send;
+    const { mayAct = () => true } = this.#options;
+    if (send.method !== 'GET' && !mayAct())
+      throw new LorikeetError('not_leader', 'This operator process does not lead');
     const url = `${this.adminUrl}${path}`;
-    return exchange({
+    return await exchange({
       ...rest,
       url,
       headers: { ...headers, authorization: `Bearer ${token}` },

@@ -25,6 +25,8 @@ export interface FleetOptions {
   random?: () => number;
   log: Log;
   timeouts?: PodTimeouts;
+  /** See PodClientOptions. */
+  mayAct?: () => boolean;
 }
 
 interface Link {
@@ -219,7 +221,7 @@ export class Fleet {
   }
 
   #connect(member: KubePod, pool: ServerPool): Link {
-    const { clock, log, dispatcher, timeouts, random = Math.random } = this.#options;
+    const { clock, log, dispatcher, timeouts, mayAct, random = Math.random } = this.#options;
     const ip = member.status?.podIP ?? '';
     const adminUrl = `http://${ip.includes(':') ? `[${ip}]` : ip}:${pool.spec.admin.port}`;
     const life = new AbortController();
@@ -229,7 +231,8 @@ export class Fleet {
       token: this.#tokenOf(pool),
       life: life.signal,
       clock,
-      ...(timeouts ? { timeouts } : {}),
+      ...(timeouts && { timeouts }),
+      ...(mayAct && { mayAct }),
     });
     const identity = {
       key: keyOf(member),

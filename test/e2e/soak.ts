@@ -9,6 +9,7 @@ import { NAMESPACE, SYSTEM, World } from './world.ts';
 
 const QUESTION = 'List the name of all songs from Lima.';
 const AWAY_MS = 12_000;
+const FROZEN_MS = 30_000;
 const CALM_MS = 3_000;
 
 /**
@@ -82,7 +83,7 @@ class Soak {
       await this.#lookForOperators();
       this.#world.node.pause(SYSTEM, name);
       const atMs = performance.now();
-      await sleep(AWAY_MS);
+      await sleep(FROZEN_MS);
       this.#world.node.resume(SYSTEM, name);
       this.#stopped = null;
       return atMs;

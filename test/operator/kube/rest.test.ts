@@ -49,6 +49,24 @@ describe('Rest', () => {
   const get = { method: 'GET', path: '/api/v1/pods' } as const;
   const tokens = () => server.requests.map(({ headers }) => headers.authorization);
 
+  it('sends no write that comes to its turn when it may write no more', async () => {
+    let mayWrite = true;
+    const rest = restOf({ perSecondMax: 1, burst: 1, mayWrite: () => mayWrite });
+    const put = { method: 'PUT', path: '/api/v1/pods', body: {} } as const;
+    await rest.request(put);
+    const waiting = rest.request(put).catch((error: unknown) => error);
+    mayWrite = false;
+    await clock.advance(1_000);
+    expect(await waiting).toMatchObject({ status: 0, reason: 'NotLeading' });
+    // What decides who may, and who asks, is none of what may not be written.
+    await rest.request({ ...put, lane: 'lease' });
+    await rest.request({ ...put, method: 'POST', lane: 'review' });
+    const reading = rest.request(get);
+    await clock.advance(1_000);
+    await reading;
+    expect(server.requests.map(({ method }) => method)).toEqual(['PUT', 'PUT', 'POST', 'GET']);
+  });
+
   it('sends method, query and body, and parses the reply', async () => {
     const reply = await restOf().request({
       method: 'PATCH',

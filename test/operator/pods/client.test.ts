@@ -72,6 +72,25 @@ describe('a pod', () => {
     expect(await client.state(signal)).toMatchObject({ adapters: [], seeded: true });
   });
 
+  it('is not told to change anything by who may no more, however long ago it was called', async () => {
+    const asked = Promise.withResolvers<void>();
+    let mayAct = true;
+    const token = new TokenSource(async () => {
+      await asked.promise;
+      return { token: POD_TOKEN, previous: null };
+    }, systemClock);
+    const frozen = new PodClient({
+      ...{ adminUrl: pod.url, dispatcher, token, life: life.signal, timeouts: TIMEOUTS },
+      mayAct: () => mayAct,
+    });
+    const activating = frozen.activate('sql', { revision: digest }, fence, signal);
+    mayAct = false;
+    asked.resolve();
+    await expect(activating).rejects.toMatchObject({ code: 'not_leader' });
+    await frozen.state(signal);
+    expect(pod.calls.map(({ operation }) => operation)).toEqual(['state']);
+  });
+
   it('refuses in the words of the catalogue', async () => {
     await expect(client.activate('sql', { revision: digest }, fence, signal)).rejects.toMatchObject({
       name: 'LorikeetError',
