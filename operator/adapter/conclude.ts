@@ -1,6 +1,7 @@
 import { type Condition, findCondition, setCondition, type Verdict } from '../api/conditions.ts';
 import { type LoraAdapterStatus, podsSummary, type RevisionRecord } from '../api/lora-adapter.ts';
 import { podsText } from '../pods/words.ts';
+import { intentOf } from './desired.ts';
 import type { Draft, Verdicts } from './draft.ts';
 import { failureOf } from './failures.ts';
 import { adapterIn, observe, type Row, revisionIn } from './plan.ts';
@@ -85,7 +86,10 @@ function readyVerdict(draft: Draft, conditions: Conditions, rows: readonly Row[]
     return { status: isServing ? 'True' : 'False', reason: 'Suspended', message };
   }
   const order = adapter.spec.source.push ? BEFORE_READY_PUSHED : BEFORE_READY;
+  // A source that was read once, and cannot be just now when it is polled, takes nothing from what is served.
+  const isSettled = record.source.settledFor === intentOf(adapter);
   const failing = order
+    .filter((type) => !(isSettled && type === 'SourceResolved'))
     .map((type) => findCondition(conditions, type))
     .find((item) => item?.status !== 'True');
   if (failing) return notReady(draft, failing, rows);

@@ -31,6 +31,14 @@ export interface SourceProgress {
   /** What the source said, while nothing has been fetched for it yet. */
   resolved: { intent: string; sourceVersion: string } | null;
   failure: SourceFailure | null;
+  /** When it was settled, or found unchanged since; null: not since this process began. */
+  looked: Looked | null;
+}
+
+export interface Looked {
+  atMs: number;
+  /** In [0, 1): of the time until the next look. */
+  random: number;
 }
 
 /**
@@ -46,7 +54,7 @@ export class AdapterRecord {
   #current: RevisionRecord | null = null;
   #previous: readonly RevisionRecord[] = [];
   #recovered = false;
-  #source: SourceProgress = { settledFor: null, resolved: null, failure: null };
+  #source: SourceProgress = { settledFor: null, resolved: null, failure: null, looked: null };
   #config: unknown | null = null;
   /** By pod uid. */
   readonly #attempts = new Map<string, Attempt>();
@@ -196,7 +204,12 @@ export class AdapterRecord {
   }
 
   settle(intent: string): void {
-    this.#source = { settledFor: intent, resolved: null, failure: null };
+    this.#source = { settledFor: intent, resolved: null, failure: null, looked: null };
+  }
+
+  /** What is desired is what the source has, seen from this moment on. */
+  look(looked: Looked): void {
+    this.#source = { ...this.#source, looked };
   }
 
   /** Content that one pod refuses for what it is, is refused for all. */

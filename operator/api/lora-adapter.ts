@@ -109,6 +109,25 @@ const Verify = z.object({
   targetModules: TargetModules.min(1).optional().describe('The modules that carry tensors, in any order.'),
 });
 
+const Refresh = z.object({
+  mode: z
+    .enum(['Pinned', 'Poll'])
+    .default('Pinned')
+    .describe(
+      'Pinned: the source is looked at when spec.source or the annotation lorikeet.dev/refresh changes. Poll: also every interval; what is served stays until other content has been fetched and verified.',
+    ),
+  interval: Duration.default('5m').describe(
+    'How often Poll looks whether the source has other content, give or take a tenth. At least 10s.',
+  ),
+});
+
+const REFRESH_RULES = [
+  {
+    rule: "!has(self.interval) || duration(self.interval) >= duration('10s')",
+    message: 'interval must be at least 10s',
+  },
+];
+
 const Update = z.object({
   consistency: z.enum(['PerPod']).default('PerPod').describe('PerPod: each pod swaps when it is told to.'),
   inFlight: InFlight.default('Finish').describe(
@@ -159,17 +178,9 @@ export const LoraAdapterSpec = z
     verify: Verify.optional().describe(
       'What the adapter is expected to be; anything else is refused before a pod sees it.',
     ),
-    refresh: z
-      .object({
-        mode: z
-          .enum(['Pinned'])
-          .default('Pinned')
-          .describe(
-            'Pinned: the source is looked at when spec.source or the annotation lorikeet.dev/refresh changes.',
-          ),
-      })
-      .prefault({})
-      .describe('When the source is looked at again.'),
+    refresh: Refresh.prefault({})
+      .describe('When the source is looked at again. A pushed adapter has no use for it.')
+      .meta({ 'x-kubernetes-validations': REFRESH_RULES }),
     placement: z
       .object({ mode: z.enum(['All']).default('All').describe('All: every pod of the pool.') })
       .prefault({})

@@ -4,6 +4,7 @@ import type { AdapterDeps } from '../deps.ts';
 import { intentOf, refreshOf, revisionOf, timestamp } from '../desired.ts';
 import { type Draft, type Phase, type PhaseOutcome, STOP } from '../draft.ts';
 import { verdictOf } from '../failures.ts';
+import { schedulePoll } from '../poll.ts';
 import type { AdapterRecord } from '../record.ts';
 import { standingFailure } from '../standing.ts';
 import { askSource } from './resolve.ts';
@@ -58,6 +59,7 @@ async function settle(draft: Draft, deps: AdapterDeps, fetched: Fetched): Promis
   const keep = adapter.spec.update.keepRevisions;
   await deps.mutexes.run(key, async (lock) => record.adopt(lock, revision, { keep, spool: deps.spool }));
   record.settle(intentOf(adapter));
+  schedulePoll(draft, deps);
   const refresh = refreshOf(adapter);
   if (refresh !== null) await deps.objects.noteRefreshed(adapter, refresh);
   if (!isNew) return;

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Verdict } from '../../api/conditions.ts';
 import { type LoraAdapter, shortDigest } from '../../api/lora-adapter.ts';
+import { durationMs } from '../../api/quantity.ts';
 import { backoffMs } from '../../kube/clock.ts';
 import type { Source } from '../../source/types.ts';
 import type { AdapterDeps } from '../deps.ts';
@@ -8,6 +9,7 @@ import { intentOf, isSettledByStatus } from '../desired.ts';
 import { type Draft, lookAgain, type Phase, type PhaseOutcome, STOP } from '../draft.ts';
 import { sendErrand } from '../errand.ts';
 import { failureOf } from '../failures.ts';
+import { schedulePoll } from '../poll.ts';
 import { heedPods, recoverRecord } from '../recover.ts';
 import { limitsOf, standingFailure } from '../standing.ts';
 import { awaitedBy } from '../vigil.ts';
@@ -17,7 +19,10 @@ const RETRY = { baseMs: 2_000, maxMs: 300_000 };
 const TERMINAL_RETRY_MS = 300_000;
 const RECOVER_RETRY_MS = 500;
 
-/** Which revision the source names. A source is asked once per spec and refresh annotation: content is pinned. */
+/**
+ * Which revision the source names. A source is asked once per spec and refresh annotation, for content is pinned; and now
+ * and then where spec.refresh says so.
+ */
 export const resolve: Phase = {
   condition: 'SourceResolved',
   whenSuspended: true,
@@ -46,12 +51,14 @@ async function resolvePushed(draft: Draft, deps: AdapterDeps): Promise<PhaseOutc
   return { verdict: { status: 'True', reason: 'Resolved', message: words.join(', ') }, next: true };
 }
 
-async function resolveSource(draft: Draft, deps: AdapterDeps, signal: AbortSignal): Promise<Verdict> {
+async function resolveSource(draft: Draft, deps: AdapterDeps, signal: AbortSignal): Promise<Verdict | null> {
   const { record, adapter } = draft;
   const intent = intentOf(adapter);
   const { settledFor, resolved: found } = record.source;
+  const isSettled = settledFor === intent;
+  const settledVersion = record.desired?.sourceVersion ?? '';
+  if (isSettled && schedulePoll(draft, deps) !== 0) return resolvedAt(adapter, settledVersion);
   const failure = standingFailure(draft);
-  if (settledFor === intent) return resolvedAt(adapter, record.desired?.sourceVersion ?? '');
   const leftMs = (failure?.retryAtMs ?? 0) - deps.clock.monotonicMs();
   if (failure !== null && leftMs > 0) {
     lookAgain(draft, leftMs);
@@ -62,8 +69,15 @@ async function resolveSource(draft: Draft, deps: AdapterDeps, signal: AbortSigna
   const question = { phase: 'resolve', sourceVersion: null, signal } as const;
   const resolved =
     known ?? (await askSource(draft, deps, question, (source, life) => source.resolve(adapter, life)));
-  if (resolved === null)
+  if (resolved === null) {
+    if (isSettled) return failure === null ? resolvedAt(adapter, settledVersion) : null;
     return { status: 'Unknown', reason: 'Pending', message: 'The source is being asked.' };
+  }
+  if (isSettled && resolved.sourceVersion === settledVersion) {
+    record.settle(intent);
+    schedulePoll(draft, deps);
+    return resolvedAt(adapter, settledVersion);
+  }
   const isStillBad = failure?.sourceVersion === resolved.sourceVersion && failureOf(failure.error).terminal;
   if (isStillBad)
     noteSourceFailure(draft, deps, { sourceVersion: resolved.sourceVersion, error: failure.error });
@@ -132,7 +146,9 @@ function retryMsOf(
   { error, failures }: { error: unknown; failures: number },
 ): number {
   const { reason, terminal } = failureOf(error);
-  if (terminal) return TERMINAL_RETRY_MS;
+  const { mode, interval } = adapter.spec.refresh;
+  if (terminal)
+    return mode === 'Poll' ? Math.min(durationMs(interval), TERMINAL_RETRY_MS) : TERMINAL_RETRY_MS;
   const awaited = awaitedBy(adapter, reason);
   return awaited === null ? backoffMs(failures, { ...RETRY, random }) : vigil.lookMs(awaited);
 }

@@ -92,7 +92,7 @@ describe('the CRDs, on a real API server', () => {
     expect(adapter.spec).toEqual({
       poolRef: { name: 'llama' },
       source: { push: { durability: 'Memory' } },
-      refresh: { mode: 'Pinned' },
+      refresh: { mode: 'Pinned', interval: '5m' },
       placement: { mode: 'All' },
       update: { consistency: 'PerPod', inFlight: 'Finish', keepRevisions: 2 },
       deletion: { policy: 'Drain', drainTimeout: '60s' },
@@ -116,6 +116,10 @@ describe('the CRDs, on a real API server', () => {
       source: { push: { durability: 'ObjectStore', objectStore: s3 } },
     },
     'a duration of two parts': { deletion: { drainTimeout: '1m30s' } },
+    'a source that is looked at every ten seconds': {
+      source: { objectStore: s3 },
+      refresh: { mode: 'Poll', interval: '10s' },
+    },
     'no earlier revisions kept': { update: { keepRevisions: 0 } },
     'running requests that go on with the new revision': { update: { inFlight: 'Migrate' } },
     'an expectation of each kind': {
@@ -153,6 +157,10 @@ describe('the CRDs, on a real API server', () => {
     'a negative size': [{ source: { push: { maxBytes: -1 } } }, /maxBytes/],
     'a size in words': [{ source: { push: { maxBytes: 'big' } } }, /maxBytes/],
     'a bare number as a duration': [{ deletion: { drainTimeout: '60' } }, /drainTimeout/],
+    'polls every instant': [
+      { source: { objectStore: s3 }, refresh: { mode: 'Poll', interval: '9999ms' } },
+      /interval must be at least 10s/,
+    ],
     'an upper-case checksum': [{ verify: { sha256: 'A'.repeat(64) } }, /sha256/],
     'a rank of zero': [{ verify: { rank: 0 } }, /rank/],
   };
