@@ -24,6 +24,7 @@ import { Encoder } from './text/encoder.ts';
 import { Tokenizer } from './text/tokenizer.ts';
 import { filesIn } from './transfer/adapter-folder.ts';
 import { isLoopback } from './transfer/loopback.ts';
+import { TlsFiles } from './transfer/tls-files.ts';
 import { speakVllm } from './vllm/dialect.ts';
 import { LoraRoot } from './vllm/lora-root.ts';
 
@@ -41,6 +42,7 @@ export interface Server {
 /** Opens the model, loads the adapters of the command line, and listens. */
 export async function startServer(config: ServerConfig, log: Logger): Promise<Server> {
   const token = await trustedToken(config, log);
+  const tls = config.adminTls === null ? null : await TlsFiles.read(config.adminTls);
   const loraRoot = await openLoraRoot(config.loraRoot);
   const read = await loadModel(config.model, {
     generationConfig: config.generationConfig,
@@ -100,7 +102,7 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
       token: isLoopback(config.host) ? null : () => token.current(),
     });
   }
-  const admin = buildAdminApp({ registry, token: () => token.current(), metrics, log });
+  const admin = buildAdminApp({ registry, token: () => token.current(), tls, metrics, log });
   const listening = {
     serving: await listen(serving, config.host, config.port),
     admin: await listen(admin, config.adminHost, config.adminPort),

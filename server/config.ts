@@ -4,6 +4,7 @@ import { LOG_LEVELS, type LogLevel } from './contract/log.ts';
 import type { LogprobsMode } from './engine/port.ts';
 import { type Machine, requireMemory, thisMachine } from './machine.ts';
 import { isLoopback } from './transfer/loopback.ts';
+import { readTlsPaths, type TlsPaths } from './transfer/tls-flags.ts';
 
 /** Of the engine. */
 const THREADS_MAX = 256;
@@ -18,6 +19,8 @@ export interface ServerConfig {
   adminHost: string;
   adminPort: number;
   adminTokenFile: string | null;
+  /** Null: the admin API speaks plain HTTP. */
+  adminTls: TlsPaths | null;
   /** Speak vLLM's dialect of the control plane on the serving port. */
   vllmApi: boolean;
   /** Null: that dialect loads nothing. */
@@ -68,6 +71,17 @@ export const FLAGS = {
     value: 'FILE',
     default: null,
     help: 'bearer token of the admin API; else one is made (loopback only)',
+  },
+  'admin-tls-cert-file': {
+    value: 'FILE',
+    default: null,
+    help: 'certificate of the admin API, the chain below it; else it speaks plain HTTP',
+  },
+  'admin-tls-key-file': { value: 'FILE', default: null, help: 'its key' },
+  'admin-client-ca-file': {
+    value: 'FILE',
+    default: null,
+    help: 'CA that signs the certificates of who may call the admin API; else no caller needs one',
   },
   adapter: { value: 'NAME=DIR', default: null, help: 'adapter to load at start; repeatable' },
   'vllm-api': {
@@ -162,6 +176,11 @@ export function parseConfig(
     adminHost: read.text('admin-host'),
     adminPort: read.port('admin-port'),
     adminTokenFile: read.optional('admin-token-file'),
+    adminTls: readTlsPaths({
+      'admin-tls-cert-file': read.optional('admin-tls-cert-file'),
+      'admin-tls-key-file': read.optional('admin-tls-key-file'),
+      'admin-client-ca-file': read.optional('admin-client-ca-file'),
+    }),
     vllmApi: read.isOn('vllm-api'),
     loraRoot: read.optional('lora-root'),
     adapters: read.list('adapter').map(adapterOf),

@@ -14,6 +14,7 @@ import { keepRoom } from '../transfer/connections.ts';
 import { bodyDeadlineMs } from '../transfer/limits.ts';
 import { answerOf, refuseUnreadable } from '../transfer/refusal.ts';
 import type { RelayLimits } from '../transfer/relay.ts';
+import { listenerOptions, type TlsFiles } from '../transfer/tls-files.ts';
 import { registerAdminRoutes } from './routes.ts';
 
 const HEADER_BYTES_MAX = 32 << 10;
@@ -29,6 +30,8 @@ export interface AdminAppOptions {
   registry: Registry;
   /** Every call but those of public routes carries what it gives then as bearer token. */
   token: () => string | Promise<string>;
+  /** Absent or null: callers speak plain HTTP. */
+  tls?: TlsFiles | null;
   metrics?: AdminMetrics;
   relayLimits?: Partial<RelayLimits>;
   log: Logger;
@@ -44,6 +47,7 @@ export interface AdminMetrics {
 export function buildAdminApp({
   registry,
   token,
+  tls,
   metrics,
   relayLimits,
   log,
@@ -55,14 +59,15 @@ export function buildAdminApp({
     bodyLimit: registry.limits.maxAdapterBytes,
     // In percent-encoding.
     routerOptions: { maxParamLength: 3 * NAME_LENGTH_MAX },
-    http: {
+    ...listenerOptions(tls, {
       maxHeaderSize: HEADER_BYTES_MAX,
       headersTimeout: HEADERS_MS_MAX,
       connectionsCheckingInterval: 2_000,
-    },
+    }),
     clientErrorHandler: refuseUnreadable(HEADER_BYTES_MAX),
     frameworkErrors: (error, _request, reply) => refuse(reply, fromFramework(error)),
   });
+  tls?.follow(app.server, log);
   keepRoom(app.server, { connectionsMax: CONNECTIONS_MAX, roomFor: CONNECTIONS_MAX / 16 });
   // Whoever asks before sending a body is invited only when the body will be read.
   app.server.on('checkContinue', (request, response) => app.routing(request, response));

@@ -1,8 +1,8 @@
-import type { AddressInfo } from 'node:net';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
 import type { Logger } from 'pino';
 import { keepRoom } from '../transfer/connections.ts';
 import { refuseUnreadable } from '../transfer/refusal.ts';
+import { urlOf } from '../transfer/tls-files.ts';
 import type { Account, ByteBudget } from './byte-budget.ts';
 import { answerOf, isDisconnected, OpenAiError, toOpenAiError } from './errors.ts';
 import { parseJsonBody } from './json-body.ts';
@@ -142,7 +142,5 @@ function observe({ metrics, log }: HttpOptions, request: FastifyRequest, reply: 
 /** The URL where it listens then. */
 export async function listen(app: FastifyInstance, host: string, port: number): Promise<string> {
   await app.listen({ host, port });
-  const address = app.server.address() as AddressInfo;
-  const shownHost = address.family === 'IPv6' ? `[${address.address}]` : address.address;
-  return `http://${shownHost}:${address.port}`;
+  return urlOf(app.server);
 }

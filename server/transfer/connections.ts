@@ -1,5 +1,6 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
 
 /**
  * Keeps places free for connections that are still to come, probes among them: while fewer than `roomFor` are left, the
@@ -15,6 +16,9 @@ export function keepRoom(
   /** Those without any, the one that began to wait first in front. */
   const waiting = new Set<Socket>();
 
+  /** Under TLS requests come by another socket than the one that connected, which is all there is before the handshake. */
+  const below = new WeakMap<Socket, Socket>();
+
   const isFull = () => connections.size > connectionsMax - roomFor;
   const forget = (socket: Socket) => {
     connections.delete(socket);
@@ -29,8 +33,13 @@ export function keepRoom(
     forget(longest);
     longest.destroy();
   });
+  server.on('secureConnection', (secure: TLSSocket) => {
+    const connected = [...connections.keys()].find((socket) => areSame(socket, secure));
+    if (connected !== undefined) below.set(secure, connected);
+  });
   // Before the app's own listener, which may answer at once.
-  server.prependListener('request', ({ socket }: IncomingMessage, response: ServerResponse) => {
+  server.prependListener('request', (request: IncomingMessage, response: ServerResponse) => {
+    const socket = below.get(request.socket) ?? request.socket;
     count(socket, 1);
     response.once('close', () => count(socket, -1));
   });
@@ -42,4 +51,8 @@ export function keepRoom(
     else waiting.delete(socket);
   };
   return { isFull };
+}
+
+function areSame(a: Socket, b: Socket): boolean {
+  return a.remotePort === b.remotePort && a.remoteAddress === b.remoteAddress;
 }

@@ -16,6 +16,7 @@ describe('flags', () => {
       adminHost: '127.0.0.1',
       adminPort: 8001,
       adminTokenFile: null,
+      adminTls: null,
       vllmApi: false,
       loraRoot: null,
       adapters: [],
@@ -46,7 +47,13 @@ describe('flags', () => {
         'max-batch-tokens': ['100', '200'],
       };
       const [flag, variable] = samples[name] ?? ['7', '9'];
-      const base = name === 'lora-root' ? ['--vllm-api'] : [];
+      const needed: Record<string, string[]> = {
+        'lora-root': ['--vllm-api'],
+        'admin-tls-cert-file': ['--admin-tls-key-file', 'key'],
+        'admin-tls-key-file': ['--admin-tls-cert-file', 'cert'],
+        'admin-client-ca-file': ['--admin-tls-cert-file', 'cert', '--admin-tls-key-file', 'key'],
+      };
+      const base = needed[name] ?? [];
       const environment = { [environmentName(name)]: variable };
       const byFlag = parse([...base, `--${name}`, flag], environment);
       expect(byFlag).toEqual(parse([...base, `--${name}`, flag]));
@@ -125,6 +132,9 @@ describe('flags', () => {
     [['--admin-host', '0.0.0.0'], /--admin-token-file is required/],
     [['--vllm-api', '--host', '0.0.0.0'], /--admin-token-file is required where --host \(0\.0\.0\.0\)/],
     [['--lora-root', 'x'], /--lora-root needs --vllm-api/],
+    [['--admin-tls-cert-file', 'x'], /--admin-tls-cert-file needs --admin-tls-key-file/],
+    [['--admin-tls-key-file', 'x'], /--admin-tls-key-file needs --admin-tls-cert-file/],
+    [['--admin-client-ca-file', 'x'], /--admin-client-ca-file needs --admin-tls-cert-file/],
     [['--port', '8001'], /both 8001/],
     [['--max-batch', '64', '--max-batch-tokens', '32'], /each running sequence needs a token/],
     [['--served-model-name', ''], /empty/],
