@@ -118,13 +118,14 @@ function intOrString(plain: Node, anyOf: Node[], path: string): Node {
     throw new SchemaError(path, 'no union but of integer and string');
   requireBound(string, path);
   const { pattern, maxLength } = string as { pattern: string; maxLength: number };
+  const { minimum, exclusiveMinimum } = integer as { minimum: number; exclusiveMinimum?: true };
   return {
     ...plain,
     'x-kubernetes-int-or-string': true,
     anyOf: [{ type: 'integer' }, { type: 'string' }],
     pattern,
     maxLength,
-    minimum: 1,
+    minimum: exclusiveMinimum ? minimum + 1 : minimum,
   };
 }
 

@@ -7,7 +7,7 @@ import {
 } from '../../server/contract/adapter-api.ts';
 import type { KubeObject, Resource } from '../kube/resource.ts';
 import { type AdapterConditionType, type Condition, Conditions } from './conditions.ts';
-import { Duration, Quantity } from './quantity.ts';
+import { Duration, Quantity, Replicas } from './quantity.ts';
 
 export const API_GROUP = 'lorikeet.dev';
 export const API_VERSION = 'v1alpha1';
@@ -152,6 +152,42 @@ const Deletion = z.object({
   ),
 });
 
+const PlacementSpec = z.object({
+  mode: z
+    .enum(['All', 'Fixed', 'Auto'])
+    .default('All')
+    .describe(
+      'All: every pod of the pool. Fixed: as many as replicas says. Auto: as many as its share of the traffic asks for, at least replicas.',
+    ),
+  replicas: Replicas.optional().describe(
+    'A number of pods, or a share of the pool such as "50%", rounded up. Fixed needs it; the least of Auto, by default 1.',
+  ),
+  spread: z
+    .enum(['zone'])
+    .optional()
+    .describe('zone: evenly over the zones that the label topology.kubernetes.io/zone of the pods names.'),
+  priority: z
+    .number()
+    .int()
+    .min(-1_000_000)
+    .max(1_000_000)
+    .default(0)
+    .describe('Where host memory is short, a higher one gets it first. All comes before every other mode.'),
+});
+export type PlacementSpec = z.output<typeof PlacementSpec>;
+
+/** The default of the whole is checked before mode has its own. */
+const PLACEMENT_RULES = [
+  {
+    rule: "!has(self.mode) || self.mode != 'Fixed' || has(self.replicas)",
+    message: 'mode Fixed needs replicas',
+  },
+  {
+    rule: "!has(self.replicas) || (has(self.mode) && self.mode != 'All')",
+    message: 'replicas needs mode Fixed or Auto',
+  },
+];
+
 const SPEC_RULES = [
   {
     rule: 'has(self.servedName) == has(oldSelf.servedName) && (!has(self.servedName) || self.servedName == oldSelf.servedName)',
@@ -181,10 +217,9 @@ export const LoraAdapterSpec = z
     refresh: Refresh.prefault({})
       .describe('When the source is looked at again. A pushed adapter has no use for it.')
       .meta({ 'x-kubernetes-validations': REFRESH_RULES }),
-    placement: z
-      .object({ mode: z.enum(['All']).default('All').describe('All: every pod of the pool.') })
-      .prefault({})
-      .describe('Which pods of the pool hold the adapter.'),
+    placement: PlacementSpec.prefault({})
+      .describe('Which pods of the pool hold the adapter.')
+      .meta({ 'x-kubernetes-validations': PLACEMENT_RULES }),
     update: Update.prefault({}).describe('How a new revision takes the place of the old one.'),
     deletion: Deletion.prefault({}).describe('How the adapter leaves the pods when the object is deleted.'),
     suspend: z

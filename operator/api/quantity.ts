@@ -11,6 +11,16 @@ export type Quantity = z.infer<typeof Quantity>;
 /** A span of time the Go way: 500ms, 60s, 1h30m. */
 export const Duration = z.string().max(32).regex(DURATION_PATTERN);
 
+/** A number of pods, or a share of them: 2, 50%. */
+export const Replicas = z.union([
+  z.number().int().nonnegative(),
+  z
+    .string()
+    .max(4)
+    .regex(/^(100|[1-9]?[0-9])%$/),
+]);
+export type Replicas = z.infer<typeof Replicas>;
+
 const MS_OF_UNIT: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
 
 /** Whole bytes, rounded up; throws RangeError for what the schema would not have let in. */
@@ -29,4 +39,10 @@ export function durationMs(duration: string): number {
     (sum, [, number, unit]) => sum + Number(number) * (MS_OF_UNIT[unit ?? ''] ?? Number.NaN),
     0,
   );
+}
+
+/** How many of `pods`; of a share the next whole one. May be more than there are. */
+export function replicasOf(replicas: Replicas, pods: number): number {
+  if (typeof replicas === 'number') return replicas;
+  return Math.ceil((Number.parseInt(replicas, 10) * pods) / 100);
 }
