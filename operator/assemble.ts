@@ -1,8 +1,10 @@
 import { Serial } from '../server/transfer/serial.ts';
 import type { AdapterDeps } from './adapter/deps.ts';
 import { Objects } from './adapter/objects.ts';
+import { Places } from './adapter/places.ts';
 import { Records } from './adapter/records.ts';
 import { missingFor } from './adapter/seeding.ts';
+import { shortagesIn } from './adapter/shortages.ts';
 import { Tombstones } from './adapter/tombstones.ts';
 import { Vigil } from './adapter/vigil.ts';
 import { LORA_ADAPTERS } from './api/lora-adapter.ts';
@@ -78,6 +80,7 @@ export function assemble(parts: Parts): {
     spool,
     leader: elector,
     records: new Records(),
+    places: new Places(),
     vigil: new Vigil(systemClock),
     mutexes: new Serial(),
     tombstones: new Tombstones(),
@@ -92,13 +95,17 @@ export function assemble(parts: Parts): {
     random: Math.random,
     log,
   };
-  const { records, tombstones, objects, leader } = adapterDeps;
+  const { records, places, tombstones, objects, leader } = adapterDeps;
   const poolDeps: PoolDeps = {
     pools: watches.pools,
     adapters: watches.adapters,
     fleet,
     leader,
-    missingFor: (pod, pods, adapters) => missingFor(pod, { pods, adapters, records }),
+    missingFor: (pod, pods, adapters) => {
+      const shares = places.of(adapterDeps, pod.poolKey);
+      return missingFor(pod, { pods, adapters, records, shares });
+    },
+    shortages: (poolKey) => shortagesIn(adapterDeps, poolKey),
     isBuried: (poolKey, servedName) => tombstones.has(poolKey, servedName),
     nextSequence: () => records.nextSequence(),
     liveAdapters: (namespace, signal) => objects.liveIn(namespace, signal),

@@ -51,7 +51,7 @@ function lostMessage(adapter: LoraAdapter, digest: string): string {
 }
 
 function holders(draft: Draft, digest: string): Pod[] {
-  return draft.placement.desired.filter((pod) => {
+  return draft.placement.members.filter((pod) => {
     const observed = observe(pod, draft.servedName, digest);
     return observed === 'current' || observed === 'held';
   });

@@ -14,6 +14,7 @@ import type { Errands } from '../source/errands.ts';
 import type { Sources } from '../source/index.ts';
 import type { Spool } from '../spool/spool.ts';
 import type { Objects } from './objects.ts';
+import type { Places } from './places.ts';
 import type { AdapterRecord } from './record.ts';
 import type { Records } from './records.ts';
 import type { Tombstones } from './tombstones.ts';
@@ -31,7 +32,7 @@ export interface AdapterMetrics {
   failure(reason: string): void;
   /** A pod was given a revision of this adapter. */
   loaded(podUid: string, adapterUid: string): void;
-  removed(reason: 'deleted' | 'orphaned' | 'pruned'): void;
+  removed(reason: 'deleted' | 'moved' | 'orphaned' | 'pruned'): void;
 }
 
 /** Everything that reconciling and publishing act through. */
@@ -49,6 +50,8 @@ export interface AdapterDeps {
   spool: Spool;
   leader: Pick<Elector, 'leading'>;
   records: Records;
+  /** Which pods each adapter should be in. */
+  places: Places;
   /** Held by whoever changes what is desired or current, for reconciling and publishing alike. */
   mutexes: Serial;
   tombstones: Tombstones;

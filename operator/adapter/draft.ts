@@ -3,7 +3,7 @@ import { type LoraAdapter, LoraAdapterSpec, servedNameOf } from '../api/lora-ada
 import { poolKeyOf } from '../api/names.ts';
 import type { ServerPool } from '../api/server-pool.ts';
 import { keyOf } from '../kube/resource.ts';
-import { type Placement, placementFor } from '../placement/placement.ts';
+import { narrowed, type Placement, placementFor } from '../placement/placement.ts';
 import type { AdapterDeps } from './deps.ts';
 import type { AdapterRecord } from './record.ts';
 import type { Verdict } from './status.ts';
@@ -48,6 +48,9 @@ export function openDraft(deps: AdapterDeps, adapter: LoraAdapter): Draft {
   const pool = deps.pools.get(poolKey) ?? null;
   const pods = deps.fleet.podsOf(poolKey);
   const spec = LoraAdapterSpec.safeParse(adapter.spec);
+  const everywhere = placementFor(spec.success ? spec.data : null, pool, pods);
+  const shares = deps.places.of(deps, poolKey);
+  const share = shares?.byId.get(adapter.metadata.uid ?? '');
   return {
     // Defaults are filled in here too: the object may be older than the field.
     adapter: spec.success ? { ...adapter, spec: spec.data } : adapter,
@@ -55,7 +58,7 @@ export function openDraft(deps: AdapterDeps, adapter: LoraAdapter): Draft {
     servedName: servedNameOf(adapter),
     poolKey,
     pool,
-    placement: placementFor(spec.success ? spec.data : null, pool, pods),
+    placement: shares && share ? narrowed(everywhere, share, shares.sites) : everywhere,
     record: deps.records.of(keyOf(adapter), adapter.metadata.uid ?? '', deps.spool),
     againMs: null,
     askedMs: null,

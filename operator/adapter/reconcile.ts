@@ -10,6 +10,7 @@ import { fetch } from './phases/fetch.ts';
 import { place } from './phases/place.ts';
 import { resolve } from './phases/resolve.ts';
 import { stage } from './phases/stage.ts';
+import { release } from './release.ts';
 import { report } from './report.ts';
 
 const PHASES: readonly Phase[] = [resolve, place, fetch, stage, activate];
@@ -32,7 +33,7 @@ export async function reconcile(deps: AdapterDeps, key: string, signal: AbortSig
     return { kind: 'done' };
   }
   const draft = openDraft(deps, adapter);
-  draft.record.keepPods(draft.placement.desired);
+  draft.record.keepPods(draft.placement.members);
   const verdicts: Verdicts = {};
   for (const phase of PHASES) {
     if (draft.adapter.spec.suspend && !phase.whenSuspended) continue;
@@ -41,9 +42,10 @@ export async function reconcile(deps: AdapterDeps, key: string, signal: AbortSig
     if (verdict !== null) verdicts[phase.condition] = verdict;
     if (!next) break;
   }
+  await release(draft, deps, signal);
   if (!draft.record.recovered || isJustAsked(draft)) return outcomeOf(draft);
   await report(draft, deps, verdicts);
-  if (draft.placement.desired.some(({ state }) => state?.seeded === false)) deps.requeuePool(draft.poolKey);
+  if (draft.placement.members.some(({ state }) => state?.seeded === false)) deps.requeuePool(draft.poolKey);
   return outcomeOf(draft);
 }
 

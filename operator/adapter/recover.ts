@@ -14,12 +14,12 @@ const REPORT_MS = 5_000;
 export function recoverRecord(draft: Draft, deps: AdapterDeps): boolean {
   const { record, adapter, placement, servedName } = draft;
   if (record.recovered) return true;
-  const isAwaited = placement.desired.some(
+  const isAwaited = placement.members.some(
     (pod) => pod.state === null && deps.fleet.followedMs(pod) < REPORT_MS,
   );
   if (isAwaited) return false;
   const told = adapter.status?.desiredRevision ?? null;
-  const found = newerInPods(told, placement.desired, { servedName, uid: record.uid });
+  const found = newerInPods(told, placement.members, { servedName, uid: record.uid });
   const newer = found && takeFromPod(found, told, { draft, deps });
   record.recover(adapter.status, newer, deps.spool);
   if (record.desired !== null) record.keepConfig(deps.spool.open(record.desired.digest)?.config ?? null);
@@ -30,7 +30,7 @@ export function recoverRecord(draft: Draft, deps: AdapterDeps): boolean {
 export function heedPods(lock: Lock, draft: Draft, deps: AdapterDeps): void {
   const { record, adapter, placement, servedName } = draft;
   const { leading } = deps.leader;
-  const found = newerInPods(record.desired, placement.desired, { servedName, uid: record.uid });
+  const found = newerInPods(record.desired, placement.members, { servedName, uid: record.uid });
   // What this operator told pods itself, it knows better.
   if (found === null || leading === null || found.accepted.term >= leading.term) return;
   const newer = takeFromPod(found, record.desired, { draft, deps });

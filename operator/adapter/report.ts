@@ -10,7 +10,8 @@ import { rowsOf } from './rows.ts';
 export async function report(draft: Draft, deps: AdapterDeps, verdicts: Verdicts): Promise<void> {
   const { record, adapter, key } = draft;
   await deps.mutexes.run(key, async (lock) => {
-    const isPlaced = verdicts.Placed?.status === 'True';
+    const { status: placed, reason } = verdicts.Placed ?? {};
+    const isPlaced = placed === 'True' || (reason === 'NoRoom' && draft.placement.desired.length > 0);
     const rows = isPlaced ? rowsOf(draft, deps) : [];
     if (isServedBy(rows, draft)) record.confirm(lock);
     // What a slow source may give some day is not to be had now.

@@ -2,9 +2,18 @@ import { type LoraAdapter, servedNameOf } from '../api/lora-adapter.ts';
 import { poolKeyOf } from '../api/names.ts';
 import { keyOf } from '../kube/resource.ts';
 import type { Missing, Pod } from '../pods/pod.ts';
+import type { Shares } from './places.ts';
 import { adapterIn, relevantAttempt } from './plan.ts';
 import type { AdapterRecord } from './record.ts';
 import type { Records } from './records.ts';
+
+interface Pool {
+  pods: readonly Pod[];
+  adapters: readonly LoraAdapter[];
+  records: Records;
+  /** Null: all adapters go everywhere. */
+  shares: Shares | null;
+}
 
 /**
  * The adapters that a new or restarted pod still has to wait for. It waits for what it can get, and for what other pods
@@ -12,7 +21,7 @@ import type { Records } from './records.ts';
  *
  *   the adapter                                                  | waited for
  *   -------------------------------------------------------------|-----------
- *   is being deleted                                             | no
+ *   is being deleted, or is not placed there                     | no
  *   is suspended, and the pod serves some revision of it         | no
  *   has not been looked at by this process yet                   | yes
  *   has no revision: nothing pushed, source failed, bad content  | no
@@ -21,12 +30,11 @@ import type { Records } from './records.ts';
  *   was refused by the pod, or did not fit into it               | while other pods serve it, and the pod no revision of it
  *   anything else                                                | yes
  */
-export function missingFor(
-  pod: Pod,
-  { pods, adapters, records }: { pods: readonly Pod[]; adapters: readonly LoraAdapter[]; records: Records },
-): Missing[] {
+export function missingFor(pod: Pod, { pods, adapters, records, shares }: Pool): Missing[] {
+  const isPlaced = ({ metadata }: LoraAdapter) =>
+    shares?.byId.get(metadata.uid ?? '')?.pods.has(pod.uid) ?? true;
   return adapters
-    .filter((adapter) => poolKeyOf(adapter) === pod.poolKey)
+    .filter((adapter) => poolKeyOf(adapter) === pod.poolKey && isPlaced(adapter))
     .flatMap((adapter) => awaitedOf(pod, { adapter, pods, record: records.get(keyOf(adapter)) }));
 }
 

@@ -44,6 +44,8 @@ export const REASONS = {
   ServedNameTaken: 'An older adapter of the pool has the same served name.',
   ServedNameInvalid: 'The served name is not one that a client could ask for.',
   NoPods: 'The pool has no pod that could hold the adapter.',
+  NoRoom: 'Too few pods have host memory left for the adapter.',
+  NoReplicas: 'The spec asks for no pod: spec.placement.replicas is 0.',
   NoCapacity: 'A pod has neither a free slot nor host memory for the adapter.',
   // Loaded
   Loaded: 'Every desired pod has confirmed the desired revision.',
@@ -66,6 +68,7 @@ export const REASONS = {
   TokenNotFound: 'The Secret of the admin token, or its key, does not exist or is hidden by RBAC.',
   // CapacityPressure
   Sufficient: 'The pods have room for more adapters.',
+  AdaptersDoNotFit: 'Too few pods have host memory left for some adapters of the pool.',
   SlotsFull: 'A pod has no free slot: adapters take turns from host memory.',
   HostMemoryFull: 'A pod has less than a tenth of its host memory for adapters left.',
 } as const satisfies Record<string, string>;

@@ -15,6 +15,16 @@ export function ownerOfName(
   return owner;
 }
 
+/** Who has each served name of a pool, of the pool's adapters. */
+export function ownersOf(adapters: readonly LoraAdapter[]): Map<string, LoraAdapter> {
+  const owners = new Map<string, LoraAdapter>();
+  for (const adapter of adapters) {
+    const owner = owners.get(servedNameOf(adapter));
+    if (owner === undefined || isOlder(adapter, owner)) owners.set(servedNameOf(adapter), adapter);
+  }
+  return owners;
+}
+
 function isOlder(a: LoraAdapter, b: LoraAdapter): boolean {
   const timeA = Date.parse(a.metadata.creationTimestamp ?? '');
   const timeB = Date.parse(b.metadata.creationTimestamp ?? '');

@@ -10,6 +10,8 @@ import { PodLink } from './link.ts';
 import type { FleetChange, Pod } from './pod.ts';
 import { type AdminTokens, TokenSource } from './token.ts';
 
+const ZONE_LABEL = 'topology.kubernetes.io/zone';
+
 /** The part of a v1 Pod that this folder reads. */
 export interface KubePod extends KubeObject {
   status?: { phase?: string; podIP?: string };
@@ -242,6 +244,7 @@ export class Fleet {
       ip,
       poolKey: keyOf(pool),
       adminUrl,
+      zone: member.metadata.labels?.[ZONE_LABEL] ?? null,
     };
     const onChange = (change: FleetChange) => this.#emit(change);
     const pod = new PodLink({ identity, client, life, clock, random, log, onChange });

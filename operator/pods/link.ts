@@ -9,7 +9,7 @@ import { changedAdapters, type FleetChange, hasFreed, type Pod } from './pod.ts'
 const RETRY = { baseMs: 200, maxMs: 5_000 };
 const WATCH_MS_MIN = 1_000;
 
-type Identity = Pick<Pod, 'key' | 'name' | 'namespace' | 'uid' | 'ip' | 'poolKey' | 'adminUrl'>;
+type Identity = Pick<Pod, 'key' | 'name' | 'namespace' | 'uid' | 'ip' | 'poolKey' | 'adminUrl' | 'zone'>;
 
 export interface LinkOptions {
   identity: Identity;
@@ -36,6 +36,7 @@ export class PodLink implements Pod {
   readonly ip: string;
   readonly poolKey: string;
   readonly adminUrl: string;
+  readonly zone: string | null;
   readonly client: PodClient;
   state: PodState | null = null;
   reachable = false;
@@ -56,6 +57,7 @@ export class PodLink implements Pod {
     this.ip = identity.ip;
     this.poolKey = identity.poolKey;
     this.adminUrl = identity.adminUrl;
+    this.zone = identity.zone ?? null;
     this.client = options.client;
     this.sinceMs = options.clock.monotonicMs();
     this.#options = options;

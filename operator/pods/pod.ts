@@ -11,6 +11,8 @@ export interface Pod {
   ip: string;
   poolKey: string;
   adminUrl: string;
+  /** Of the label topology.kubernetes.io/zone; null or absent where the pod has none. */
+  zone?: string | null;
   client: PodClient;
   /** The last that it reported; null until the first report. Trust it only while `reachable`. */
   state: PodState | null;
@@ -26,6 +28,12 @@ export interface Missing {
   name: string;
   /** Why the pod cannot hold it, though other pods of the pool serve it: a code of the contract. Null: it is on its way. */
   refusal: string | null;
+}
+
+/** An adapter that too few pods have room for. */
+export interface Shortage {
+  name: string;
+  why: string;
 }
 
 /** What changed in a pod: served names, or everything (it came, went, restarted, or became (un)reachable). */

@@ -6,7 +6,7 @@ import type { Elector } from '../kube/leader.ts';
 import type { Log } from '../kube/log.ts';
 import type { StatusWriter } from '../kube/status-writer.ts';
 import type { Fleet } from '../pods/fleet.ts';
-import type { Missing, Pod } from '../pods/pod.ts';
+import type { Missing, Pod, Shortage } from '../pods/pod.ts';
 import type { Announcements } from './announced.ts';
 
 /** Everything that looking after a pool acts through. What it needs to know of adapters it asks for here. */
@@ -17,6 +17,8 @@ export interface PoolDeps {
   leader: Pick<Elector, 'leading'>;
   /** What a new pod, one of `pods`, still has to wait for. */
   missingFor: (pod: Pod, pods: readonly Pod[], adapters: readonly LoraAdapter[]) => Missing[];
+  /** Adapters that have fewer pods than they ask for, and why. */
+  shortages: (poolKey: string) => Shortage[];
   /** Whether an adapter of this name was deleted while pods of the pool were silent. */
   isBuried: (poolKey: string, servedName: string) => boolean;
   nextSequence: () => number;

@@ -3,7 +3,7 @@ import { POD_ERRORS_MAX, type PodError } from '../api/lora-adapter.ts';
 import type { ServerPool } from '../api/server-pool.ts';
 import type { Placement } from '../placement/placement.ts';
 import type { ClaimedPod } from '../pods/fleet.ts';
-import type { Pod } from '../pods/pod.ts';
+import type { Pod, Shortage } from '../pods/pod.ts';
 import { podNames, podsText } from '../pods/words.ts';
 import type { HeldPod } from './seed.ts';
 
@@ -95,13 +95,19 @@ export function usageOf(
   };
 }
 
-/** Host memory first: without it nothing more fits; without a free slot adapters only take turns. */
-export function capacityVerdict(pods: readonly Pod[]): Verdict {
+/** What does not fit before all; then host memory: without it nothing more fits; without a free slot adapters only take turns. */
+export function capacityVerdict(pods: readonly Pod[], shortages: readonly Shortage[]): Verdict {
   const reporting = pods.flatMap((pod) =>
     pod.state && pod.reachable ? [{ name: pod.name, ...pod.state }] : [],
   );
   if (reporting.length === 0)
     return { status: 'Unknown', reason: 'Pending', message: 'No pod has reported yet.' };
+  const [first] = shortages;
+  if (first) {
+    const more = shortages.length > 1 ? `, ${shortages.length - 1} more do not fit` : '';
+    const message = `${first.name}${more}: ${first.why}`;
+    return { status: 'True', reason: 'AdaptersDoNotFit', message };
+  }
   const full = reporting.find(({ used, limits }) => used.hostBytes > 0.9 * limits.hostBytes);
   if (full) {
     const { used, limits, name } = full;

@@ -4,6 +4,7 @@ import { podsSummary } from '../api/lora-adapter.ts';
 import { poolKeyOf } from '../api/names.ts';
 import type { ServerPool, ServerPoolStatus } from '../api/server-pool.ts';
 import type { Outcome } from '../kube/queue.ts';
+import { keyOf } from '../kube/resource.ts';
 import { placementOf } from '../placement/placement.ts';
 import { announcedOf } from './announced.ts';
 import type { PoolDeps } from './deps.ts';
@@ -64,7 +65,10 @@ function describePool(
   });
   let conditions: NonNullable<ServerPoolStatus['conditions']> = [...(pool.status?.conditions ?? [])];
   conditions = setCondition(conditions, update('Ready', poolVerdict(pool, known)));
-  conditions = setCondition(conditions, update('CapacityPressure', capacityVerdict(placement.desired)));
+  conditions = setCondition(
+    conditions,
+    update('CapacityPressure', capacityVerdict(placement.desired, deps.shortages(keyOf(pool)))),
+  );
   return {
     observedGeneration: generation,
     conditions,

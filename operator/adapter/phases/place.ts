@@ -1,6 +1,7 @@
 import { NAME_LENGTH_MAX, NAME_PATTERN } from '../../../server/contract/adapter-api.ts';
-import type { Verdict } from '../../api/conditions.ts';
+import { REASONS, type Verdict } from '../../api/conditions.ts';
 import { ownerOfName } from '../../placement/owner.ts';
+import { podsText } from '../../pods/words.ts';
 import type { AdapterDeps } from '../deps.ts';
 import type { Draft, Phase } from '../draft.ts';
 
@@ -11,8 +12,11 @@ export const place: Phase = {
   async run(draft, deps) {
     const refusal = placementRefusal(draft, deps);
     if (refusal !== null) return { verdict: refusal, next: false };
-    const pods = draft.placement.desired.length;
-    const message = `${pods} ${pods === 1 ? 'pod' : 'pods'} of pool ${draft.adapter.spec.poolRef.name}`;
+    const { desired, shortage } = draft.placement;
+    // On those that have room it is served all the same.
+    if (shortage !== null)
+      return { verdict: { status: 'False', reason: 'NoRoom', message: shortage }, next: true };
+    const message = `${podsText(desired.length)} of pool ${draft.adapter.spec.poolRef.name}`;
     return { verdict: { status: 'True', reason: 'Placed', message }, next: true };
   },
 };
@@ -31,6 +35,12 @@ export function placementRefusal(draft: Draft, deps: AdapterDeps): Required<Verd
     return { status: 'False', reason: 'ServedNameTaken', message };
   }
   if (placement.desired.length > 0) return null;
+  if (placement.shortage !== null) {
+    return { status: 'False', reason: 'NoRoom', message: placement.shortage };
+  }
+  if (placement.members.length > 0) {
+    return { status: 'False', reason: 'NoReplicas', message: REASONS.NoReplicas };
+  }
   const others = placement.mismatched.length;
   const message =
     others === 0

@@ -10,7 +10,7 @@ export function keptEarlier(
   spool: Pick<Spool, 'open'>,
 ): RevisionRecord[] {
   const isHeld = (digest: string) =>
-    placement.desired.some((pod) => ['held', 'current'].includes(observe(pod, servedName, digest)));
+    placement.members.some((pod) => ['held', 'current'].includes(observe(pod, servedName, digest)));
   return record.previous.filter(({ digest }) => isHeld(digest) || spool.open(digest) !== null);
 }
 

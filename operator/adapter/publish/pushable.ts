@@ -70,5 +70,6 @@ function requirePushable(draft: Draft, deps: AdapterDeps): void {
   if (refusal === null) return;
   const isName = refusal.reason === 'ServedNameTaken' || refusal.reason === 'ServedNameInvalid';
   if (isName) throw new LorikeetError('precondition_failed', refusal.message, { field: 'spec.servedName' });
-  throw new LorikeetError('no_pods', refusal.message);
+  const isFull = refusal.reason === 'NoRoom';
+  throw new LorikeetError(isFull ? 'no_capacity' : 'no_pods', refusal.message);
 }

@@ -25,7 +25,7 @@ function concluded(pods: Pod[], change: Partial<Conclusion> = {}, adapter: LoraA
   const record = new Records().of('lora/sql', 'uid-sql', spool);
   const told = { desiredRevision: revision(NEW), currentRevision: revision(OLD) };
   record.recover(told, null, spool);
-  const placement = { desired: pods, mismatched: [], fit: null, maxBytes: 1 };
+  const placement = { members: pods, desired: pods, shortage: null, mismatched: [], fit: null, maxBytes: 1 };
   const named = { key: 'lora/sql', servedName: 'sql', poolKey: POOL_KEY, pool: serverPool(1) };
   const draft: Draft = { adapter, ...named, placement, record, againMs: null, askedMs: null };
   const input = { servedName: 'sql', digest: NEW, pods, attemptOf: () => null };

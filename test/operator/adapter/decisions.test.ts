@@ -200,7 +200,7 @@ describe('a new pod waits for', () => {
   ) {
     const records = new Records();
     happened(records.of('lora/sql', 'uid-sql', { pin() {}, unpin() {} }));
-    const found = missingFor(pod, { pods: [pod, ...others], adapters: [adapter], records });
+    const found = missingFor(pod, { pods: [pod, ...others], adapters: [adapter], records, shares: null });
     return found.map(({ name, refusal }) => (refusal === null ? name : `${name} ${refusal}`));
   }
   const serving = new FakePod({ adapters: [adapterState('sql', D)] });

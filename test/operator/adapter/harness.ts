@@ -3,9 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { AdapterDeps } from '../../../operator/adapter/deps.ts';
 import type { Objects } from '../../../operator/adapter/objects.ts';
+import { Places } from '../../../operator/adapter/places.ts';
 import { reconcile } from '../../../operator/adapter/reconcile.ts';
 import { Records } from '../../../operator/adapter/records.ts';
 import { missingFor } from '../../../operator/adapter/seeding.ts';
+import { shortagesIn } from '../../../operator/adapter/shortages.ts';
 import { Tombstones } from '../../../operator/adapter/tombstones.ts';
 import { Vigil } from '../../../operator/adapter/vigil.ts';
 import type { LoraAdapter, LoraAdapterStatus } from '../../../operator/api/lora-adapter.ts';
@@ -155,6 +157,7 @@ function makeDeps({ adapters, pools, fleet, source, dir, world }: Made): Adapter
       },
     },
     records: new Records(),
+    places: new Places(),
     vigil: new Vigil(systemClock),
     mutexes: new Serial(),
     tombstones: new Tombstones(),
@@ -187,7 +190,11 @@ function makePoolDeps(deps: AdapterDeps, fleet: Fleet, world: World): PoolDeps {
     adapters: deps.adapters,
     fleet,
     leader: deps.leader,
-    missingFor: (pod, pods, adapters) => missingFor(pod, { pods, adapters, records: deps.records }),
+    missingFor: (pod, pods, adapters) => {
+      const shares = deps.places.of(deps, pod.poolKey);
+      return missingFor(pod, { pods, adapters, records: deps.records, shares });
+    },
+    shortages: (poolKey) => shortagesIn(deps, poolKey),
     isBuried: (poolKey, name) => deps.tombstones.has(poolKey, name),
     nextSequence: () => deps.records.nextSequence(),
     liveAdapters: async () => deps.adapters.list(),

@@ -1,4 +1,5 @@
 import type { AdapterDeps } from '../../../operator/adapter/deps.ts';
+import { Places } from '../../../operator/adapter/places.ts';
 import type { Publication } from '../../../operator/adapter/publish/publication.ts';
 import { RevisionPublisher } from '../../../operator/adapter/publish/publisher.ts';
 import { reconcile } from '../../../operator/adapter/reconcile.ts';
@@ -203,6 +204,7 @@ function depsOf(world: Succession, { term, links, write }: View): AdapterDeps {
     spool: memorySpool(),
     leader: { leading: { term } },
     records: new Records(),
+    places: new Places(),
     vigil: new Vigil(clock),
     mutexes: new Serial(),
     tombstones: new Tombstones(),

@@ -24,7 +24,16 @@ describe('the capacity of a pool', () => {
       'Sufficient',
     ],
   ])('%s → %s %s', (_name, pods, status, reason) => {
-    expect(capacityVerdict(pods)).toMatchObject({ status, reason });
+    expect(capacityVerdict(pods, [])).toMatchObject({ status, reason });
+  });
+
+  it('names what does not fit before anything else', () => {
+    const shortages = ['sql', 'chat'].map((name) => ({ name, why: 'Placed on 0 of 1 pods.' }));
+    expect(capacityVerdict([new FakePod({ used: { hostBytes: 901 } })], shortages)).toEqual({
+      status: 'True',
+      reason: 'AdaptersDoNotFit',
+      message: 'sql, 1 more do not fit: Placed on 0 of 1 pods.',
+    });
   });
 
   it('is the sum over pods that answer', () => {

@@ -24,8 +24,10 @@ export interface ScriptedPodOptions {
   port?: number;
   baseModel?: { name?: string; digest?: string; geometry?: Geometry };
   maxRank?: number;
-  /** Of the largest adapter; the host tier holds four of them. */
+  /** Of the largest adapter. */
   maxAdapterBytes?: number;
+  /** Of the host tier; four of the largest adapters by default. */
+  hostBytes?: number;
   engine?: () => FakeEngine;
   relayLimits?: Partial<RelayLimits>;
 }
@@ -65,13 +67,14 @@ export class ScriptedPod {
       baseModel,
       maxRank = 64,
       maxAdapterBytes = 16 << 20,
+      hostBytes = 4 * maxAdapterBytes,
       engine = () => new FakeEngine(),
     } = this.#options;
     this.engine = engine();
     this.registry = new Registry({
       engine: new NativeEngine(this.engine.start),
       baseModel: { ...BASE_MODEL, ...baseModel },
-      limits: { hostBytes: 4 * maxAdapterBytes, maxRank, maxAdapterBytes },
+      limits: { hostBytes, maxRank, maxAdapterBytes },
       waiting: { max: 8, turnMax: 2 },
       log,
     });

@@ -1,0 +1,242 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import { reconcilePool } from '../../../operator/pool/reconcile.ts';
+import { goodAdapter } from '../../support/adapter-files.ts';
+import { refusal } from '../../support/pod/fault.ts';
+import { type Harness, startHarness } from './harness.ts';
+import { kubePod, loraAdapter, POOL_KEY, pushedAdapter } from './objects.ts';
+import { digestOfSeed, Trainer } from './trainer.ts';
+
+let harness: Harness;
+
+afterEach(async () => {
+  await harness.stop();
+});
+
+const signal = new AbortController().signal;
+/** Room for one adapter of the tests and not for two. */
+const ROOM = { hostBytes: Math.round(goodAdapter().tensors.length * 1.5) + 8 * 1024 };
+const created = (name: string, second: number) => ({
+  name,
+  metadata: { creationTimestamp: `2026-06-01T00:00:0${second}Z` },
+});
+
+function fixed(
+  { name, metadata = {} }: { name: string; metadata?: object },
+  replicas: number | string,
+  more: object = {},
+) {
+  return loraAdapter(name, { metadata, spec: { placement: { mode: 'Fixed', replicas, ...more } } });
+}
+
+/** Of pods that serve the adapter. */
+const holders = (name: string) =>
+  harness.servers.flatMap((server, index) => (server.currentOf(name) === null ? [] : [index]));
+const conditionOf = (name: string, type: string) => harness.conditionOf(name, type);
+
+/** Pods as they come into the pool, from a zone each. */
+async function joins(pods: [index: number, zone: string][]) {
+  for (const [index, zone] of pods) {
+    const labels = { app: 'parrot', 'topology.kubernetes.io/zone': zone };
+    harness.kubePods.push(kubePod(`pod-${index}`, harness.servers[index]?.host ?? '', { labels }));
+  }
+  harness.fleet.sync();
+  await harness.fleet.whenHeard(2_000);
+}
+
+function leaves(index: number) {
+  const at = harness.kubePods.findIndex(({ metadata }) => metadata.name === `pod-${index}`);
+  harness.kubePods.splice(at, 1);
+  harness.fleet.sync();
+}
+
+describe('an adapter for some of the pods', () => {
+  it.each([
+    [1, 1],
+    ['50%', 1],
+    ['51%', 2],
+    ['100%', 2],
+  ])('of two, %s, is in %i and Ready', async (replicas, pods) => {
+    harness = await startHarness();
+    harness.apply(fixed({ name: 'sql' }, replicas));
+    await harness.settle('sql');
+    expect(holders('sql')).toHaveLength(pods);
+    const counts = { desired: pods, staged: pods, ready: pods, summary: `${pods}/${pods}` };
+    expect(harness.statusOf('sql').pods).toEqual(counts);
+    expect(conditionOf('sql', 'Placed')).toMatchObject({ status: 'True' });
+    expect(conditionOf('sql', 'Ready')).toMatchObject({ status: 'True' });
+  });
+
+  it('goes to another when its pod leaves', async () => {
+    harness = await startHarness();
+    harness.apply(fixed({ name: 'sql' }, 1));
+    await harness.settle('sql');
+    const [first = -1] = holders('sql');
+    leaves(first);
+    await harness.settle('sql');
+    expect(holders('sql')).toHaveLength(2);
+    expect(harness.statusOf('sql').pods?.summary).toBe('1/1');
+  });
+
+  it('stays where it is when a pod comes, and leaves pods when it asks for fewer', async () => {
+    harness = await startHarness([{}, {}, {}]);
+    leaves(2);
+    harness.apply(fixed({ name: 'sql' }, 2));
+    await harness.settle('sql');
+    harness.kubePods.push(kubePod('pod-2', harness.servers[2]?.host ?? ''));
+    harness.fleet.sync();
+    await harness.fleet.whenHeard(2_000);
+    await harness.settle('sql');
+    expect(holders('sql')).toEqual([0, 1]);
+
+    harness.apply(fixed({ name: 'sql' }, 1));
+    await harness.settle('sql');
+    expect(holders('sql')).toHaveLength(1);
+    expect(harness.statusOf('sql').pods).toMatchObject({ desired: 1, ready: 1 });
+  });
+
+  it('lets a pod go only after another one serves in its place', async () => {
+    harness = await startHarness([{}, {}, {}]);
+    for (const index of [0, 1, 2]) leaves(index);
+    await joins([
+      [0, 'a'],
+      [1, 'a'],
+    ]);
+    harness.apply(fixed({ name: 'sql' }, 2, { spread: 'zone' }));
+    await harness.settle('sql');
+    expect(holders('sql')).toEqual([0, 1]);
+
+    harness.servers[2]?.fail('stage', refusal('no_capacity'), 1_000);
+    await joins([[2, 'b']]);
+    await harness.once('sql');
+    await harness.once('sql');
+    expect(harness.servers[2]?.count('stage')).toBeGreaterThan(0);
+    expect(holders('sql')).toEqual([0, 1]);
+
+    harness.servers[2]?.heal();
+    await harness.settle('sql', () => holders('sql').length === 2 && holders('sql').includes(2));
+    await harness.settle('sql');
+    expect(conditionOf('sql', 'Ready')).toMatchObject({ status: 'True' });
+  });
+
+  it('that asks for none is in none, comes back with what it was, and says why it is not Ready', async () => {
+    harness = await startHarness();
+    harness.apply(pushedAdapter('policy', { spec: { placement: { mode: 'Fixed', replicas: 1 } } }));
+    await harness.settle('policy');
+    await new Trainer(harness).push(1);
+    await harness.settle('policy');
+    harness.emptySpool();
+    harness.apply(pushedAdapter('policy', { spec: { placement: { mode: 'Fixed', replicas: 0 } } }));
+    await harness.settle('policy');
+    expect(holders('policy')).toEqual([]);
+    expect(conditionOf('policy', 'Ready')).toMatchObject({ status: 'False', reason: 'NoReplicas' });
+
+    harness.apply(pushedAdapter('policy', { spec: { placement: { mode: 'Fixed', replicas: 2 } } }));
+    await harness.settle('policy');
+    expect(harness.servers.map((server) => server.currentOf('policy'))).toEqual([
+      digestOfSeed(1),
+      digestOfSeed(1),
+    ]);
+  });
+
+  it('keeps to pods that it has while it is suspended', async () => {
+    harness = await startHarness();
+    harness.apply(fixed({ name: 'sql' }, 2));
+    await harness.settle('sql');
+    const suspended = fixed({ name: 'sql' }, 1);
+    harness.apply({ ...suspended, spec: { ...suspended.spec, suspend: true } });
+    await harness.settle('sql');
+    expect(holders('sql')).toEqual([0, 1]);
+  });
+
+  it('is pushed to these pods only', async () => {
+    harness = await startHarness();
+    harness.apply(pushedAdapter('policy', { spec: { placement: { mode: 'Fixed', replicas: 1 } } }));
+    await harness.settle('policy');
+    const result = await new Trainer(harness).push(1);
+    expect(result.pods).toHaveLength(1);
+    expect(holders('policy')).toHaveLength(1);
+    await harness.settle('policy');
+    expect(conditionOf('policy', 'Ready')).toMatchObject({ status: 'True' });
+  });
+
+  it('does not hold up a new pod that it is not placed on', async () => {
+    harness = await startHarness();
+    harness.apply(fixed({ name: 'sql' }, 1));
+    await reconcilePool(harness.poolDeps, POOL_KEY, signal);
+    expect(harness.servers.map(({ registry }) => registry.seeded).sort()).toEqual([false, true]);
+    await harness.settle('sql');
+    await reconcilePool(harness.poolDeps, POOL_KEY, signal);
+    expect(harness.servers.map(({ registry }) => registry.seeded)).toEqual([true, true]);
+  });
+});
+
+describe('a pool without room for all', () => {
+  const pressure = () =>
+    harness.pools.get(POOL_KEY)?.status?.conditions?.find(({ type }) => type === 'CapacityPressure');
+
+  it('says which adapter does not fit where, and why, and takes it in when there is room', async () => {
+    harness = await startHarness([ROOM, ROOM]);
+    harness.apply(fixed(created('old', 1), 2));
+    await harness.settle('old');
+    harness.apply(fixed(created('young', 2), 1));
+    await harness.settle('young', () => conditionOf('young', 'Placed')?.reason === 'NoRoom');
+    const words =
+      /^Placed on 0 of 1 pods: it needs .* of host memory; pod-0 has .* free, pod-1 has .* free\.$/;
+    expect(conditionOf('young', 'Placed')).toMatchObject({
+      status: 'False',
+      message: expect.stringMatching(words),
+    });
+    expect(conditionOf('young', 'Ready')).toMatchObject({ status: 'False', reason: 'NoRoom' });
+    expect(holders('old')).toEqual([0, 1]);
+    await reconcilePool(harness.poolDeps, POOL_KEY, signal);
+    expect(pressure()).toMatchObject({ status: 'True', reason: 'AdaptersDoNotFit' });
+    expect(pressure()?.message).toMatch(/^young: Placed on 0 of 1 pods/);
+
+    harness.apply(fixed(created('old', 1), 1));
+    await harness.settle('old');
+    await harness.settle('young');
+    expect(conditionOf('young', 'Ready')).toMatchObject({ status: 'True' });
+    await reconcilePool(harness.poolDeps, POOL_KEY, signal);
+    expect(pressure()?.reason).not.toBe('AdaptersDoNotFit');
+  });
+
+  it('serves an adapter on the pods that have room, and says that it wants more', async () => {
+    harness = await startHarness();
+    harness.apply(fixed({ name: 'sql' }, 3));
+    await harness.settle('sql');
+    expect(holders('sql')).toEqual([0, 1]);
+    const message = 'Placed on 2 of 3 pods: the pool has only 2.';
+    expect(conditionOf('sql', 'Placed')).toMatchObject({ status: 'False', reason: 'NoRoom', message });
+    expect(harness.statusOf('sql').pods?.summary).toBe('2/2');
+  });
+
+  it('gives it to the higher priority, and looks at who has to go', async () => {
+    harness = await startHarness([ROOM]);
+    const looked: string[] = [];
+    harness.deps.requeue = (key) => void looked.push(key);
+    harness.apply(fixed(created('low', 1), 1));
+    await harness.settle('low');
+    harness.apply(fixed(created('high', 2), 1, { priority: 1 }));
+    harness.source.put(2);
+    await harness.settle('high', () => looked.includes('lora/low'));
+    await harness.settle('low');
+    expect(conditionOf('low', 'Ready')).toMatchObject({ status: 'False', reason: 'NoRoom' });
+    await harness.settle('high');
+    expect([holders('low'), holders('high')]).toEqual([[], [0]]);
+  });
+
+  it('refuses a push for which there is none', async () => {
+    harness = await startHarness([ROOM]);
+    harness.apply(pushedAdapter('policy', { spec: { placement: { mode: 'Fixed', replicas: 1 } } }));
+    await harness.settle('policy');
+    await new Trainer(harness).push(2);
+    await harness.settle('policy');
+    harness.apply(fixed({ name: 'sql' }, 1, { priority: 1 }));
+    await harness.settle('sql', () => conditionOf('sql', 'Placed')?.status === 'True');
+    const refused = new Trainer(harness).push(3);
+    await expect(refused).rejects.toMatchObject({
+      code: 'no_capacity',
+      message: expect.stringMatching(/^Placed on 0 of 1 pods/),
+    });
+  });
+});
