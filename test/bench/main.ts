@@ -5,6 +5,7 @@ const BENCHES: Record<string, string> = {
   serving: './serving.ts',
   slots: './slots.ts',
   sync: './sync/main.ts',
+  operator: './operator/main.ts',
 };
 
 const [name = '', ...rest] = process.argv.slice(2);

@@ -56,6 +56,16 @@ export class Api {
 
   /** PATCH bodies are JSON merge patches. */
   async call(method: Method, path: string, body?: unknown): Promise<unknown> {
+    const text = await this.#send(method, path, body);
+    return text === '' ? null : JSON.parse(text);
+  }
+
+  /** What is no JSON. */
+  text(path: string): Promise<string> {
+    return this.#send('GET', path);
+  }
+
+  async #send(method: Method, path: string, body?: unknown): Promise<string> {
     const type = method === 'PATCH' ? 'application/merge-patch+json' : 'application/json';
     const response = await request(this.url + path, {
       method,
@@ -66,7 +76,7 @@ export class Api {
     });
     const text = await response.body.text();
     if (response.statusCode >= 400) throw new ApiCallError(response.statusCode, `${method} ${path}: ${text}`);
-    return text === '' ? null : JSON.parse(text);
+    return text;
   }
 
   /** Ends when the API server ends it or the signal is aborted. */
