@@ -29,7 +29,7 @@ export class SpoolWriter {
   readonly #parts: WriterParts;
   readonly #hash = createHash('sha256');
   readonly #path: string;
-  #file: FileHandle | null = null;
+  #file: Promise<FileHandle> | null = null;
   #size = 0;
   #reserved = 0;
   #ended = false;
@@ -51,10 +51,10 @@ export class SpoolWriter {
     const bytes = chunks.reduce((sum, { length }) => sum + length, 0);
     this.#parts.reserve(bytes);
     this.#reserved += bytes;
-    this.#file ??= await open(this.#path, CREATE, 0o600);
+    const file = await this.#opened();
     if (this.#parts.hash) for (const chunk of chunks) this.#hash.update(chunk);
     for (let left = chunks; left.length > 0; ) {
-      const { bytesWritten } = await this.#file.writev(left);
+      const { bytesWritten } = await file.writev(left);
       left = after(left, bytesWritten);
     }
     this.#size += bytes;
@@ -77,8 +77,7 @@ export class SpoolWriter {
         'The bytes written to the spool are not of the digest they should have',
       );
     }
-    this.#file ??= await open(this.#path, CREATE, 0o600);
-    await this.#file.close();
+    await (await this.#opened()).close();
     const entry: Entry = { config: meta.config, step: meta.step ?? null, size: this.#size, tensorsSha256 };
     const metaPath = `${this.#path}.json`;
     writeFileSync(metaPath, JSON.stringify(entry), { flag: 'wx', mode: 0o600 });
@@ -92,9 +91,16 @@ export class SpoolWriter {
     if (this.#ended) return;
     this.#ended = true;
     this.#parts.release(this.#reserved);
-    await this.#file?.close().catch(() => undefined);
+    // A write may be under way: what it opens has to be closed too.
+    const file = await this.#file?.catch(() => null);
+    await file?.close().catch(() => undefined);
     await rm(this.#path, { force: true });
     await rm(`${this.#path}.json`, { force: true });
+  }
+
+  #opened(): Promise<FileHandle> {
+    this.#file ??= open(this.#path, CREATE, 0o600);
+    return this.#file;
   }
 }
 

@@ -5,6 +5,7 @@ import {
   mkdtemp,
   readdir,
   readFile,
+  readlink,
   rename,
   rm,
   stat,
@@ -133,6 +134,18 @@ describe('a spool', () => {
     await wrong.write(bytesOf(9));
     await wrong.commit(digestOf(bytesOf(2)), { config, tensorsSha256: sha256(bytesOf(2)) });
     await expect(read(spool, digestOf(bytesOf(2)))).rejects.toMatchObject({ code: 'corrupt' });
+  });
+
+  it('leaves no file open of a writer that was aborted amid its first write', async () => {
+    const writer = open().begin();
+    const writing = writer.write(bytesOf(1)).catch(() => undefined);
+    await writer.abort();
+    await writing;
+    const inUse = (await readdir('/proc/self/fd')).map((fd) =>
+      readlink(`/proc/self/fd/${fd}`).catch(() => ''),
+    );
+    expect((await Promise.all(inUse)).filter((path) => path.startsWith(dir))).toEqual([]);
+    expect(await filesIn(dir)).toEqual([]);
   });
 
   it('leaves nothing of an aborted writer, nor of one that a crash cut off', async () => {
