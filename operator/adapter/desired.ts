@@ -16,16 +16,22 @@ export function refreshOf(adapter: LoraAdapter): string | null {
   return adapter.metadata.annotations?.[REFRESH_ANNOTATION] ?? null;
 }
 
+/** The last one that was acted on. */
+export function refreshedOf(adapter: LoraAdapter): string | null {
+  return adapter.metadata.annotations?.[REFRESHED_ANNOTATION] ?? null;
+}
+
 /** True where status tells how this very spec was resolved, by an operator before this one. */
 export function isSettledByStatus(adapter: LoraAdapter): boolean {
-  const { generation, annotations } = adapter.metadata;
+  const { generation } = adapter.metadata;
   const conditions = adapter.status?.conditions;
   const holds = (['SourceResolved', 'Verified'] as const).every((type) => {
     const condition = findCondition(conditions, type);
     return condition?.status === 'True' && condition.observedGeneration === generation;
   });
-  const refreshed = annotations?.[REFRESHED_ANNOTATION] ?? null;
-  return holds && adapter.status?.desiredRevision !== undefined && refreshed === refreshOf(adapter);
+  return (
+    holds && adapter.status?.desiredRevision !== undefined && refreshedOf(adapter) === refreshOf(adapter)
+  );
 }
 
 export interface Reported {

@@ -1,7 +1,7 @@
 import { bytesText } from '../../pods/words.ts';
 import type { Fetched } from '../../source/types.ts';
 import type { AdapterDeps } from '../deps.ts';
-import { intentOf, refreshOf, revisionOf, timestamp } from '../desired.ts';
+import { intentOf, refreshedOf, refreshOf, revisionOf, timestamp } from '../desired.ts';
 import { type Draft, type Phase, type PhaseOutcome, STOP } from '../draft.ts';
 import { verdictOf } from '../failures.ts';
 import { schedulePoll } from '../poll.ts';
@@ -35,6 +35,7 @@ export const fetch: Phase = {
       }
       await settle(draft, deps, fetched);
     }
+    await noteRefreshed(draft, deps);
     return verified(record);
   },
 };
@@ -60,11 +61,21 @@ async function settle(draft: Draft, deps: AdapterDeps, fetched: Fetched): Promis
   await deps.mutexes.run(key, async (lock) => record.adopt(lock, revision, { keep, spool: deps.spool }));
   record.settle(intentOf(adapter));
   schedulePoll(draft, deps);
-  const refresh = refreshOf(adapter);
-  if (refresh !== null) await deps.objects.noteRefreshed(adapter, refresh);
   if (!isNew) return;
   const about = { adapter: key, revision: revision.short, bytes, rank, sourceVersion };
   deps.log.info(about, 'fetched');
   const words = `${revision.short}: rank ${rank}, ${bytesText(bytes)}`;
   deps.events.event(adapter, 'Normal', 'Fetched', words);
+}
+
+/** Only once status tells what was found: where an operator ends before that, the next one asks the source again. */
+async function noteRefreshed({ record, adapter }: Draft, deps: AdapterDeps): Promise<void> {
+  const refresh = refreshOf(adapter);
+  const isNoted = refresh === null || refresh === refreshedOf(adapter);
+  if (isNoted || record.source.settledFor !== intentOf(adapter)) return;
+  const { desired } = record;
+  const told = adapter.status?.desiredRevision;
+  if (told === undefined || told.digest !== desired?.digest || told.sourceVersion !== desired.sourceVersion)
+    return;
+  await deps.objects.noteRefreshed(adapter, refresh);
 }

@@ -60,6 +60,24 @@ describe('an adapter from a source', () => {
     expect([harness.source.resolves, harness.source.fetches]).toEqual([resolves, fetches]);
   });
 
+  it('is refreshed by the next operator where this one ends before status tells what it found', async () => {
+    harness = await startHarness();
+    harness.apply(loraAdapter('sql'));
+    await harness.settle('sql');
+    const { status } = harness.deps;
+    harness.source.put(2);
+    harness.apply(loraAdapter('sql', { metadata: { annotations: { 'lorikeet.dev/refresh': 'now' } } }));
+    harness.deps.status = { write: () => {} };
+    await harness.once('sql');
+
+    harness.deps.status = status;
+    harness.forget();
+    await harness.settle('sql');
+    const digest = digestOf(harness.source.files);
+    expect(harness.servers.map((server) => server.currentOf('sql'))).toEqual([digest, digest]);
+    expect(harness.statusOf('sql').currentRevision?.digest).toBe(digest);
+  });
+
   it('is pinned: content that changes under one spec is rolled out only when the refresh annotation changes', async () => {
     harness = await startHarness();
     const first = digestOf(harness.source.files);
