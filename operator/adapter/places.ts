@@ -49,7 +49,7 @@ export class Places {
   /** Null: every adapter of the pool goes to every pod. */
   of(deps: PlacesDeps, poolKey: string): Shares | null {
     const known = this.#known.get(poolKey);
-    const asked = ask(deps, poolKey);
+    const asked = isEverywhere(deps, poolKey) ? null : ask(deps, poolKey);
     if (asked === null) {
       this.#known.delete(poolKey);
       for (const key of known?.keys.values() ?? []) deps.requeue(key);
@@ -61,12 +61,24 @@ export class Places {
     if (known !== undefined) for (const key of movedIn(known, next)) deps.requeue(key);
     return next;
   }
+
+  /** The same where every adapter goes to every pod too; null: there is no such pool. */
+  explain(deps: PlacesDeps, poolKey: string): Shares | null {
+    const known = this.of(deps, poolKey);
+    if (known !== null) return known;
+    const asked = ask(deps, poolKey);
+    return asked && { ...asked, byId: assign(asked.claims, asked.sites) };
+  }
+}
+
+function isEverywhere({ adapters }: PlacesDeps, poolKey: string): boolean {
+  return adapters.list().every((adapter) => poolKeyOf(adapter) !== poolKey || goesEverywhere(adapter));
 }
 
 function ask({ adapters, pools, fleet, records }: PlacesDeps, poolKey: string): Asked | null {
   const members = adapters.list().filter((adapter) => poolKeyOf(adapter) === poolKey);
   const pool = pools.get(poolKey);
-  if (pool === undefined || members.every(goesEverywhere)) return null;
+  if (pool === undefined) return null;
   const owners = [...ownersOf(members).values()].filter(
     ({ metadata }) => metadata.deletionTimestamp === undefined,
   );
@@ -105,7 +117,7 @@ function claimOf(adapter: LoraAdapter, { bytes, held }: Pick<Claim, 'bytes' | 'h
 }
 
 /** Uids of pods by served name; what only waits for its last requests to end is not held. */
-function holdersIn(pods: readonly Pod[]): Map<string, Set<string>> {
+export function holdersIn(pods: readonly Pod[]): Map<string, Set<string>> {
   const holders = new Map<string, Set<string>>();
   for (const { uid, state } of pods) {
     for (const { name, revisions } of state?.adapters ?? []) {

@@ -1,4 +1,4 @@
-import { byPrecedence, type Claim, type Site, wantedBy } from './claim.ts';
+import { byPrecedence, type Claim, type Site } from './claim.ts';
 import { Board, Seat } from './seat.ts';
 
 /** Where one adapter is placed. */
@@ -35,10 +35,7 @@ export function assign(claims: readonly Claim[], sites: readonly Site[]): Map<st
   const board = new Board(sites);
   const shares = new Map<string, Share>();
   const traffic = claims.reduce((sum, claim) => sum + (claim.mode === 'Auto' ? claim.traffic : 0), 0);
-  const seats = claims.toSorted(byPrecedence).map((claim) => {
-    const holders = sites.filter(({ id, roomBytes }) => roomBytes !== null && claim.held.has(id)).length;
-    return new Seat(claim, wantedBy(claim, { pods: sites.length, holders, traffic }), board);
-  });
+  const seats = claims.toSorted(byPrecedence).map((claim) => new Seat(claim, board, traffic));
   const everywhere = seats.filter(({ claim }) => claim.mode === 'All');
   for (const seat of everywhere) for (const site of sites.keys()) seat.place(site);
   note(everywhere, board, shares);
@@ -54,10 +51,8 @@ export function assign(claims: readonly Claim[], sites: readonly Site[]): Map<st
   return shares;
 }
 
-function noteHeld(seat: Seat, board: Board, by: 1 | -1): void {
-  for (const site of board.sites.keys()) {
-    if (seat.holds(site)) board.lowerBytes[site] = (board.lowerBytes[site] as number) + by * seat.claim.bytes;
-  }
+function noteHeld({ held, claim }: Seat, { lowerBytes }: Board, by: 1 | -1): void {
+  for (const site of held) lowerBytes[site] = (lowerBytes[site] as number) + by * claim.bytes;
 }
 
 function note(seats: readonly Seat[], board: Board, shares: Map<string, Share>): void {
@@ -70,7 +65,7 @@ function note(seats: readonly Seat[], board: Board, shares: Map<string, Share>):
 
 function keep(seat: Seat, board: Board): void {
   while (seat.placed.size < seat.wanted.target) {
-    const site = best(seat, board, (item) => board.reports(item) && seat.holds(item) && seat.fits(item));
+    const site = best(seat, board, { among: seat.held, allows: (item) => seat.fits(item) });
     if (site === null) return;
     seat.place(site);
   }
@@ -81,7 +76,7 @@ function improve(peers: readonly Seat[], board: Board): void {
     let changed = false;
     for (const seat of peers) {
       if (fill(seat, board)) changed = true;
-      if (takeExtra(seat, peers, board)) changed = true;
+      if (seat.lacks && takeExtra(seat, peers, board)) changed = true;
     }
     if (changed) continue;
     for (const seat of peers) if (evenOut(seat, board) || unload(seat, board)) changed = true;
@@ -92,87 +87,73 @@ function improve(peers: readonly Seat[], board: Board): void {
 function fill(seat: Seat, board: Board): boolean {
   const before = seat.placed.size;
   while (seat.placed.size < seat.wanted.target) {
-    const site = best(seat, board, (item) => board.reports(item) && seat.fits(item));
+    const site = best(seat, board, { allows: (item) => seat.fits(item) });
     if (site === null) break;
     seat.place(site);
   }
   return seat.placed.size > before;
 }
 
+interface Taking {
+  site: number;
+  losers: Seat[];
+}
+
 /** A pod where peers have more than they need; of several, where the fewest must go. */
 function takeExtra(seat: Seat, peers: readonly Seat[], board: Board): boolean {
-  if (!seat.lacks) return false;
-  let cheapest: { site: number; losers: Seat[] } | null = null;
-  for (const site of board.sites.keys()) {
-    if (seat.placed.has(site) || !board.reports(site)) continue;
-    const losers = losersAt(site, seat, { peers, board });
-    if (losers === null || (cheapest !== null && !isCheaper(seat, { site, losers }, cheapest))) continue;
-    cheapest = { site, losers };
-  }
-  if (cheapest === null) return false;
+  const rich = peers.filter((peer) => peer.hasExtra);
+  const takings = [...board.sites.keys()].flatMap((site): Taking[] => {
+    if (rich.length === 0 || seat.placed.has(site) || !board.reports(site)) return [];
+    const losers = losersAt(site, seat, { rich, board });
+    return losers === null ? [] : [{ site, losers }];
+  });
+  const [cheapest] = takings.sort(
+    (a, b) => a.losers.length - b.losers.length || (seat.outweighs(a.site, b.site) ? -1 : 1),
+  );
+  if (cheapest === undefined) return false;
   for (const loser of cheapest.losers) loser.leave(cheapest.site);
   seat.place(cheapest.site);
   return true;
 }
 
-function isCheaper(
-  seat: Seat,
-  a: { site: number; losers: Seat[] },
-  b: { site: number; losers: Seat[] },
-): boolean {
-  if (a.losers.length !== b.losers.length) return a.losers.length < b.losers.length;
-  return seat.outweighs(a.site, b.site);
-}
-
 /** Null: not even then would there be room. */
 function losersAt(
   site: number,
-  seat: Seat,
-  { peers, board }: { peers: readonly Seat[]; board: Board },
+  { claim }: Seat,
+  { rich, board }: { rich: readonly Seat[]; board: Board },
 ): Seat[] | null {
-  let freeBytes = board.free(site);
+  let freeBytes = board.freeBytes[site] as number;
   const losers: Seat[] = [];
-  const mayLose = peers
-    .filter((peer) => peer !== seat && peer.hasExtra && peer.placed.has(site))
+  const mayLose = rich
+    .filter((peer) => peer.placed.has(site))
     .sort((a, b) => b.claim.bytes - a.claim.bytes || byPrecedence(b.claim, a.claim));
   for (const peer of mayLose) {
-    if (freeBytes >= seat.claim.bytes) break;
+    if (freeBytes >= claim.bytes) break;
     losers.push(peer);
     freeBytes += peer.claim.bytes;
   }
-  return freeBytes >= seat.claim.bytes ? losers : null;
+  return freeBytes >= claim.bytes ? losers : null;
 }
 
 /** From the fullest zone to one that has at least two pods less. */
 function evenOut(seat: Seat, board: Board): boolean {
-  if (!seat.claim.spread || seat.placed.size < 2) return false;
-  const from = worst(seat, (a, b) => seat.inZoneOf(b) - seat.inZoneOf(a));
+  if (!seat.isUneven) return false;
+  const from = worst(seat, (site) => seat.inZoneOf(site));
   if (from === null) return false;
-  const to = best(
-    seat,
-    board,
-    (item) => board.reports(item) && seat.fits(item) && seat.inZoneOf(item) + 2 <= seat.inZoneOf(from),
-  );
-  return move(seat, from, to);
+  const isBetter = (item: number) => seat.inZoneOf(item) + 2 <= seat.inZoneOf(from);
+  return move(seat, from, best(seat, board, { allows: (item) => isBetter(item) && seat.fits(item) }));
 }
 
 /** From a pod with more adapters than slots to one that has a slot for it. */
 function unload(seat: Seat, board: Board): boolean {
-  const from = worst(seat, (a, b) => excess(board, b) - excess(board, a));
-  if (from === null || excess(board, from) <= 0) return false;
-  const keepsZones = (item: number) =>
-    board.sites[item]?.zone === board.sites[from]?.zone || seat.inZoneOf(item) < seat.inZoneOf(from);
-  const isBetter = (item: number) => !seat.claim.spread || keepsZones(item);
-  const to = best(
-    seat,
-    board,
-    (item) => board.reports(item) && seat.fits(item) && board.hasFreeSlot(item) && isBetter(item),
-  );
-  return move(seat, from, to);
-}
-
-function excess(board: Board, site: number): number {
-  return board.loadOf(site) - board.slotsOf(site);
+  const from = worst(seat, (site) => board.excess(site));
+  if (from === null || board.excess(from) <= 0) return false;
+  const isBetter = (item: number) =>
+    board.excess(item) < 0 &&
+    (!seat.claim.spread ||
+      board.zones[item] === board.zones[from] ||
+      seat.inZoneOf(item) < seat.inZoneOf(from));
+  return move(seat, from, best(seat, board, { allows: (item) => isBetter(item) && seat.fits(item) }));
 }
 
 function move(seat: Seat, from: number, to: number | null): boolean {
@@ -184,16 +165,20 @@ function move(seat: Seat, from: number, to: number | null): boolean {
 
 function fillSilent(seat: Seat, board: Board): void {
   while (seat.lacks) {
-    const site = best(seat, board, (item) => !board.reports(item));
+    const site = best(seat, board, { allows: (item) => !board.reports(item) });
     if (site === null) return;
     seat.place(site);
   }
 }
 
 /** Where it should be before all others that are allowed and where it is not yet; null: there is none. */
-function best(seat: Seat, board: Board, allows: (site: number) => boolean): number | null {
+function best(
+  seat: Seat,
+  board: Board,
+  { among = board.sites.keys(), allows }: { among?: Iterable<number>; allows: (site: number) => boolean },
+): number | null {
   let found: number | null = null;
-  for (const site of board.sites.keys()) {
+  for (const site of among) {
     if (seat.placed.has(site) || !allows(site)) continue;
     if (found === null || prefers(seat, board, [site, found])) found = site;
   }
@@ -203,22 +188,19 @@ function best(seat: Seat, board: Board, allows: (site: number) => boolean): numb
 function prefers(seat: Seat, board: Board, [a, b]: [number, number]): boolean {
   const zones = seat.inZoneOf(a) - seat.inZoneOf(b);
   if (zones !== 0) return zones < 0;
-  const bonus = Number(seat.holds(a)) - Number(seat.holds(b));
-  if (bonus !== 0) return bonus > 0;
-  const mildness = Number(seat.fitsBesideLower(a)) - Number(seat.fitsBesideLower(b));
-  if (mildness !== 0) return mildness > 0;
-  const slots = Number(board.hasFreeSlot(a)) - Number(board.hasFreeSlot(b));
-  if (slots !== 0) return slots > 0;
+  if (seat.held.has(a) !== seat.held.has(b)) return seat.held.has(a);
+  if (seat.fitsBesideLower(a) !== seat.fitsBesideLower(b)) return seat.fitsBesideLower(a);
+  const hasSlot = board.excess(a) < 0;
+  if (hasSlot !== board.excess(b) < 0) return hasSlot;
   return seat.outweighs(a, b);
 }
 
-/** The placed site that comes first in `order`, and of equals the one that it likes least. */
-function worst(seat: Seat, order: (a: number, b: number) => number): number | null {
+/** The placed site of the highest measure, and of equals the one that it likes least. */
+function worst(seat: Seat, measure: (site: number) => number): number | null {
   let found: number | null = null;
   for (const site of seat.placed) {
-    if (found === null) found = site;
-    const by = order(site, found);
-    if (by < 0 || (by === 0 && seat.outweighs(found, site))) found = site;
+    const by = found === null ? 1 : measure(site) - measure(found);
+    if (found === null || by > 0 || (by === 0 && seat.outweighs(found, site))) found = site;
   }
   return found;
 }

@@ -2,6 +2,7 @@ import { bytesText } from '../pods/words.ts';
 import type { Share } from './assign.ts';
 import type { Site } from './claim.ts';
 
+/** What would fit where, and why not: of one pod. */
 export interface Fit {
   pod: string;
   zone: string | null;
@@ -15,14 +16,16 @@ export interface Fit {
   why: string;
 }
 
-/** What would fit where, and why not. */
-export function fitsOf({ claim, pods, freeBytes }: Share, sites: readonly Site[]): Fit[] {
+export function fitsOf(
+  { claim, pods, freeBytes }: Share,
+  { sites, held }: { sites: readonly Site[]; held: ReadonlySet<string> },
+): Fit[] {
   return sites.map((site, index) => {
     const free = site.roomBytes === null ? null : (freeBytes[index] ?? 0);
     const isPlaced = pods.has(site.id);
     const state = isPlaced ? 'placed' : free === null ? 'silent' : free < claim.bytes ? 'full' : 'spare';
     return {
-      ...{ pod: site.name, zone: site.zone, state, holds: claim.held.has(site.id), freeBytes: free },
+      ...{ pod: site.name, zone: site.zone, state, holds: held.has(site.id), freeBytes: free },
       neededBytes: claim.bytes,
       why: whyText(state, { freeBytes: free ?? 0, neededBytes: claim.bytes }),
     };
@@ -50,7 +53,7 @@ export function shortageText(share: Share, sites: readonly Site[]): string | nul
   const { pods, least, claim } = share;
   if (pods.size >= least) return null;
   const have = `Placed on ${pods.size} of ${least} pods`;
-  const full = fitsOf(share, sites).filter(({ state }) => state === 'full');
+  const full = fitsOf(share, { sites, held: claim.held }).filter(({ state }) => state === 'full');
   if (full.length === 0) return `${have}: the pool has only ${sites.length}.`;
   const rooms = full
     .slice(0, 3)

@@ -1,4 +1,4 @@
-import type { Claim, Site, Wanted } from './claim.ts';
+import { type Claim, type Site, type Wanted, wantedBy } from './claim.ts';
 import { hashOf, weightOf } from './hash.ts';
 
 /** The pods of a pool while they are given out. A site is named by its place in `sites`. */
@@ -11,6 +11,10 @@ export class Board {
   /** What adapters of lower priority hold there now: room that is taken from them only where there is no other. */
   readonly lowerBytes: Float64Array;
   readonly hashes: readonly number[];
+  readonly index: ReadonlyMap<string, number>;
+  /** By site, the place of its zone among all. */
+  readonly zones: Int32Array;
+  readonly zoneCount: number;
 
   constructor(sites: readonly Site[]) {
     this.sites = sites;
@@ -18,26 +22,19 @@ export class Board {
     this.load = new Int32Array(sites.length);
     this.lowerBytes = new Float64Array(sites.length);
     this.hashes = sites.map(({ id }) => hashOf(id));
+    this.index = new Map(sites.map(({ id }, index) => [id, index]));
+    const names = [...new Set(sites.map(({ zone }) => zone))];
+    this.zones = Int32Array.from(sites, ({ zone }) => names.indexOf(zone));
+    this.zoneCount = names.length;
   }
 
   reports(site: number): boolean {
     return this.sites[site]?.roomBytes !== null;
   }
 
-  free(site: number): number {
-    return this.freeBytes[site] as number;
-  }
-
-  loadOf(site: number): number {
-    return this.load[site] as number;
-  }
-
-  slotsOf(site: number): number {
-    return this.sites[site]?.slots ?? 0;
-  }
-
-  hasFreeSlot(site: number): boolean {
-    return this.loadOf(site) < this.slotsOf(site);
+  /** How many adapters more than slots are placed there; below 0: how many slots are free. */
+  excess(site: number): number {
+    return (this.load[site] as number) - (this.sites[site]?.slots ?? 0);
   }
 }
 
@@ -46,17 +43,23 @@ export class Seat {
   readonly claim: Claim;
   readonly wanted: Wanted;
   readonly placed = new Set<number>();
+  /** Where pods report that they hold it. */
+  readonly held: ReadonlySet<number>;
   /** Of rendezvous hashing, by site. */
   readonly #weights: Uint32Array;
   readonly #board: Board;
-  readonly #inZone = new Map<string | null, number>();
+  readonly #perZone: Int32Array;
 
-  constructor(claim: Claim, wanted: Wanted, board: Board) {
+  constructor(claim: Claim, board: Board, traffic: number) {
     this.claim = claim;
-    this.wanted = wanted;
     this.#board = board;
     const hash = hashOf(claim.id);
-    this.#weights = Uint32Array.from(board.hashes, (pod) => weightOf(hash, pod));
+    this.#weights = new Uint32Array(board.sites.length);
+    for (const [site, pod] of board.hashes.entries()) this.#weights[site] = weightOf(hash, pod);
+    this.#perZone = new Int32Array(board.zoneCount);
+    this.held = new Set([...claim.held].flatMap((id) => board.index.get(id) ?? []));
+    const holders = [...this.held].filter((site) => board.reports(site)).length;
+    this.wanted = wantedBy(claim, { pods: board.sites.length, holders, traffic });
   }
 
   get lacks(): boolean {
@@ -68,29 +71,31 @@ export class Seat {
     return this.placed.size > this.wanted.least;
   }
 
-  holds(site: number): boolean {
-    return this.claim.held.has(this.#board.sites[site]?.id ?? '');
-  }
-
   fits(site: number): boolean {
-    return this.#board.free(site) >= this.claim.bytes;
+    return this.#board.reports(site) && (this.#board.freeBytes[site] as number) >= this.claim.bytes;
   }
 
   fitsBesideLower(site: number): boolean {
-    return this.#board.free(site) - (this.#board.lowerBytes[site] as number) >= this.claim.bytes;
+    const { freeBytes, lowerBytes } = this.#board;
+    return (freeBytes[site] as number) - (lowerBytes[site] as number) >= this.claim.bytes;
   }
 
   /** How many of its pods are in the zone of a site; 0 where it need not be spread. */
   inZoneOf(site: number): number {
     if (!this.claim.spread) return 0;
-    return this.#inZone.get(this.#board.sites[site]?.zone ?? null) ?? 0;
+    return this.#perZone[this.#board.zones[site] as number] as number;
+  }
+
+  /** Some zone has at least two pods more than another. */
+  get isUneven(): boolean {
+    return this.claim.spread && Math.max(...this.#perZone) - Math.min(...this.#perZone) >= 2;
   }
 
   /** It would rather be on `a`, where nothing else tells the two apart. */
   outweighs(a: number, b: number): boolean {
     const by = (this.#weights[a] as number) - (this.#weights[b] as number);
-    const [idA = '', idB = ''] = [a, b].map((site) => this.#board.sites[site]?.id);
-    return by === 0 ? idA < idB : by > 0;
+    const { sites } = this.#board;
+    return by === 0 ? (sites[a]?.id ?? '') < (sites[b]?.id ?? '') : by > 0;
   }
 
   place(site: number): void {
@@ -104,10 +109,10 @@ export class Seat {
   }
 
   #count(site: number, by: 1 | -1): void {
-    const board = this.#board;
-    board.freeBytes[site] = board.free(site) - by * this.claim.bytes;
-    board.load[site] = board.loadOf(site) + by;
-    const zone = board.sites[site]?.zone ?? null;
-    this.#inZone.set(zone, (this.#inZone.get(zone) ?? 0) + by);
+    const { freeBytes, load, zones } = this.#board;
+    const zone = zones[site] as number;
+    freeBytes[site] = (freeBytes[site] as number) - by * this.claim.bytes;
+    load[site] = (load[site] as number) + by;
+    this.#perZone[zone] = (this.#perZone[zone] as number) + by;
   }
 }

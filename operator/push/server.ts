@@ -67,6 +67,7 @@ const REQUEST_MS = 3_600_000;
 const ADAPTER = '/v1/namespaces/:namespace/adapters/:name';
 const REVISIONS = `${ADAPTER}/revisions`;
 const ROLLBACK = `${ADAPTER}/rollback`;
+const WHY = `${ADAPTER}/why`;
 const NAMESPACE = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 const OBJECT_NAME = /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/;
 
@@ -139,6 +140,14 @@ export function buildPushApp(options: PushAppOptions): FastifyInstance {
     const { namespace, name } = request.params;
     const context = publisher.context(namespace, name);
     return { servedName: context.servedName, desired: context.desired, revisions: listRevisions(context) };
+  });
+  app.get<{ Params: Params }>(WHY, { config: { verb: 'get' } }, async (request, reply) => {
+    if (leader.leading === null) {
+      await forward(request, reply, { leader, silenceMs: limits.forward.silenceMs });
+      return reply;
+    }
+    const { namespace, name } = request.params;
+    return publisher.why(namespace, name);
   });
   return app;
 }

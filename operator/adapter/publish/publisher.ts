@@ -3,6 +3,7 @@ import type { Lock } from '../../../server/transfer/serial.ts';
 import { type AdapterDeps, fenceOf } from '../deps.ts';
 import { revisionOf, timestamp } from '../desired.ts';
 import { heedPods } from '../recover.ts';
+import { type Why, whyOf } from '../why.ts';
 import { archiveRefusal } from './archive.ts';
 import { type Accepted, acceptedBy, commit } from './commit.ts';
 import { keptEarlier } from './earlier.ts';
@@ -37,6 +38,10 @@ export class RevisionPublisher {
       config: record.config,
       fence: fenceOf(this.#deps, record),
     };
+  }
+
+  why(namespace: string, name: string): Why {
+    return whyOf(this.#deps, namespace, name);
   }
 
   async publish(publication: Publication): Promise<PublishResult> {

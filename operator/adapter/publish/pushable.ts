@@ -7,15 +7,18 @@ import { type Draft, openDraft } from '../draft.ts';
 import { placementRefusal } from '../phases/place.ts';
 import { recoverRecord } from '../recover.ts';
 
-/** The adapter as it is now, where this process may change what its pods should serve. */
-export function openPushable(deps: AdapterDeps, namespace: string, name: string): Draft {
+/** The adapter as it is now. */
+export function openNamed(deps: AdapterDeps, namespace: string, name: string): Draft {
   if (deps.leader.leading === null) throw notLeader();
   const adapter = deps.adapters.get(`${namespace}/${name}`);
-  if (adapter === undefined) {
-    const message = `There is no LoraAdapter ${name} in namespace ${namespace}`;
-    throw new LorikeetError('adapter_not_found', message);
-  }
-  const draft = openDraft(deps, adapter);
+  if (adapter !== undefined) return openDraft(deps, adapter);
+  const message = `There is no LoraAdapter ${name} in namespace ${namespace}`;
+  throw new LorikeetError('adapter_not_found', message);
+}
+
+/** The adapter as it is now, where this process may change what its pods should serve. */
+export function openPushable(deps: AdapterDeps, namespace: string, name: string): Draft {
+  const draft = openNamed(deps, namespace, name);
   requirePushable(draft, deps);
   if (recoverRecord(draft, deps)) return draft;
   const message = 'The operator has just started and the pods have not reported yet; try again';

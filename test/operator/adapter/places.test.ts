@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import { type Why, whyOf } from '../../../operator/adapter/why.ts';
 import { reconcilePool } from '../../../operator/pool/reconcile.ts';
 import { goodAdapter } from '../../support/adapter-files.ts';
 import { refusal } from '../../support/pod/fault.ts';
@@ -223,6 +224,44 @@ describe('a pool without room for all', () => {
     expect(conditionOf('low', 'Ready')).toMatchObject({ status: 'False', reason: 'NoRoom' });
     await harness.settle('high');
     expect([holders('low'), holders('high')]).toEqual([[], [0]]);
+  });
+
+  it('tells pod by pod what would fit, and why not', async () => {
+    harness = await startHarness([ROOM, ROOM, { baseModel: { name: 'owl' } }]);
+    harness.apply(fixed(created('sql', 1), 1));
+    await harness.settle('sql');
+    const [at] = holders('sql');
+    const sql = whyOf(harness.deps, 'lora', 'sql');
+    expect(sql).toMatchObject({ mode: 'Fixed', wanted: 1, placed: 1, refusal: null });
+    const tell = ({ pods }: Why) => Object.fromEntries(pods.map(({ pod, state }) => [pod, state]));
+    const [here, other] = [`pod-${at}`, `pod-${1 - (at ?? 0)}`];
+    expect(tell(sql)).toEqual({ [here]: 'placed', [other]: 'spare', 'pod-2': 'mismatched' });
+    expect(sql.pods).toContainEqual(expect.objectContaining({ pod: here, holds: true }));
+
+    harness.apply(fixed(created('chat', 2), 2));
+    await harness.settle('chat', () => conditionOf('chat', 'Ready')?.reason === 'NoRoom');
+    const chat = whyOf(harness.deps, 'lora', 'chat');
+    expect(chat).toMatchObject({ wanted: 2, placed: 1, refusal: { reason: 'NoRoom' } });
+    expect(tell(chat)).toEqual({ [here]: 'full', [other]: 'placed', 'pod-2': 'mismatched' });
+    const full = chat.pods.find(({ state }) => state === 'full');
+    expect(full?.why).toMatch(/of host memory are left by adapters that come first; it needs .*\.$/);
+  });
+
+  it('tells it of an adapter that goes everywhere, and of one that may not have its name', async () => {
+    harness = await startHarness();
+    harness.apply(loraAdapter('sql', { metadata: { creationTimestamp: '2026-01-01T00:00:00Z' } }));
+    await harness.settle('sql');
+    expect(whyOf(harness.deps, 'lora', 'sql')).toMatchObject({
+      mode: 'All',
+      placed: 2,
+      pods: [
+        { pod: 'pod-0', state: 'placed', holds: true },
+        { pod: 'pod-1', state: 'placed', holds: true },
+      ],
+    });
+    harness.apply(loraAdapter('twin', { spec: { servedName: 'sql' } }));
+    const twin = whyOf(harness.deps, 'lora', 'twin');
+    expect(twin).toMatchObject({ placed: 0, refusal: { reason: 'ServedNameTaken' }, pods: [] });
   });
 
   it('refuses a push for which there is none', async () => {

@@ -7,6 +7,7 @@ import type {
   Rollback,
   RollbackResult,
 } from '../../../operator/adapter/publish/publication.ts';
+import type { Why } from '../../../operator/adapter/why.ts';
 import type { RevisionRecord } from '../../../operator/api/lora-adapter.ts';
 import type { Publisher } from '../../../operator/push/publisher.ts';
 import type { Geometry } from '../../../server/contract/adapter-api.ts';
@@ -52,6 +53,15 @@ export class FakePublisher implements Publisher {
       fence: { term: 4, sequence: 2 },
     };
     return context as unknown as PushContext;
+  }
+
+  why(namespace: string, name: string): Why {
+    const { servedName } = this.context(namespace, name);
+    const pods = this.pods.map((pod) => {
+      return { pod: pod.name, state: 'mismatched' as const, why: 'x' };
+    });
+    const placed = { mode: 'Fixed', priority: 0, wanted: 1, placed: 0, refusal: null } as const;
+    return { servedName, pool: 'team-a/llama', ...placed, pods };
   }
 
   async publish(publication: Publication): Promise<PublishResult> {

@@ -120,6 +120,23 @@ describe('a rollback', () => {
   });
 });
 
+describe('the question why an adapter is where it is', () => {
+  const ask = (path: string, token: string = TOKENS.trainer) =>
+    fetch(`http://127.0.0.1:${rig.port}${path}`, { headers: { authorization: `Bearer ${token}` } });
+  const PATH_WHY = PATH.replace('revisions', 'why');
+
+  it('is answered by the publisher to those who may read', async () => {
+    const answer = await ask(PATH_WHY);
+    expect(answer.status).toBe(200);
+    expect(await answer.json()).toEqual(rig.publisher.why('team-a', 'sql'));
+    expect(rig.reviews.asked.at(-1)).toMatchObject({ spec: { resourceAttributes: { verb: 'get' } } });
+    expect((await ask(PATH_WHY.replace('sql', 'other'))).status).toBe(404);
+    expect((await ask(PATH_WHY, 'nobody')).status).toBe(401);
+    rig.leader.leading = null;
+    expect((await ask(PATH_WHY)).status).toBe(503);
+  });
+});
+
 describe('the list of revisions', () => {
   it('says which ones a rollback may go back to', async () => {
     await pushTwice();
