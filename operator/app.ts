@@ -97,6 +97,7 @@ export async function startOperator(
     leader: elector,
     clock: systemClock,
     stopping: draining.signal,
+    relayFrom: config.relayFrom,
   });
   const listening = {
     push: await listen(push, config.pushHost, config.pushPort),

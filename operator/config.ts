@@ -17,6 +17,8 @@ export interface OperatorConfig {
   awsIdentity: 'none' | 'ambient';
   /** See AddressGuardOptions. */
   allowedEndpointCidrs: string[];
+  /** From so many pods on they pass the bodies of pushes on to each other. */
+  relayFrom: number;
   leaderNamespace: string;
   leaderName: string;
   identity: string;
@@ -58,6 +60,11 @@ export const FLAGS = {
     default: null,
     help: 'endpoints of sources here are let through, also loopback and link-local; may be repeated; absent: none',
   },
+  'relay-from': {
+    value: 'PODS',
+    default: '4',
+    help: 'from so many pods on they pass pushes on to each other, so that the bytes leave the operator once',
+  },
   'leader-namespace': { value: 'NAME', default: 'default', help: 'namespace of the lease' },
   'leader-name': { value: 'NAME', default: 'lorikeet-operator', help: 'name of the lease' },
   identity: {
@@ -93,6 +100,7 @@ export function parseConfig(args: string[], environment: NodeJS.ProcessEnv): Ope
     spoolBytes: read.bytes('spool-bytes'),
     awsIdentity: read.oneOf('aws-identity'),
     allowedEndpointCidrs: read.cidrs('allow-endpoint-cidr'),
+    relayFrom: read.integer('relay-from', 2, 1_000_000),
     leaderNamespace: read.text('leader-namespace'),
     leaderName: read.text('leader-name'),
     identity: read.optional('identity') ?? hostname(),

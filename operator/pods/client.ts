@@ -17,6 +17,7 @@ import {
   writeConfig,
   writeContent,
   writeFence,
+  writeRelay,
   writeStep,
 } from '../../server/contract/headers.ts';
 import { exchange, jsonOrNull, type PodCall, readText } from '../../server/transfer/call.ts';
@@ -60,6 +61,8 @@ export interface StageOptions {
   fence: Fence;
   /** Checks to waive: see HEADER.allow. */
   allow?: readonly string[];
+  /** Of an upload: admin addresses of the pods that this one is to pass the body on to. */
+  relay?: readonly string[];
   signal: AbortSignal;
 }
 
@@ -194,7 +197,7 @@ export class PodClient {
     body: Bytes,
     options: StageOptions & { size: number | null },
   ): Promise<StageReply> {
-    const { config, step, fence, size, signal, allow = [] } = options;
+    const { config, step, fence, size, signal, allow = [], relay = [] } = options;
     const stalled = new AbortController();
     const headers = {
       ...writeContent(MEDIA_TYPE, size),
@@ -202,6 +205,7 @@ export class PodClient {
       ...writeStep(step),
       ...writeFence(fence),
       ...writeAllow(allow),
+      ...writeRelay(relay),
     };
     const onStall = () => stalled.abort(new PodUnreachable(`took no byte for ${this.#timeouts.stallMs} ms`));
     const turn = { places, signal, limitMs: this.#timeouts.transferMs };

@@ -1,5 +1,5 @@
-import type { StageReply } from '../../server/contract/adapter-api.ts';
-import { LorikeetError } from '../../server/contract/errors.ts';
+import { RELAY_PODS_MAX, type RelayedPod, type StageReply } from '../../server/contract/adapter-api.ts';
+import { ERRORS, type ErrorCode, LorikeetError } from '../../server/contract/errors.ts';
 import type { PodOutcome } from '../adapter/publish/publication.ts';
 import type { Clock } from '../kube/clock.ts';
 import type { Pod } from '../pods/pod.ts';
@@ -13,44 +13,65 @@ export interface BranchLimits {
   startMs: number;
 }
 
-export type Upload = (pod: Pod, body: AsyncIterable<Uint8Array>, signal: AbortSignal) => Promise<StageReply>;
+/** To the first pod of a chain, which passes the body on to the others. */
+export type Upload = (
+  pod: Pod,
+  body: AsyncIterable<Uint8Array>,
+  options: { relay: string[]; signal: AbortSignal },
+) => Promise<StageReply>;
 
-/** The way of the bytes to one pod: a queue that the pod empties at its own pace. */
+/** Of each pod of a chain but those that were passed over: one before them fell out. */
+export interface ChainOutcome {
+  outcomes: PodOutcome[];
+  skipped: Pod[];
+}
+
+/** Pods each on its own, or from `relayFrom` of them on one behind the other, in as few chains as a header has room for. */
+export function chainsOf(pods: readonly Pod[], relayFrom: number): Pod[][] {
+  if (pods.length < relayFrom) return pods.map((pod) => [pod]);
+  const chains = Math.ceil(pods.length / (RELAY_PODS_MAX + 1));
+  const each = Math.ceil(pods.length / chains);
+  return Array.from({ length: chains }, (_, at) => pods.slice(at * each, (at + 1) * each));
+}
+
+/** The way of the bytes to one chain of pods: a queue that the first of them empties at its own pace. */
 export class Branch {
-  readonly pod: Pod;
   /** Resolves when the pod has answered or was dropped; never rejects. */
-  readonly settled: Promise<PodOutcome>;
+  readonly settled: Promise<ChainOutcome>;
+  readonly #chain: readonly Pod[];
   readonly #limits: BranchLimits;
   readonly #clock: Clock;
   readonly #life = new AbortController();
   readonly #blocks: Uint8Array[] = [];
   #queuedBytes = 0;
+  readonly #startedAt: number;
   #progressAt: number;
   #hasBegun = false;
   #ended = false;
-  #outcome: PodOutcome | null = null;
+  #outcome: ChainOutcome | null = null;
   #revision: string | null = null;
   #wakeReader: () => void = () => undefined;
   #wakeWriter: () => void = () => undefined;
 
-  constructor(pod: Pod, upload: Upload, limits: BranchLimits, clock: Clock) {
-    this.pod = pod;
+  constructor(chain: readonly Pod[], upload: Upload, limits: BranchLimits, clock: Clock) {
+    this.#chain = chain;
     this.#limits = limits;
     this.#clock = clock;
-    const startedAt = clock.monotonicMs();
-    this.#progressAt = startedAt;
-    const { promise, resolve } = Promise.withResolvers<PodOutcome>();
+    this.#startedAt = clock.monotonicMs();
+    this.#progressAt = this.#startedAt;
+    const { promise, resolve } = Promise.withResolvers<ChainOutcome>();
     this.settled = promise;
-    const settle = (error: LorikeetError | null) => {
-      const ms = clock.monotonicMs() - startedAt;
-      this.#outcome ??= { pod, ok: error === null, error, ms };
+    const settle = (outcome: ChainOutcome) => {
+      this.#outcome ??= outcome;
       resolve(this.#outcome);
       this.#wakeWriter();
     };
-    this.#life.signal.addEventListener('abort', () => settle(this.#life.signal.reason), { once: true });
-    upload(pod, this.#body(), this.#life.signal).then(
-      (reply) => settle(this.#refusalOf(reply)),
-      (error: unknown) => settle(podFailed(error)),
+    const { signal } = this.#life;
+    signal.addEventListener('abort', () => settle(this.#broken(signal.reason)), { once: true });
+    const [first, ...behind] = chain as [Pod, ...Pod[]];
+    upload(first, this.#body(), { relay: behind.map(({ adminUrl }) => adminUrl), signal }).then(
+      (reply) => settle(this.#answered(reply)),
+      (error: unknown) => settle(this.#broken(podFailed(error))),
     );
   }
 
@@ -129,12 +150,50 @@ export class Branch {
     }
   }
 
-  #refusalOf(reply: StageReply): LorikeetError | null {
-    if (!this.#ended) return failed('The pod answered before the end of the upload');
-    if (reply.revision === this.#revision) return null;
+  #answered({ revision, relayed = [] }: StageReply): ChainOutcome {
+    if (!this.#ended) return this.#broken(failed('The pod answered before the end of the upload'));
+    const [first, ...behind] = this.#chain as [Pod, ...Pod[]];
+    const known = new Map(relayed.map((pod) => [pod.url, pod]));
+    const answers = behind.map((pod) => ({ pod, answer: known.get(pod.adminUrl) }));
+    const heard = answers.flatMap(({ pod, answer }) => {
+      return answer === undefined || answer.state === 'skipped'
+        ? []
+        : [this.#outcomeOf(pod, this.#errorOf(answer))];
+    });
+    return {
+      outcomes: [this.#outcomeOf(first, this.#otherThanSent(revision)), ...heard],
+      skipped: answers.flatMap(({ pod, answer }) => {
+        return answer === undefined || answer.state === 'skipped' ? [pod] : [];
+      }),
+    };
+  }
+
+  /** The first pod fell out. Where the time is up, it is so for all. */
+  #broken(error: LorikeetError): ChainOutcome {
+    const [first, ...behind] = this.#chain as [Pod, ...Pod[]];
+    if (error.code !== 'timeout') return { outcomes: [this.#outcomeOf(first, error)], skipped: behind };
+    return { outcomes: this.#chain.map((pod) => this.#outcomeOf(pod, error)), skipped: [] };
+  }
+
+  #outcomeOf(pod: Pod, error: LorikeetError | null): PodOutcome {
+    return { pod, ok: error === null, error, ms: this.#clock.monotonicMs() - this.#startedAt };
+  }
+
+  #errorOf({ state, revision, error }: RelayedPod): LorikeetError | null {
+    if (state === 'staged') return this.#otherThanSent(revision);
+    const code = error?.code ?? '';
+    const isKnown = Object.hasOwn(ERRORS, code) && code !== 'unauthenticated';
+    return new LorikeetError(
+      isKnown ? (code as ErrorCode) : 'pod_failed',
+      error?.message ?? 'The pod failed',
+    );
+  }
+
+  #otherThanSent(revision: string | null): LorikeetError | null {
+    if (revision === this.#revision) return null;
     return failed('The pod received other bytes than were sent', {
       expected: this.#revision,
-      actual: reply.revision,
+      actual: revision,
     });
   }
 }

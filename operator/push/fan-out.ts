@@ -2,7 +2,12 @@ import { LorikeetError } from '../../server/contract/errors.ts';
 import type { PodOutcome } from '../adapter/publish/publication.ts';
 import type { Clock } from '../kube/clock.ts';
 import type { Pod } from '../pods/pod.ts';
-import { Branch, type BranchLimits, type Upload } from './branch.ts';
+import { Branch, type BranchLimits, type ChainOutcome, chainsOf, type Upload } from './branch.ts';
+
+export type FanOutLimits = BranchLimits & {
+  /** From so many pods on they pass the body on to each other. */
+  relayFrom: number;
+};
 
 /** How much longer than the first pod the others may take for their answer. */
 const STRAGGLE_FACTOR = 3;
@@ -14,44 +19,48 @@ const STRAGGLE_FACTOR = 3;
  *   trainer ─▶ block ─┬─▶ branch ≤ window ─▶ pod a
  *                     ├─▶ branch ≤ window ─▶ pod b    slow: the trainer slows down
  *                     └─▶ branch   full    ✕ pod c    hung: dropped after stallMs, its outcome is an error
+ *
+ * From `relayFrom` pods on there is one branch, to the first of them, which passes the bytes on to the next, and so on.
  */
 export class FanOut {
   readonly #branches: Branch[];
   readonly #limits: BranchLimits;
   readonly #clock: Clock;
 
-  constructor(pods: Pod[], upload: Upload, limits: BranchLimits, clock: Clock) {
+  constructor(pods: readonly Pod[], upload: Upload, limits: FanOutLimits, clock: Clock) {
     this.#limits = limits;
     this.#clock = clock;
-    this.#branches = pods.map((pod) => new Branch(pod, upload, limits, clock));
+    const chains = chainsOf(pods, limits.relayFrom);
+    this.#branches = chains.map((chain) => new Branch(chain, upload, limits, clock));
   }
 
-  /** Throws what the pods said when none is left. */
+  /** False: no more is to be sent. */
+  get isLive(): boolean {
+    return this.#branches.some((branch) => branch.isLive);
+  }
+
   async write(block: Uint8Array): Promise<void> {
     await Promise.all(this.#branches.map((branch) => branch.write(block)));
-    if (!this.#branches.some((branch) => branch.isLive)) throw worstOf(await this.#settled());
   }
 
   /**
-   * Sends the last block. Resolves with one outcome per pod, at least one of them good; a pod that takes far longer than
-   * the first is dropped as one that failed, one that takes longer than `timeoutMs`, which the trainer chose, as late.
+   * Sends the last block. Resolves with what became of each pod; one that takes far longer than the first is dropped as one
+   * that failed, one that takes longer than `timeoutMs`, which the trainer chose, as late.
    */
-  async finish(block: Uint8Array, revision: string, timeoutMs: number): Promise<PodOutcome[]> {
+  async finish(block: Uint8Array, revision: string, timeoutMs: number): Promise<ChainOutcome> {
     const endedAt = this.#clock.monotonicMs();
     const cancels = [this.#clock.after(timeoutMs, () => this.#dropRest('did not answer in time', 'timeout'))];
     for (const branch of this.#branches) {
       void branch.end(block, revision);
-      void branch.settled.then(({ ok }) => {
-        if (!ok || cancels.length > 1) return;
+      void branch.settled.then(({ outcomes }) => {
+        if (!outcomes.some(({ ok }) => ok) || cancels.length > 1) return;
         const tookMs = this.#clock.monotonicMs() - endedAt;
         const graceMs = Math.max(this.#limits.stallMs, STRAGGLE_FACTOR * tookMs);
         cancels.push(this.#clock.after(graceMs, () => this.#dropRest('fell far behind the first')));
       });
     }
     try {
-      const outcomes = await this.#settled();
-      if (!outcomes.some(({ ok }) => ok)) throw worstOf(outcomes);
-      return outcomes;
+      return await this.settled();
     } finally {
       for (const cancel of cancels) cancel();
     }
@@ -66,9 +75,20 @@ export class FanOut {
     for (const branch of this.#branches) branch.drop(new LorikeetError(code, `The pod ${why}`));
   }
 
-  #settled(): Promise<PodOutcome[]> {
-    return Promise.all(this.#branches.map((branch) => branch.settled));
+  async settled(): Promise<ChainOutcome> {
+    const all = await Promise.all(this.#branches.map((branch) => branch.settled));
+    return {
+      outcomes: all.flatMap(({ outcomes }) => outcomes),
+      skipped: all.flatMap(({ skipped }) => skipped),
+    };
   }
+}
+
+/** Throws what the pods said when none has the revision, and none is left that could be asked with a better hope. */
+export function requireHope({ outcomes, skipped }: ChainOutcome): void {
+  if (outcomes.some(({ ok }) => ok)) return;
+  const isRefused = outcomes.some(({ error }) => error !== null && rank(error) === 0);
+  if (isRefused || skipped.length === 0) throw worstOf(outcomes);
 }
 
 /** What the trainer should hear when no pod took the revision: a refusal of the content before trouble on the way. */

@@ -7,7 +7,7 @@ import type { Log } from '../kube/log.ts';
 import type { Spool } from '../spool/spool.ts';
 import { type Asked, readAsked } from './asked.ts';
 import { type BodyLimits, BodyReader, ClientGone } from './body-reader.ts';
-import type { BranchLimits } from './branch.ts';
+import type { FanOutLimits } from './fan-out.ts';
 import type { Publisher } from './publisher.ts';
 import { type ReceivedPush, receive } from './receive.ts';
 import type { Budget, Turns } from './turns.ts';
@@ -22,7 +22,7 @@ export interface PushDeps {
   clock: Clock;
   log: Log;
   body: Omit<BodyLimits, 'maxBytes' | 'stopping'>;
-  branch: BranchLimits;
+  branch: FanOutLimits;
 }
 
 export interface PushTarget {

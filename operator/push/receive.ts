@@ -18,8 +18,9 @@ import { SpoolCopy } from '../spool/spool-copy.ts';
 import { checkHeader, requireExpectedSha256, type Shape } from '../spool/verify.ts';
 import type { Asked } from './asked.ts';
 import type { BodyReader } from './body-reader.ts';
-import type { BranchLimits, Upload } from './branch.ts';
-import { FanOut } from './fan-out.ts';
+import type { Upload } from './branch.ts';
+import { FanOut, type FanOutLimits, requireHope } from './fan-out.ts';
+import { sendAgain } from './send-again.ts';
 
 export interface ReceivedPush extends Shape {
   digest: string;
@@ -36,7 +37,7 @@ export interface Receiving {
   context: PushContext;
   spool: Spool;
   hashing: HashThread;
-  limits: BranchLimits;
+  limits: FanOutLimits;
   clock: Clock;
   log: Log;
 }
@@ -53,7 +54,8 @@ export async function receive(body: BodyReader, receiving: Receiving): Promise<R
   const head = reader.accepted as Head;
   body.expect(head.header.totalBytes);
   const hash = hashing.begin(head.header.totalBytes);
-  const fanOut = startUploads(head, receiving);
+  const upload = uploadOf(head, receiving);
+  const fanOut = new FanOut(receiving.context.pods, upload, receiving.limits, clock);
   const copy = new SpoolCopy(spool, log);
   try {
     hashCopy(hash, held);
@@ -61,6 +63,7 @@ export async function receive(body: BodyReader, receiving: Receiving): Promise<R
       reader.push(block);
       hashCopy(hash, block);
       await Promise.all([fanOut.write(held), copy.write(held)]);
+      if (!fanOut.isLive) requireHope(await fanOut.settled());
       held = block;
     }
     reader.finish();
@@ -69,8 +72,11 @@ export async function receive(body: BodyReader, receiving: Receiving): Promise<R
     const digest = revisionDigest(head.config.raw, tensorsSha256);
     const receivedAt = clock.monotonicMs();
     const finished = fanOut.finish(held, digest, asked.timeoutMs);
-    const [staged] = await Promise.all([finished, copy.write(held)]);
+    const [first] = await Promise.all([finished, copy.write(held)]);
+    requireHope(first);
     await copy.commit(digest, { config: head.config.raw, step: asked.step, tensorsSha256 });
+    const untilMs = receivedAt + asked.timeoutMs;
+    const staged = await sendAgain(first, { digest, upload, untilMs, ...receiving });
     return {
       ...head.shape,
       digest,
@@ -132,20 +138,20 @@ function configFrom(asked: Asked, context: PushContext, { metadata }: Safetensor
   );
 }
 
-function startUploads({ config, header }: Head, { asked, context, limits, clock }: Receiving): FanOut {
+function uploadOf({ config, header }: Head, { asked, context }: Receiving): Upload {
   const { step, allow } = asked;
-  const upload: Upload = (pod, body, signal) => {
+  return (pod, body, { relay, signal }) => {
     const options = {
       size: header.totalBytes,
       config: config.raw,
       step,
       fence: context.fence,
       allow,
+      relay,
       signal,
     };
     return pod.client.upload(context.servedName, body, options);
   };
-  return new FanOut(context.pods, upload, limits, clock);
 }
 
 function requireDigest(tensorsSha256: string, { asked, context }: Receiving): void {

@@ -51,6 +51,8 @@ export interface PushAppOptions {
   /** Cuts pushes off whose bodies are not whole yet, with its reason. */
   stopping?: AbortSignal;
   limits?: Partial<PushLimits>;
+  /** From so many pods on they pass bodies on to each other; absent: never. */
+  relayFrom?: number;
 }
 
 const LIMITS: PushLimits = {
@@ -95,7 +97,8 @@ export function buildPushApp(options: PushAppOptions): FastifyInstance {
   const budget = new Budget(limits.budget, (pushes, bytes) => options.metrics.inFlight(pushes, bytes));
   const { publisher, spool, leader, clock, log } = options;
   const { running = new Running(), stopping = new AbortController().signal } = options;
-  const bounds = { turns, budget, stopping, body: limits.body, branch: limits.branch };
+  const { relayFrom = Number.POSITIVE_INFINITY } = options;
+  const bounds = { turns, budget, stopping, body: limits.body, branch: { ...limits.branch, relayFrom } };
   const deps = { publisher, spool, hashing: new HashThread(), clock, log, ...bounds };
 
   app.addHook('onRequest', async (request, reply) => {

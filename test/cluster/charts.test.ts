@@ -132,6 +132,7 @@ describe('the operator chart', () => {
     const more = {
       metrics: { port: 9191 },
       spool: { bytes: '8Gi' },
+      relay: { from: 16 },
       source: { awsIdentity: 'ambient', allowedEndpointCidrs: ['127.0.0.0/8', '::1/128'] },
       logLevel: 'debug',
       watchNamespace: 'team',
@@ -146,6 +147,7 @@ describe('the operator chart', () => {
       ...{ metricsHost: '10.1.2.3', metricsPort: 9191, advertiseHost: '10.1.2.3', identity: 'bird-0' },
       ...{ spoolDir: '/var/lib/lorikeet/spool', spoolBytes: 8 * 2 ** 30, awsIdentity: 'ambient' },
       allowedEndpointCidrs: ['127.0.0.0/8', '::1/128'],
+      relayFrom: 16,
       ...{ leaderNamespace: 'test', leaderName: 'bird', watchNamespace: 'team', logLevel: 'debug' },
     });
   });

@@ -13,6 +13,7 @@ describe('the flags of the operator', () => {
       spoolBytes: 2 * 2 ** 30,
       awsIdentity: 'none',
       allowedEndpointCidrs: [],
+      relayFrom: 4,
       leaderName: 'lorikeet-operator',
       watchNamespace: null,
       logLevel: 'info',
@@ -40,6 +41,7 @@ describe('the flags of the operator', () => {
     [['--allow-endpoint-cidr', '127.0.0.1'], '--allow-endpoint-cidr'],
     [['--allow-endpoint-cidr', '127.0.0.0/33'], '--allow-endpoint-cidr'],
     [['--allow-endpoint-cidr', '::1/8', '--allow-endpoint-cidr', 'host/8'], 'host/8'],
+    [['--relay-from', '1'], '--relay-from'],
     [['positional'], 'positional'],
   ])('%j is refused by name', (args, named) => {
     expect(() => parseConfig(args, {})).toThrow(ConfigError);
@@ -57,7 +59,7 @@ describe('the flags of the operator', () => {
   it('are all in --help', () => {
     expect(parseConfig(['--help'], {})).toBeNull();
     const names = HELP.match(/^ {2}--[a-z-]+/gm) ?? [];
-    expect(names).toHaveLength(17);
+    expect(names).toHaveLength(18);
     expect(environmentName('push-port')).toBe('LORIKEET_PUSH_PORT');
   });
 });

@@ -36,7 +36,10 @@ export const FAST: Partial<PushLimits> = {
   forward: { aliveMs: 100, silenceMs: 800 },
 };
 
-export async function startRig(limits: Partial<PushLimits> = {}): Promise<Rig> {
+export async function startRig(
+  limits: Partial<PushLimits> = {},
+  { relayFrom }: Pick<PushAppOptions, 'relayFrom'> = {},
+): Promise<Rig> {
   const dir = mkdtempSync(join(tmpdir(), 'lorikeet-push-'));
   const logs: Rig['logs'] = [];
   const log = Object.fromEntries(
@@ -73,6 +76,7 @@ export async function startRig(limits: Partial<PushLimits> = {}): Promise<Rig> {
     running: rig.running,
     stopping: rig.stopping.signal,
     limits: { ...FAST, ...limits },
+    ...(relayFrom !== undefined && { relayFrom }),
   });
   await app.listen({ host: '127.0.0.1', port: 0 });
   const { port } = app.server.address() as AddressInfo;

@@ -33,14 +33,14 @@ export class FakePod implements Pod {
   readonly uid: string;
   readonly ip = '127.0.1.1';
   readonly poolKey = POOL_KEY;
-  readonly adminUrl = 'http://127.0.1.1:1';
+  readonly adminUrl: string;
   readonly client: PodClient;
   state: PodState | null;
   readonly reachable: boolean;
   readonly error: string | null;
   /** Digests of whole revisions, in the order they came. */
   readonly staged: string[] = [];
-  readonly uploads: (Required<Omit<UploadOptions, 'signal'>> & { name: string })[] = [];
+  readonly uploads: (Required<Omit<UploadOptions, 'signal' | 'relay'>> & { name: string })[] = [];
   receivedBytes = 0;
   blocks = 0;
   /** Uploads that did not come to their end. */
@@ -52,6 +52,7 @@ export class FakePod implements Pod {
     this.key = `${NAMESPACE}/${name}`;
     this.name = name;
     this.uid = `uid-${name}`;
+    this.adminUrl = options.client?.adminUrl ?? 'http://127.0.1.1:1';
     this.client = options.client ?? ({ upload: this.#upload } as unknown as PodClient);
     this.state = options.state === null ? null : podState(options);
     this.reachable = reachable;
