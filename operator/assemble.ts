@@ -7,7 +7,8 @@ import { missingFor } from './adapter/seeding.ts';
 import { shortagesIn } from './adapter/shortages.ts';
 import { Tombstones } from './adapter/tombstones.ts';
 import { Vigil } from './adapter/vigil.ts';
-import { LORA_ADAPTERS } from './api/lora-adapter.ts';
+import { LORA_ADAPTERS, type LoraAdapter } from './api/lora-adapter.ts';
+import { poolKeyOf } from './api/names.ts';
 import { SERVER_POOLS } from './api/server-pool.ts';
 import type { OperatorConfig } from './config.ts';
 import { systemClock } from './kube/clock.ts';
@@ -17,6 +18,7 @@ import type { Log } from './kube/log.ts';
 import type { Rest } from './kube/rest.ts';
 import { secretsOf } from './kube/secrets.ts';
 import { StatusWriter } from './kube/status-writer.ts';
+import { standingOf } from './placement/tenancy.ts';
 import type { Fleet } from './pods/fleet.ts';
 import type { PoolDeps } from './pool/deps.ts';
 import { AddressGuard } from './source/address-guard.ts';
@@ -66,9 +68,12 @@ export function assemble(parts: Parts): {
     onFailure: (key) => queues.pools.add(key),
     onWritten: (lagMs) => metrics.statusWritten('pools', lagMs),
   });
+  const standing = (adapter: LoraAdapter) =>
+    standingOf(adapter, watches.pools.get(poolKeyOf(adapter)), (namespace) => watches.labelsOf(namespace));
   const adapterDeps: AdapterDeps = {
     adapters: watches.adapters,
     pools: watches.pools,
+    standing,
     fleet,
     errands: new Errands({ clock: systemClock, onAnswer: (key) => queues.adapters.add(key) }),
     ...openSources({
@@ -99,6 +104,8 @@ export function assemble(parts: Parts): {
   const poolDeps: PoolDeps = {
     pools: watches.pools,
     adapters: watches.adapters,
+    standing,
+    watchesAll: config.watchNamespace === null,
     fleet,
     leader,
     missingFor: (pod, pods, adapters) => {

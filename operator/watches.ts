@@ -5,8 +5,9 @@ import { isApiError } from './kube/api-error.ts';
 import type { Log } from './kube/log.ts';
 import { type HandlerFailure, WorkQueue } from './kube/queue.ts';
 import { Reflector } from './kube/reflector.ts';
-import { keyOf, PODS } from './kube/resource.ts';
+import { type KubeObject, keyOf, NAMESPACES, PODS } from './kube/resource.ts';
 import type { Rest } from './kube/rest.ts';
+import { usesNamespaceLabels } from './placement/tenancy.ts';
 import type { Fleet, KubePod } from './pods/fleet.ts';
 import type { FleetChange } from './pods/pod.ts';
 
@@ -47,12 +48,19 @@ export class Watches {
   readonly adapters: Reflector<LoraAdapter>;
   readonly pools: Reflector<ServerPool>;
   readonly pods: Reflector<KubePod>;
+  readonly #options: WatchOptions;
   readonly #queues: Queues;
+  /** Only where the tenancy of some pool goes by labels; null: nobody has asked yet. */
+  #namespaces: Reflector<KubeObject> | null = null;
+  #namespacesSynced = false;
+  readonly #started = Promise.withResolvers<AbortSignal>();
   #fleet: Fleet | null = null;
   #waitsForRoom: (key: string) => boolean = () => false;
   #synced = false;
 
-  constructor({ queues, ...common }: WatchOptions) {
+  constructor(options: WatchOptions) {
+    const { queues, ...common } = options;
+    this.#options = options;
     this.#queues = queues;
     this.adapters = new Reflector<LoraAdapter>({
       ...common,
@@ -62,7 +70,7 @@ export class Watches {
     this.pools = new Reflector<ServerPool>({
       ...common,
       resource: SERVER_POOLS,
-      onChange: ({ object }) => this.#poolChanged(keyOf(object)),
+      onChange: ({ object }) => this.#poolChanged(object),
     });
     this.pods = new Reflector<KubePod>({ ...common, resource: PODS, onChange: () => this.#fleet?.sync() });
   }
@@ -80,6 +88,7 @@ export class Watches {
 
   /** Runs until the signal aborts. */
   async run(signal: AbortSignal): Promise<void> {
+    this.#started.resolve(signal);
     await Promise.all([this.adapters.run(signal), this.pools.run(signal), this.pods.run(signal)]);
   }
 
@@ -97,7 +106,43 @@ export class Watches {
     if (type === 'deleted') this.#lookAt(poolKey, [servedNameOf(adapter)]);
   }
 
-  #poolChanged(poolKey: string): void {
+  /** Of a namespace; null where there is none of that name, or where only one is watched. */
+  labelsOf(namespace: string): Record<string, string> | 'unknown' | null {
+    if (this.#options.namespace !== undefined) return null;
+    if (!this.#namespacesSynced) return 'unknown';
+    const found = this.#namespaces?.get(`/${namespace}`);
+    return found === undefined ? null : { ...found.metadata.labels };
+  }
+
+  async #followNamespaces(): Promise<void> {
+    const { rest, log } = this.#options;
+    const namespaces = new Reflector<KubeObject>({
+      ...{ rest, log, resource: NAMESPACES },
+      onChange: ({ object }) => this.#namespaceChanged(object.metadata.name),
+    });
+    this.#namespaces = namespaces;
+    const signal = await this.#started.promise;
+    const running = namespaces.run(signal);
+    await namespaces.whenSynced();
+    this.#namespacesSynced = true;
+    for (const { metadata } of namespaces.list()) this.#namespaceChanged(metadata.name);
+    await running;
+  }
+
+  #namespaceChanged(name: string): void {
+    if (!this.#namespacesSynced) return;
+    for (const adapter of this.adapters.list()) {
+      if (adapter.metadata.namespace !== name || adapter.spec.poolRef.namespace === undefined) continue;
+      this.#queues.adapters.add(keyOf(adapter));
+      this.#queues.pools.add(poolKeyOf(adapter));
+    }
+  }
+
+  #poolChanged(pool: ServerPool): void {
+    const poolKey = keyOf(pool);
+    const needsLabels = usesNamespaceLabels(pool) && this.#options.namespace === undefined;
+    // It ends with the others: what it rejects with then is the reason of their end.
+    if (needsLabels && this.#namespaces === null) this.#followNamespaces().catch(() => {});
     this.#fleet?.sync();
     this.#queues.pools.add(poolKey);
     this.#lookAt(poolKey, 'all');

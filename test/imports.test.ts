@@ -9,6 +9,7 @@ const ROOT = resolve(import.meta.dirname, '..');
 const ALLOWED: Record<string, string[]> = {
   operator: [
     'operator/adapter',
+    'operator/placement',
     'operator/pool',
     'operator/push',
     'operator/source',

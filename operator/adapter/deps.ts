@@ -8,6 +8,7 @@ import type { Elector } from '../kube/leader.ts';
 import type { Log } from '../kube/log.ts';
 import type { KubeObject } from '../kube/resource.ts';
 import type { StatusWriter } from '../kube/status-writer.ts';
+import type { Standing } from '../placement/tenancy.ts';
 import type { Fleet } from '../pods/fleet.ts';
 import type { Archive } from '../source/archive.ts';
 import type { Errands } from '../source/errands.ts';
@@ -39,6 +40,8 @@ export interface AdapterMetrics {
 export interface AdapterDeps {
   adapters: Cache<LoraAdapter>;
   pools: Cache<ServerPool>;
+  /** Whether an adapter may be in the pool that it names. */
+  standing: (adapter: LoraAdapter) => Standing;
   fleet: Pick<Fleet, 'podsOf' | 'formerOf' | 'followedMs' | 'whenState'>;
   sources: Sources;
   /** Where pushed revisions are kept that are to outlive pods and spool. */

@@ -4,6 +4,7 @@ import { poolKeyOf } from '../api/names.ts';
 import type { ServerPool } from '../api/server-pool.ts';
 import { keyOf } from '../kube/resource.ts';
 import { narrowed, type Placement, placementFor } from '../placement/placement.ts';
+import type { Standing } from '../placement/tenancy.ts';
 import type { AdapterDeps } from './deps.ts';
 import type { AdapterRecord } from './record.ts';
 import type { Verdict } from './status.ts';
@@ -14,7 +15,9 @@ export interface Draft {
   readonly key: string;
   readonly servedName: string;
   readonly poolKey: string;
+  /** Null where there is none, or none that the adapter may be in. */
   readonly pool: ServerPool | null;
+  readonly standing: Standing;
   readonly placement: Placement;
   readonly record: AdapterRecord;
   /** When to look again at the latest; null: when something changes. */
@@ -45,8 +48,9 @@ export const STOP: PhaseOutcome = { verdict: null, next: false };
 
 export function openDraft(deps: AdapterDeps, adapter: LoraAdapter): Draft {
   const poolKey = poolKeyOf(adapter);
-  const pool = deps.pools.get(poolKey) ?? null;
-  const pods = deps.fleet.podsOf(poolKey);
+  const standing = deps.standing(adapter);
+  const pool = standing === 'allowed' ? (deps.pools.get(poolKey) ?? null) : null;
+  const pods = pool === null ? [] : deps.fleet.podsOf(poolKey);
   const spec = LoraAdapterSpec.safeParse(adapter.spec);
   const everywhere = placementFor(spec.success ? spec.data : null, pool, pods);
   const shares = deps.places.of(deps, poolKey);
@@ -59,10 +63,16 @@ export function openDraft(deps: AdapterDeps, adapter: LoraAdapter): Draft {
     poolKey,
     pool,
     placement: shares && share ? narrowed(everywhere, share, shares.sites) : everywhere,
+    standing,
     record: deps.records.of(keyOf(adapter), adapter.metadata.uid ?? '', deps.spool),
     againMs: null,
     askedMs: null,
   };
+}
+
+/** The adapters that may be where they want to be: others have no claim to a name. */
+export function tenants({ adapters, standing }: Pick<AdapterDeps, 'adapters' | 'standing'>): LoraAdapter[] {
+  return adapters.list().filter((adapter) => standing(adapter) !== 'refused');
 }
 
 export function lookAgain(draft: Draft, afterMs: number): void {

@@ -6,7 +6,7 @@ import { ownerOfName } from '../placement/owner.ts';
 import type { Pod } from '../pods/pod.ts';
 import { podNames, podsText } from '../pods/words.ts';
 import { type AdapterDeps, fenceOf } from './deps.ts';
-import { type Draft, openDraft } from './draft.ts';
+import { type Draft, openDraft, tenants } from './draft.ts';
 import { adapterIn, planRemoval } from './plan.ts';
 
 const REPORT_MS = 1_000;
@@ -26,8 +26,11 @@ export async function finalize(
 ): Promise<Outcome> {
   if (!adapter.metadata.finalizers?.includes(ADAPTER_FINALIZER)) return { kind: 'done' };
   const draft = openDraft(deps, adapter);
-  const owner = ownerOfName(deps.adapters.list(), draft.poolKey, draft.servedName);
-  const isOwner = owner === null || owner.metadata.uid === adapter.metadata.uid;
+  if (draft.standing === 'unknown') return { kind: 'again', afterMs: CHECK_MS };
+  // What it had there before it was refused, the pool has removed; its name may be that of another one now.
+  const owner = ownerOfName(tenants(deps), draft.poolKey, draft.servedName);
+  const isFirst = owner === null || owner.metadata.uid === adapter.metadata.uid;
+  const isOwner = draft.standing === 'allowed' && isFirst;
   // A cache may be behind: what is destroyed is looked up first.
   if ((await deps.objects.live(adapter)) === null) return { kind: 'done' };
   const removal = isOwner ? await removeFromPods(draft, deps, signal) : 'absent';
@@ -74,7 +77,7 @@ async function removeFromPods(draft: Draft, deps: AdapterDeps, signal: AbortSign
 
 /** Where another pool has the pod by now, the name may be that of another adapter. */
 function formerPods({ poolKey, servedName }: Draft, deps: AdapterDeps): Pod[] {
-  const adapters = deps.adapters.list();
+  const adapters = tenants(deps);
   const isOurs = (poolKeyNow: string | null) =>
     poolKeyNow === null || ownerOfName(adapters, poolKeyNow, servedName) === null;
   return deps.fleet.formerOf(poolKey).flatMap(({ pod, poolKeyNow }) => (isOurs(poolKeyNow) ? [pod] : []));

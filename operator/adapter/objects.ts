@@ -40,8 +40,8 @@ export class Objects {
     }
   }
 
-  /** All adapters of a namespace as the API server has them now. */
-  async liveIn(namespace: string, signal: AbortSignal): Promise<LoraAdapter[]> {
+  /** All adapters of a namespace, or of all of them, as the API server has them now. */
+  async liveIn(namespace: string | undefined, signal: AbortSignal): Promise<LoraAdapter[]> {
     const { objects } = await listAll<LoraAdapter>({
       rest: this.#rest,
       resource: LORA_ADAPTERS,

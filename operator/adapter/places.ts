@@ -7,6 +7,7 @@ import type { Claim, Site } from '../placement/claim.ts';
 import { ownersOf } from '../placement/owner.ts';
 import { placementOf } from '../placement/placement.ts';
 import { siteOf } from '../placement/site.ts';
+import type { Standing } from '../placement/tenancy.ts';
 import type { Pod } from '../pods/pod.ts';
 import type { Records } from './records.ts';
 
@@ -28,6 +29,8 @@ export interface PlacesDeps {
   pools: { get(key: string): ServerPool | undefined };
   fleet: { podsOf(poolKey: string): Pod[] };
   records: Pick<Records, 'get'>;
+  /** Whether an adapter may be in its pool at all. */
+  standing: (adapter: LoraAdapter) => Standing;
   /** Looks at an adapter again. */
   requeue: (key: string) => void;
 }
@@ -49,7 +52,7 @@ export class Places {
   /** Null: every adapter of the pool goes to every pod. */
   of(deps: PlacesDeps, poolKey: string): Shares | null {
     const known = this.#known.get(poolKey);
-    const asked = isEverywhere(deps, poolKey) ? null : ask(deps, poolKey);
+    const asked = membersOf(deps, poolKey).every(goesEverywhere) ? null : ask(deps, poolKey);
     if (asked === null) {
       this.#known.delete(poolKey);
       for (const key of known?.keys.values() ?? []) deps.requeue(key);
@@ -71,12 +74,15 @@ export class Places {
   }
 }
 
-function isEverywhere({ adapters }: PlacesDeps, poolKey: string): boolean {
-  return adapters.list().every((adapter) => poolKeyOf(adapter) !== poolKey || goesEverywhere(adapter));
+function membersOf({ adapters, standing }: PlacesDeps, poolKey: string): LoraAdapter[] {
+  return adapters
+    .list()
+    .filter((adapter) => poolKeyOf(adapter) === poolKey && standing(adapter) === 'allowed');
 }
 
-function ask({ adapters, pools, fleet, records }: PlacesDeps, poolKey: string): Asked | null {
-  const members = adapters.list().filter((adapter) => poolKeyOf(adapter) === poolKey);
+function ask(deps: PlacesDeps, poolKey: string): Asked | null {
+  const { pools, fleet, records } = deps;
+  const members = membersOf(deps, poolKey);
   const pool = pools.get(poolKey);
   if (pool === undefined) return null;
   const owners = [...ownersOf(members).values()].filter(

@@ -33,6 +33,8 @@ export async function reconcile(deps: AdapterDeps, key: string, signal: AbortSig
     return { kind: 'done' };
   }
   const draft = openDraft(deps, adapter);
+  // Whoever knows more adds the key.
+  if (draft.standing === 'unknown') return { kind: 'again', afterMs: PAUSED_RETRY_MS };
   draft.record.keepPods(draft.placement.members);
   const verdicts: Verdicts = {};
   for (const phase of PHASES) {

@@ -40,6 +40,8 @@ export const REASONS = {
   TargetModulesMismatch: 'The modules are not what spec.verify.targetModules names.',
   // Placed
   Placed: 'Every pod that should hold the adapter is known.',
+  NotPermitted:
+    'No ServerPool of that namespace and name takes adapters of this namespace: see its spec.tenancy.',
   PoolNotFound: 'There is no ServerPool of the name in spec.poolRef.',
   ServedNameTaken: 'An older adapter of the pool has the same served name.',
   ServedNameInvalid: 'The served name is not one that a client could ask for.',
@@ -65,6 +67,8 @@ export const REASONS = {
   PodsOwnedElsewhere:
     'Some pods that match spec.selector belong to an older ServerPool that selects them too.',
   PodsHeldBack: 'Some pods cannot hold an adapter that other pods of the pool serve, and get no requests.',
+  TenancyUnavailable:
+    'The operator watches one namespace only: spec.tenancy can let in no other than that of the pool.',
   TokenNotFound: 'The Secret of the admin token, or its key, does not exist or is hidden by RBAC.',
   // CapacityPressure
   Sufficient: 'The pods have room for more adapters.',

@@ -198,7 +198,12 @@ const SPEC_RULES = [
 export const LoraAdapterSpec = z
   .object({
     poolRef: z
-      .object({ name: ObjectName.describe('A ServerPool of the same namespace.') })
+      .object({
+        name: ObjectName.describe('A ServerPool.'),
+        namespace: ObjectName.optional().describe(
+          'Its namespace; its spec.tenancy must allow that of the adapter. Default: the same namespace.',
+        ),
+      })
       .describe('The pool whose pods hold the adapter. Immutable.')
       .meta({
         'x-kubernetes-validations': [

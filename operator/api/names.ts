@@ -8,5 +8,6 @@ export const REFRESHED_ANNOTATION = 'lorikeet.dev/refreshed';
 export const PUSH_ADDRESS = 'lorikeet.dev/push-address';
 
 export function poolKeyOf(adapter: LoraAdapter): string {
-  return `${adapter.metadata.namespace}/${adapter.spec.poolRef.name}`;
+  const { name, namespace = adapter.metadata.namespace } = adapter.spec.poolRef;
+  return `${namespace}/${name}`;
 }

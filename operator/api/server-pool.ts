@@ -54,6 +54,29 @@ const Limits = z.object({
   maxAdapterBytes: Quantity.optional().describe('The largest safetensors file that an adapter may have.'),
 });
 
+const TENANCY_RULES = [
+  {
+    rule: "has(self.selector) == (self.from == 'Selector')",
+    message: 'selector must be set where from is Selector, and nowhere else',
+  },
+];
+
+const Tenancy = z.object({
+  namespaces: z
+    .object({
+      from: z
+        .enum(['Same', 'All', 'Selector'])
+        .default('Same')
+        .describe(
+          'Same: only the namespace of the pool. All: every namespace. Selector: those too whose labels match selector.',
+        ),
+      selector: LabelSelector.optional().describe('The labels of namespaces, where from is Selector.'),
+    })
+    .meta({ 'x-kubernetes-validations': TENANCY_RULES })
+    .optional()
+    .describe('Whose LoraAdapters may name this pool.'),
+});
+
 export const ServerPoolSpec = z
   .object({
     selector: LabelSelector.describe('The pods of the pool, all in its namespace.').meta({
@@ -77,6 +100,7 @@ export const ServerPoolSpec = z
       .describe('What the pods serve; a pod with another base model is left alone and named in status.'),
     admin: Admin.describe('How the operator reaches the pods.'),
     limits: Limits.prefault({}).describe('Narrower limits than the pods report; wider ones have no effect.'),
+    tenancy: Tenancy.optional().describe('Who may use the pool. Default: its own namespace.'),
     unmanaged: z
       .enum(['Report', 'Prune'])
       .default('Report')

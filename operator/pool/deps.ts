@@ -5,6 +5,7 @@ import type { EventRecorder } from '../kube/events.ts';
 import type { Elector } from '../kube/leader.ts';
 import type { Log } from '../kube/log.ts';
 import type { StatusWriter } from '../kube/status-writer.ts';
+import type { Standing } from '../placement/tenancy.ts';
 import type { Fleet } from '../pods/fleet.ts';
 import type { Missing, Pod, Shortage } from '../pods/pod.ts';
 import type { Announcements } from './announced.ts';
@@ -13,6 +14,10 @@ import type { Announcements } from './announced.ts';
 export interface PoolDeps {
   pools: { get(key: string): ServerPool | undefined };
   adapters: { list(): LoraAdapter[] };
+  /** Whether an adapter may be in the pool that it names. */
+  standing: (adapter: LoraAdapter) => Standing;
+  /** False: only one namespace is watched. */
+  watchesAll: boolean;
   fleet: Pick<Fleet, 'podsOf' | 'claimedOf' | 'followedMs' | 'whenState'>;
   leader: Pick<Elector, 'leading'>;
   /** What a new pod, one of `pods`, still has to wait for. */
@@ -22,8 +27,8 @@ export interface PoolDeps {
   /** Whether an adapter of this name was deleted while pods of the pool were silent. */
   isBuried: (poolKey: string, servedName: string) => boolean;
   nextSequence: () => number;
-  /** All adapters of a namespace as the API server has them now. */
-  liveAdapters: (namespace: string, signal: AbortSignal) => Promise<LoraAdapter[]>;
+  /** All adapters of a namespace, or of all of them, as the API server has them now. */
+  liveAdapters: (namespace: string | undefined, signal: AbortSignal) => Promise<LoraAdapter[]>;
   status: Pick<StatusWriter, 'write'>;
   events: Pick<EventRecorder, 'event'>;
   metrics: { removed(reason: 'orphaned' | 'pruned'): void };

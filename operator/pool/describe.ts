@@ -15,7 +15,12 @@ export interface PoolPods {
   held: readonly HeldPod[];
 }
 
-export function poolVerdict(pool: ServerPool, { pods, claimed, placement, held }: PoolPods): Verdict {
+export function poolVerdict(
+  pool: ServerPool,
+  { pods, claimed, placement, held, watchesAll }: PoolPods & { watchesAll: boolean },
+): Verdict {
+  const lets = pool.spec.tenancy?.namespaces?.from ?? 'Same';
+  if (lets !== 'Same' && !watchesAll) return { status: 'False', reason: 'TenancyUnavailable' };
   const [taken] = claimed;
   if (taken) {
     const names = podNames(claimed.map(({ name }) => name));

@@ -24,7 +24,9 @@ export async function reconcilePool(deps: PoolDeps, key: string, signal: AbortSi
   if (deps.leader.leading === null) return { kind: 'again', afterMs: PAUSED_RETRY_MS };
   const pods = deps.fleet.podsOf(key);
   const placement = placementOf(pool, pods);
-  const adapters = deps.adapters.list().filter((adapter) => poolKeyOf(adapter) === key);
+  const adapters = deps.adapters
+    .list()
+    .filter((adapter) => poolKeyOf(adapter) === key && deps.standing(adapter) !== 'refused');
   const { left, failed } = await cleanPods(deps, { pool, pods: placement.desired, adapters }, signal);
   const seeding = await seedPods(deps, placement.desired, adapters, signal);
   const { held } = seeding;
@@ -64,7 +66,10 @@ function describePool(
     now,
   });
   let conditions: NonNullable<ServerPoolStatus['conditions']> = [...(pool.status?.conditions ?? [])];
-  conditions = setCondition(conditions, update('Ready', poolVerdict(pool, known)));
+  conditions = setCondition(
+    conditions,
+    update('Ready', poolVerdict(pool, { ...known, watchesAll: deps.watchesAll })),
+  );
   conditions = setCondition(
     conditions,
     update('CapacityPressure', capacityVerdict(placement.desired, deps.shortages(keyOf(pool)))),

@@ -56,8 +56,11 @@ export async function cleanPods(
   const left = stays.slice(0, UNMANAGED_MAX);
   if (doomed.length === 0) return { left, failed: false };
   // A cache may be behind; what is destroyed is looked up first.
-  const live = await deps.liveAdapters(pool.metadata.namespace ?? '', signal);
-  const owners = new Set(live.filter((adapter) => poolKeyOf(adapter) === poolKey).map(servedNameOf));
+  const letsOthers = (pool.spec.tenancy?.namespaces?.from ?? 'Same') !== 'Same' && deps.watchesAll;
+  const live = await deps.liveAdapters(letsOthers ? undefined : pool.metadata.namespace, signal);
+  const isOwner = (adapter: LoraAdapter) =>
+    poolKeyOf(adapter) === poolKey && deps.standing(adapter) !== 'refused';
+  const owners = new Set(live.filter(isOwner).map(servedNameOf));
   const removed = await Promise.all(
     doomed.filter(({ name }) => !owners.has(name)).map((item) => removeUnowned(deps, pool, item, signal)),
   );

@@ -114,6 +114,7 @@ describe('the operator chart', () => {
         "ClusterRole lorikeet: update loraadapters/status.lorikeet.dev,serverpools/status.lorikeet.dev",
         "ClusterRole lorikeet: get,list,watch pods",
         "ClusterRole lorikeet: create,patch events",
+        "ClusterRole lorikeet: get,list,watch namespaces",
         "ClusterRole lorikeet-pusher: get,update loraadapters/tensors.lorikeet.dev",
         "Role test/lorikeet-lease: get,update leases.coordination.k8s.io [lorikeet]",
         "Role test/lorikeet-lease: create leases.coordination.k8s.io",

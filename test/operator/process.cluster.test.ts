@@ -21,6 +21,36 @@ describe('the operator as a process', () => {
     await world?.stop();
   });
 
+  it('lets adapters of other namespaces in by the labels of these, as they are now', async () => {
+    const operator = await world.startOperator('zeroth');
+    const tenancy = (namespaces: object) => JSON.stringify({ spec: { tenancy: { namespaces } } });
+    const grant = (namespaces: object) =>
+      world.kubectl(
+        ...['-n', NAMESPACE, 'patch', 'serverpool', 'parrot', '--type=merge', '-p'],
+        tenancy(namespaces),
+      );
+    const placed = 'jsonpath={.status.conditions[?(@.type=="Placed")].reason}';
+    const untilPlaced = (reason: string) =>
+      eventually(`placed: ${reason}`, PATIENCE, async () =>
+        (await world.kubectl('-n', 'rl', 'get', 'lora', 'tenant', '-o', placed)) === reason
+          ? true
+          : undefined,
+      );
+    await world.kubectl('create', 'namespace', 'rl');
+    const poolRef = { name: 'parrot', namespace: NAMESPACE };
+    await world.apply(
+      pushedAdapter('tenant', { metadata: { namespace: 'rl', finalizers: [] }, spec: { poolRef } }),
+    );
+    await untilPlaced('NotPermitted');
+    await grant({ from: 'Selector', selector: { matchLabels: { team: 'rl' } } });
+    await world.kubectl('label', 'namespace', 'rl', 'team=rl');
+    await untilPlaced('Placed');
+    await world.kubectl('label', 'namespace', 'rl', 'team-');
+    await untilPlaced('NotPermitted');
+    await world.kubectl('-n', 'rl', 'delete', 'lora', 'tenant', '--timeout=20s');
+    expect((await operator.process.stop(GRACE_MS)).code).toBe(0);
+  });
+
   it('serves pushes, survives its leader, and gives the lease back', async () => {
     const first = await world.startOperator('first');
     await eventually('first waits for a push', PATIENCE, async () => {

@@ -3,7 +3,7 @@ import { REASONS, type Verdict } from '../../api/conditions.ts';
 import { ownerOfName } from '../../placement/owner.ts';
 import { podsText } from '../../pods/words.ts';
 import type { AdapterDeps } from '../deps.ts';
-import type { Draft, Phase } from '../draft.ts';
+import { type Draft, type Phase, tenants } from '../draft.ts';
 
 /** Which pods should hold the adapter, and whether it may have its name in them. */
 export const place: Phase = {
@@ -22,16 +22,27 @@ export const place: Phase = {
 };
 
 export function placementRefusal(draft: Draft, deps: AdapterDeps): Required<Verdict> | null {
-  const { pool, servedName, poolKey, adapter, placement } = draft;
+  const { pool, servedName, poolKey, adapter, placement, standing } = draft;
+  if (standing === 'unknown') {
+    const message = 'The labels of the namespace have not been read yet.';
+    return { status: 'Unknown', reason: 'Pending', message };
+  }
+  // The same words whether or not there is such a pool: that is not for strangers to find out.
+  if (standing === 'refused') {
+    const message = `No ServerPool ${poolKey} takes adapters of namespace ${adapter.metadata.namespace}.`;
+    return { status: 'False', reason: 'NotPermitted', message };
+  }
   if (pool === null) {
     const message = `There is no ServerPool ${poolKey}.`;
     return { status: 'False', reason: 'PoolNotFound', message };
   }
   const name = nameRefusal(draft);
   if (name !== null) return { status: 'False', reason: 'ServedNameInvalid', message: name };
-  const owner = ownerOfName(deps.adapters.list(), poolKey, servedName);
+  const owner = ownerOfName(tenants(deps), poolKey, servedName);
   if (owner !== null && owner.metadata.uid !== adapter.metadata.uid) {
-    const message = `LoraAdapter ${owner.metadata.name} is older and serves ${servedName} in pool ${pool.metadata.name}.`;
+    const isNear = owner.metadata.namespace === adapter.metadata.namespace;
+    const who = isNear ? `LoraAdapter ${owner.metadata.name}` : 'A LoraAdapter of another namespace';
+    const message = `${who} is older and serves ${servedName} in pool ${pool.metadata.name}.`;
     return { status: 'False', reason: 'ServedNameTaken', message };
   }
   if (placement.desired.length > 0) return null;

@@ -27,7 +27,10 @@ function concluded(pods: Pod[], change: Partial<Conclusion> = {}, adapter: LoraA
   record.recover(told, null, spool);
   const placement = { members: pods, desired: pods, shortage: null, mismatched: [], fit: null, maxBytes: 1 };
   const named = { key: 'lora/sql', servedName: 'sql', poolKey: POOL_KEY, pool: serverPool(1) };
-  const draft: Draft = { adapter, ...named, placement, record, againMs: null, askedMs: null };
+  const draft: Draft = {
+    ...{ adapter, ...named, placement, record },
+    ...{ standing: 'allowed', againMs: null, askedMs: null },
+  };
   const input = { servedName: 'sql', digest: NEW, pods, attemptOf: () => null };
   const rows = plan({ ...input, refusedSomewhere: false, onlyWhereNothing: false, nowMs: 0 });
   const status = conclude(draft, { verdicts: GOOD, rows, pushUrl: null, now, ...change });

@@ -11,11 +11,13 @@ import { shortagesIn } from '../../../operator/adapter/shortages.ts';
 import { Tombstones } from '../../../operator/adapter/tombstones.ts';
 import { Vigil } from '../../../operator/adapter/vigil.ts';
 import type { LoraAdapter, LoraAdapterStatus } from '../../../operator/api/lora-adapter.ts';
+import { poolKeyOf } from '../../../operator/api/names.ts';
 import type { ServerPool } from '../../../operator/api/server-pool.ts';
 import { systemClock } from '../../../operator/kube/clock.ts';
 import { silentLog } from '../../../operator/kube/log.ts';
 import type { Outcome } from '../../../operator/kube/queue.ts';
 import { keyOf } from '../../../operator/kube/resource.ts';
+import { standingOf } from '../../../operator/placement/tenancy.ts';
 import { openDispatcher } from '../../../operator/pods/dispatcher.ts';
 import { Fleet } from '../../../operator/pods/fleet.ts';
 import type { PoolDeps } from '../../../operator/pool/deps.ts';
@@ -63,7 +65,8 @@ export async function startHarness(pods: Omit<ScriptedPodOptions, 'host' | 'port
   const dir = mkdtempSync(join(tmpdir(), 'lorikeet-test-'));
   const source = new FakeSource();
   const answered = new Set<string>();
-  const world = { statusWrites: 0, term: 7 as number | null, events: [] as string[], answered };
+  const labelsOf: World['labelsOf'] = () => null;
+  const world = { statusWrites: 0, term: 7 as number | null, events: [] as string[], answered, labelsOf };
   const deps = makeDeps({ adapters, pools, fleet, source, dir, world });
   fleet.sync();
   await fleet.whenHeard(2_000);
@@ -129,6 +132,8 @@ interface World {
   statusWrites: number;
   term: number | null;
   events: string[];
+  /** Of namespaces. */
+  labelsOf: (namespace: string) => Record<string, string> | 'unknown' | null;
   /** Adapters whose source has answered. */
   answered: Set<string>;
 }
@@ -146,6 +151,7 @@ function makeDeps({ adapters, pools, fleet, source, dir, world }: Made): Adapter
   return {
     adapters,
     pools: Object.assign(pools, { list: () => [...pools.values()] }),
+    standing: (adapter) => standingOf(adapter, pools.get(poolKeyOf(adapter)), (name) => world.labelsOf(name)),
     fleet,
     sources: { objectStore: source },
     archive: source,
@@ -188,6 +194,8 @@ function makePoolDeps(deps: AdapterDeps, fleet: Fleet, world: World): PoolDeps {
   return {
     pools: deps.pools,
     adapters: deps.adapters,
+    standing: deps.standing,
+    watchesAll: true,
     fleet,
     leader: deps.leader,
     missingFor: (pod, pods, adapters) => {

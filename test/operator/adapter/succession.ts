@@ -195,6 +195,7 @@ function depsOf(world: Succession, { term, links, write }: View): AdapterDeps {
   const deps: Partial<AdapterDeps> = {
     adapters,
     pools: { get: (key) => (key === POOL_KEY ? pool : undefined), list: () => [pool] },
+    standing: () => 'allowed',
     fleet: {
       podsOf: () => links,
       formerOf: () => [],

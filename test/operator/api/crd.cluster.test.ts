@@ -201,6 +201,14 @@ describe('the CRDs, on a real API server', () => {
       /spec\.admin\.port/,
     ],
     'no token': [{ admin: { port: 8001 } }, /spec\.admin\.auth: Required/],
+    'a selector of namespaces without its word': [
+      { tenancy: { namespaces: { from: 'All', selector: { matchLabels: { team: 'rl' } } } } },
+      /selector must be set where from is Selector/,
+    ],
+    'a word for a selector without one': [
+      { tenancy: { namespaces: { from: 'Selector' } } },
+      /selector must be set where from is Selector/,
+    ],
     'a digest that is none': [{ baseModel: { name: 'x', digest: 'sha256:1' } }, /spec\.baseModel\.digest/],
   };
   for (const [name, [spec, message]] of Object.entries(badPools)) {

@@ -74,7 +74,13 @@ describe('a pool is ready', () => {
     ['without a token', [new FakePod({ name: 'b', ...silent }), locked], 'False', 'TokenNotFound'],
   ])('%s → %s %s', (_name, pods, status, reason) => {
     expect(
-      poolVerdict(pool, { pods, placement: placementOf(pool, pods), claimed: [], held: [] }),
+      poolVerdict(pool, {
+        pods,
+        placement: placementOf(pool, pods),
+        claimed: [],
+        held: [],
+        watchesAll: true,
+      }),
     ).toMatchObject({
       status,
       reason,
