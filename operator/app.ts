@@ -14,6 +14,7 @@ import { secretsOf } from './kube/secrets.ts';
 import { readAdminToken } from './pods/admin-token.ts';
 import { openDispatcher } from './pods/dispatcher.ts';
 import { Fleet } from './pods/fleet.ts';
+import { readPodTls } from './pods/tls.ts';
 import { TokenAuth } from './push/auth.ts';
 import { Running } from './push/running.ts';
 import { buildPushApp } from './push/server.ts';
@@ -65,7 +66,16 @@ export async function startOperator(
   });
   const dispatcher = seams.dispatcher ?? openDispatcher();
   const readToken = readAdminToken(secretsOf(rest));
-  const fleet = new Fleet({ ...watches, readToken, dispatcher, clock: systemClock, log, mayAct: leads });
+  const readTls = readPodTls(secretsOf(rest));
+  const fleet = new Fleet({
+    ...watches,
+    readToken,
+    readTls,
+    dispatcher,
+    clock: systemClock,
+    log,
+    mayAct: leads,
+  });
   const annotations: Record<string, string> = {};
   const elector: Elector = new Elector({
     rest,

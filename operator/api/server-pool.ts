@@ -30,6 +30,36 @@ const TokenSecretRef = z.object({
     ),
 });
 
+const SERVER_NAME = /^([a-z0-9]([-a-z0-9]*[a-z0-9])?\.)*[a-z]([-a-z0-9]*[a-z0-9])?$/;
+
+const Tls = z.object({
+  caSecretRef: z
+    .object({
+      name: ObjectName.describe('A Secret of the same namespace.'),
+      key: z
+        .string()
+        .min(1)
+        .max(253)
+        .default('ca.crt')
+        .describe('The key of the Secret that holds the certificates, in PEM.'),
+    })
+    .describe("The CA that signs the pods' certificates."),
+  clientCertSecretRef: z
+    .object({
+      name: ObjectName.describe('A Secret of the same namespace, of type kubernetes.io/tls.'),
+    })
+    .optional()
+    .describe('What the operator shows to pods that ask for a certificate. Default: none.'),
+  serverName: z
+    .string()
+    .min(1)
+    .max(253)
+    .regex(SERVER_NAME)
+    .describe(
+      "A DNS name that the certificate of every pod must be for. Pods are called by their addresses, which are in nobody's certificate.",
+    ),
+});
+
 const Admin = z.object({
   port: z
     .number()
@@ -41,6 +71,7 @@ const Admin = z.object({
   auth: z
     .object({ tokenSecretRef: TokenSecretRef.describe('Where the admin token is.') })
     .describe('How the operator shows the pods that it may.'),
+  tls: Tls.optional().describe('Speak TLS with the pods. Default: plain HTTP.'),
 });
 
 const Limits = z.object({

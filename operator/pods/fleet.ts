@@ -8,6 +8,7 @@ import { type KubeObject, keyOf } from '../kube/resource.ts';
 import { PodClient, type PodTimeouts } from './client.ts';
 import { PodLink } from './link.ts';
 import type { FleetChange, Pod } from './pod.ts';
+import { openTlsDispatcher, type PodTls, TlsSource } from './tls.ts';
 import { type AdminTokens, TokenSource } from './token.ts';
 
 const ZONE_LABEL = 'topology.kubernetes.io/zone';
@@ -22,6 +23,9 @@ export interface FleetOptions {
   pods: { list(): KubePod[] };
   /** The admin token that the pool names; throws where it is not there. */
   readToken: (pool: ServerPool) => Promise<AdminTokens>;
+  /** What pods are called with whose pool says tls; throws where it is not there. */
+  readTls: (pool: ServerPool) => Promise<PodTls>;
+  /** To all other pods. */
   dispatcher: Dispatcher;
   clock: Clock;
   random?: () => number;
@@ -64,6 +68,7 @@ export class Fleet {
   readonly #former: Links = new Map();
   readonly #claimed = new Map<string, ClaimedPod[]>();
   readonly #tokens = new Map<string, { ref: string; source: TokenSource }>();
+  readonly #tls = new Map<string, { ref: string; source: TlsSource }>();
   readonly #listeners = new Set<(change: FleetChange) => void>();
 
   constructor(options: FleetOptions) {
@@ -189,6 +194,7 @@ export class Fleet {
     if (links.size > 0) this.#links.set(poolKey, links);
     else this.#links.delete(poolKey);
     if (!pool) this.#tokens.delete(poolKey);
+    if (!pool) this.#tls.delete(poolKey);
     if (!pool) this.#claimed.delete(poolKey);
     if (changed) this.#emit({ poolKey, adapters: 'all' });
   }
@@ -223,13 +229,14 @@ export class Fleet {
   }
 
   #connect(member: KubePod, pool: ServerPool): Link {
-    const { clock, log, dispatcher, timeouts, mayAct, random = Math.random } = this.#options;
+    const { clock, log, timeouts, mayAct, random = Math.random } = this.#options;
     const ip = member.status?.podIP ?? '';
-    const adminUrl = `http://${ip.includes(':') ? `[${ip}]` : ip}:${pool.spec.admin.port}`;
+    const scheme = pool.spec.admin.tls === undefined ? 'http' : 'https';
+    const adminUrl = `${scheme}://${ip.includes(':') ? `[${ip}]` : ip}:${pool.spec.admin.port}`;
     const life = new AbortController();
     const client = new PodClient({
       adminUrl,
-      dispatcher,
+      dispatcher: this.#dispatcherFor(pool, life.signal),
       token: this.#tokenOf(pool),
       life: life.signal,
       clock,
@@ -252,18 +259,37 @@ export class Fleet {
   }
 
   #tokenOf(pool: ServerPool): TokenSource {
-    const poolKey = keyOf(pool);
-    const ref = JSON.stringify(pool.spec.admin.auth.tokenSecretRef);
-    const known = this.#tokens.get(poolKey);
-    if (known?.ref === ref) return known.source;
-    const source = new TokenSource(() => this.#options.readToken(pool), this.#options.clock);
-    this.#tokens.set(poolKey, { ref, source });
-    return source;
+    const read = () => new TokenSource(() => this.#options.readToken(pool), this.#options.clock);
+    return sourceOf(this.#tokens, keyOf(pool), { ref: pool.spec.admin.auth.tokenSecretRef, open: read });
+  }
+
+  #dispatcherFor(pool: ServerPool, life: AbortSignal): Dispatcher {
+    const { tls } = pool.spec.admin;
+    if (tls === undefined) return this.#options.dispatcher;
+    const open = () => new TlsSource(() => this.#options.readTls(pool), this.#options.clock);
+    const source = sourceOf(this.#tls, keyOf(pool), { ref: tls, open });
+    const agent = openTlsDispatcher(source, tls.serverName);
+    life.addEventListener('abort', () => void agent.destroy(), { once: true });
+    return agent;
   }
 
   #emit(change: FleetChange): void {
     for (const listener of this.#listeners) listener(change);
   }
+}
+
+/** One for all pods of a pool, for as long as the pool names the same Secrets. */
+function sourceOf<T>(
+  known: Map<string, { ref: string; source: T }>,
+  poolKey: string,
+  { ref, open }: { ref: object; open: () => T },
+): T {
+  const text = JSON.stringify(ref);
+  const found = known.get(poolKey);
+  if (found?.ref === text) return found.source;
+  const source = open();
+  known.set(poolKey, { ref: text, source });
+  return source;
 }
 
 function isUsable(pod: KubePod): boolean {
@@ -293,8 +319,8 @@ function byCreation(a: ServerPool, b: ServerPool): number {
 }
 
 function identityOf(pod: KubePod, pool: ServerPool): string {
-  const { port, auth } = pool.spec.admin;
-  return [processOf(pod), port, JSON.stringify(auth)].join(' ');
+  const { port, auth, tls } = pool.spec.admin;
+  return [processOf(pod), port, JSON.stringify({ auth, tls })].join(' ');
 }
 
 function processOf(pod: KubePod | undefined): string {

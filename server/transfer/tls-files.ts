@@ -112,13 +112,18 @@ export function urlOf(server: HttpServer): string {
 
 async function readMaterial({ cert, key, clientCa }: TlsPaths): Promise<Material> {
   const material = { cert: await readFile(cert, 'utf8'), key: await readFile(key, 'utf8') };
-  const certificate = parsed(cert, 'a certificate', () => new X509Certificate(material.cert));
-  const privateKey = parsed(key, 'a private key', () => createPrivateKey(material.key));
-  if (!certificate.checkPrivateKey(privateKey)) throw new Error(`${key} is not the key of ${cert}`);
+  requirePair(material, { cert, key });
   if (clientCa === null) return material;
   const ca = await readFile(clientCa, 'utf8');
   requireCertificates(ca, clientCa);
   return { ...material, ca };
+}
+
+/** `where`: what the certificate and the key were read from. */
+export function requirePair(pair: { cert: string; key: string }, where: { cert: string; key: string }): void {
+  const certificate = parsed(where.cert, 'a certificate', () => new X509Certificate(pair.cert));
+  const key = parsed(where.key, 'a private key', () => createPrivateKey(pair.key));
+  if (!certificate.checkPrivateKey(key)) throw new Error(`${where.key} is not the key of ${where.cert}`);
 }
 
 const PEM_BLOCK = /-----BEGIN CERTIFICATE-----.*?(?:-----END CERTIFICATE-----|$)/gs;
@@ -134,8 +139,8 @@ export function requireCertificates(pem: string, where: string): void {
 function parsed<T>(where: string, what: string, parse: () => T): T {
   try {
     return parse();
-  } catch (cause) {
-    throw new Error(`${where} does not hold ${what} in PEM`, { cause });
+  } catch {
+    throw new Error(`${where} does not hold ${what} in PEM`);
   }
 }
 

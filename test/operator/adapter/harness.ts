@@ -56,6 +56,7 @@ export async function startHarness(pods: Omit<ScriptedPodOptions, 'host' | 'port
     pools: { list: () => [...pools.values()] },
     pods: { list: () => kubePods },
     readToken: async () => ({ token: POD_TOKEN, previous: null }),
+    readTls: async () => ({}),
     dispatcher,
     clock: systemClock,
     random: () => 0,

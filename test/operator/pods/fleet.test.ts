@@ -32,6 +32,7 @@ beforeEach(async () => {
     pools: { list: () => pools },
     pods: { list: () => pods },
     readToken: async () => secret,
+    readTls: async () => ({}),
     dispatcher,
     clock: systemClock,
     random: () => 0,

@@ -7,6 +7,7 @@ import { buildAdminApp } from '../../../server/admin/admin-app.ts';
 import type { Geometry } from '../../../server/contract/adapter-api.ts';
 import { NativeEngine } from '../../../server/engine/native.ts';
 import type { RelayLimits } from '../../../server/transfer/relay.ts';
+import type { TlsFiles } from '../../../server/transfer/tls-files.ts';
 import { FakeEngine } from '../fake-engine.ts';
 import { bytesBefore, type Fault } from './fault.ts';
 import { BASE_MODEL } from './state.ts';
@@ -30,6 +31,8 @@ export interface ScriptedPodOptions {
   hostBytes?: number;
   engine?: () => FakeEngine;
   relayLimits?: Partial<RelayLimits>;
+  /** Else it speaks plain HTTP. */
+  tls?: TlsFiles;
 }
 
 /** The real admin API over a fake engine, with faults on request. */
@@ -57,7 +60,7 @@ export class ScriptedPod {
   }
 
   get url(): string {
-    return `http://${this.host}:${this.port}`;
+    return `${this.#options.tls ? 'https' : 'http'}://${this.host}:${this.port}`;
   }
 
   /** A new process: a new bootId, and nothing in it. */
@@ -78,8 +81,9 @@ export class ScriptedPod {
       waiting: { max: 8, turnMax: 2 },
       log,
     });
-    const { relayLimits = {} } = this.#options;
-    this.#app = buildAdminApp({ registry: this.registry, token: () => POD_TOKEN, relayLimits, log });
+    const { relayLimits = {}, tls = null } = this.#options;
+    const options = { registry: this.registry, token: () => POD_TOKEN, relayLimits, tls, log };
+    this.#app = buildAdminApp(options);
     this.#script(this.#app);
     await this.#app.listen({ host: this.host, port: this.port });
     this.port = (this.#app.server.address() as AddressInfo).port;
