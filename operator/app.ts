@@ -1,7 +1,8 @@
-import type { AddressInfo } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import type { Dispatcher } from 'undici';
 import { LorikeetError } from '../server/contract/errors.ts';
+import { CaFile } from '../server/transfer/ca-file.ts';
+import { TlsFiles, urlOf } from '../server/transfer/tls-files.ts';
 import { RevisionPublisher } from './adapter/publish/publisher.ts';
 import { PUSH_ADDRESS } from './api/names.ts';
 import { assemble } from './assemble.ts';
@@ -50,6 +51,8 @@ export async function startOperator(
   die: (error: unknown, message: string) => void,
   seams: Seams = {},
 ): Promise<Operator> {
+  const tls = config.pushTls === null ? null : await TlsFiles.read(config.pushTls);
+  const ca = config.pushCaFile === null ? null : await CaFile.read(config.pushCaFile);
   const metrics = new OperatorMetrics(() => systemClock.monotonicMs());
   // Whatever was called while it led and comes to its turn after that, as in a process that was frozen, is not sent.
   const leads = () => elector.leading !== null;
@@ -103,6 +106,7 @@ export async function startOperator(
   const running = new Running();
   const draining = new AbortController();
   const push = buildPushApp({
+    ...{ tls, ca },
     ...{ publisher, auth, spool, log, metrics, running },
     leader: elector,
     clock: systemClock,
@@ -114,7 +118,8 @@ export async function startOperator(
     metrics: await listen(health, config.metricsHost, config.metricsPort),
   };
   if (config.advertiseHost !== null) {
-    annotations[PUSH_ADDRESS] = `http://${bracketed(config.advertiseHost)}:${new URL(listening.push).port}`;
+    const { protocol, port } = new URL(listening.push);
+    annotations[PUSH_ADDRESS] = `${protocol}//${bracketed(config.advertiseHost)}:${port}`;
   }
 
   const stop = run({ ...parts, log, queues, watches, fleet, elector }, die);
@@ -132,8 +137,7 @@ export async function startOperator(
 
 async function listen(app: FastifyInstance, host: string, port: number): Promise<string> {
   await app.listen({ host, port });
-  const address = app.server.address() as AddressInfo;
-  return `http://${bracketed(address.address)}:${address.port}`;
+  return urlOf(app.server);
 }
 
 function bracketed(address: string): string {

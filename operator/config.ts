@@ -2,10 +2,14 @@ import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { FlagReader, type Flags, helpText } from '../server/contract/flags.ts';
 import { LOG_LEVELS, type LogLevel } from '../server/contract/log.ts';
+import { readTlsPaths, type TlsPaths } from '../server/transfer/tls-flags.ts';
 
 export interface OperatorConfig {
   pushHost: string;
   pushPort: number;
+  /** Null: trainers speak plain HTTP. */
+  pushTls: TlsPaths | null;
+  pushCaFile: string | null;
   pushAudience: string;
   /** Base of status.pushURL; null: none is advertised. */
   pushUrl: string | null;
@@ -32,6 +36,17 @@ export interface OperatorConfig {
 export const FLAGS = {
   'push-host': { value: 'ADDRESS', default: '0.0.0.0', help: 'where trainers push to' },
   'push-port': { value: 'PORT', default: '8080', help: 'its port; 0 = any free one' },
+  'push-tls-cert-file': {
+    value: 'FILE',
+    default: null,
+    help: 'certificate of the push endpoint, the chain below it; else it speaks plain HTTP',
+  },
+  'push-tls-key-file': { value: 'FILE', default: null, help: 'its key' },
+  'push-ca-file': {
+    value: 'FILE',
+    default: null,
+    help: "CA of the other operators' certificates, where pushes go on to the leader; else those that the system trusts",
+  },
   'push-audience': {
     value: 'NAME',
     default: 'lorikeet-push',
@@ -92,6 +107,11 @@ export function parseConfig(args: string[], environment: NodeJS.ProcessEnv): Ope
   return {
     pushHost: read.text('push-host'),
     pushPort: read.port('push-port'),
+    pushTls: readTlsPaths({
+      'push-tls-cert-file': read.optional('push-tls-cert-file'),
+      'push-tls-key-file': read.optional('push-tls-key-file'),
+    }),
+    pushCaFile: read.optional('push-ca-file'),
     pushAudience: read.text('push-audience'),
     pushUrl: read.url('push-url'),
     metricsHost: read.text('metrics-host'),

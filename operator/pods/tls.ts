@@ -28,21 +28,21 @@ export function readPodTls(readSecret: ReadSecret): (pool: ServerPool) => Promis
       if (secret === null) throw new Error(`there is no Secret ${name}`);
       return secret;
     };
-    const ca = valueOf(await valuesOf(caSecretRef.name), caSecretRef);
+    const ca = textUnder(await valuesOf(caSecretRef.name), caSecretRef);
     requireCertificates(ca, `${caSecretRef.key} of Secret ${caSecretRef.name}`);
     if (clientCertSecretRef === undefined) return { ca };
     const { name } = clientCertSecretRef;
     const values = await valuesOf(name);
     const pair = {
-      cert: valueOf(values, { name, key: 'tls.crt' }),
-      key: valueOf(values, { name, key: 'tls.key' }),
+      cert: textUnder(values, { name, key: 'tls.crt' }),
+      key: textUnder(values, { name, key: 'tls.key' }),
     };
     requirePair(pair, { cert: `tls.crt of Secret ${name}`, key: `tls.key of Secret ${name}` });
     return { ca, ...pair };
   };
 }
 
-function valueOf(secret: Record<string, string>, { name, key }: { name: string; key: string }): string {
+function textUnder(secret: Record<string, string>, { name, key }: { name: string; key: string }): string {
   const value = secret[key];
   if (!value) throw new Error(`Secret ${name} has nothing under ${key}`);
   return value;

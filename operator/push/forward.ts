@@ -5,9 +5,12 @@ import {
   type OutgoingHttpHeaders,
 } from 'node:http';
 import { request as httpsRequest } from 'node:https';
+import type { ConnectionOptions } from 'node:tls';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { LorikeetError } from '../../server/contract/errors.ts';
+import type { CaFile } from '../../server/transfer/ca-file.ts';
 import type { Answer } from '../../server/transfer/refusal.ts';
+import type { TlsFiles } from '../../server/transfer/tls-files.ts';
 import { PUSH_ADDRESS } from '../api/names.ts';
 import type { Elector } from '../kube/leader.ts';
 import { silenceWatch } from './alive.ts';
@@ -30,16 +33,28 @@ const HOP_BY_HOP = [
 ];
 const RELAYED = ['content-type', 'retry-after', 'www-authenticate'];
 
+export interface Forwarding {
+  leader: Pick<Elector, 'holder'>;
+  silenceMs: number;
+  /** The leader has the same certificate, and is called by its address. */
+  tls: Pick<TlsFiles, 'serverName'> | null;
+  /** Null: whom the system trusts. */
+  ca: Pick<CaFile, 'current'> | null;
+}
+
 /** Sends a request on to the leader, its body as it comes, and the leader's answer back. See alive.ts for `silenceMs`. */
 export async function forward(
   request: FastifyRequest,
   reply: FastifyReply,
-  { leader, silenceMs }: { leader: Pick<Elector, 'holder'>; silenceMs: number },
+  { leader, silenceMs, tls, ca }: Forwarding,
 ): Promise<void> {
   if (request.headers[FORWARDED] !== undefined)
     throw notLeader('The operator that was said to lead does not');
   const url = leaderUrl(leader, request.url);
-  await send(reply, await exchange(url, { request, reply, silenceMs }));
+  const trust: ConnectionOptions = {};
+  if (tls?.serverName) trust.servername = tls.serverName;
+  if (ca !== null) trust.ca = await ca.current();
+  await send(reply, await exchange(url, { request, reply, silenceMs, trust }));
 }
 
 function leaderUrl(leader: Pick<Elector, 'holder'>, path: string): URL {
@@ -54,13 +69,15 @@ interface Forwarded {
   request: FastifyRequest;
   reply: FastifyReply;
   silenceMs: number;
+  trust: ConnectionOptions;
 }
 
-function exchange(url: URL, { request, reply, silenceMs }: Forwarded): Promise<Answer> {
+function exchange(url: URL, { request, reply, silenceMs, trust }: Forwarded): Promise<Answer> {
   const { raw, headers } = request;
   const { promise, resolve, reject } = Promise.withResolvers<Answer>();
-  const start = url.protocol === 'https:' ? httpsRequest : httpRequest;
-  const onward = start(url, { method: raw.method ?? 'GET', headers: onwardHeaders(headers), agent: false });
+  const sent = { method: raw.method ?? 'GET', headers: onwardHeaders(headers), agent: false } as const;
+  const onward =
+    url.protocol === 'https:' ? httpsRequest(url, { ...sent, ...trust }) : httpRequest(url, sent);
   const unreachable = (cause: unknown) => reject(notLeader('The leader does not answer', cause));
   const watch = silenceWatch(silenceMs, () => onward.destroy(new Error('silent')));
   onward.on('information', watch.heard);

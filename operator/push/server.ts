@@ -1,9 +1,11 @@
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { LorikeetError } from '../../server/contract/errors.ts';
+import type { CaFile } from '../../server/transfer/ca-file.ts';
 import { keepRoom } from '../../server/transfer/connections.ts';
 import { HashThread } from '../../server/transfer/hash-thread.ts';
 import { BODY_PACE } from '../../server/transfer/limits.ts';
 import { answerOf, refuseUnreadable } from '../../server/transfer/refusal.ts';
+import { listenerOptions, type TlsFiles } from '../../server/transfer/tls-files.ts';
 import { ObjectName, shortDigest } from '../api/lora-adapter.ts';
 import type { Clock } from '../kube/clock.ts';
 import type { Elector } from '../kube/leader.ts';
@@ -47,6 +49,10 @@ export interface PushAppOptions {
   clock: Clock;
   log: Log;
   metrics: PushMetrics;
+  /** Absent or null: trainers speak plain HTTP. */
+  tls?: TlsFiles | null;
+  /** Whom the leader's certificate may be signed by where it speaks TLS; absent or null: whom the system trusts. */
+  ca?: Pick<CaFile, 'current'> | null;
   running?: Running;
   /** Cuts pushes off whose bodies are not whole yet, with its reason. */
   stopping?: AbortSignal;
@@ -92,13 +98,14 @@ interface Params {
 /** The endpoint that trainers push to. See README.md for the protocol. */
 export function buildPushApp(options: PushAppOptions): FastifyInstance {
   const limits = { ...LIMITS, ...options.limits };
-  const app = createApp(limits);
+  const app = createApp(limits, options);
   const turns = new Turns();
   const budget = new Budget(limits.budget, (pushes, bytes) => options.metrics.inFlight(pushes, bytes));
   const { publisher, spool, leader, clock, log } = options;
   const { running = new Running(), stopping = new AbortController().signal } = options;
-  const { relayFrom = Number.POSITIVE_INFINITY } = options;
+  const { relayFrom = Number.POSITIVE_INFINITY, tls = null, ca = null } = options;
   const bounds = { turns, budget, stopping, body: limits.body, branch: { ...limits.branch, relayFrom } };
+  const forwarding = { leader, silenceMs: limits.forward.silenceMs, tls, ca };
   const deps = { publisher, spool, hashing: new HashThread(), clock, log, ...bounds };
 
   app.addHook('onRequest', async (request, reply) => {
@@ -115,7 +122,7 @@ export function buildPushApp(options: PushAppOptions): FastifyInstance {
 
   app.put<{ Params: Params }>(REVISIONS, { config: { verb: 'update' } }, async (request, reply) => {
     if (leader.leading === null) {
-      await running.track(forward(request, reply, { leader, silenceMs: limits.forward.silenceMs }));
+      await running.track(forward(request, reply, forwarding));
       return reply;
     }
     const { namespace, name } = request.params;
@@ -127,7 +134,7 @@ export function buildPushApp(options: PushAppOptions): FastifyInstance {
 
   app.post<{ Params: Params }>(ROLLBACK, { config: { verb: 'update' } }, async (request, reply) => {
     if (leader.leading === null) {
-      await running.track(forward(request, reply, { leader, silenceMs: limits.forward.silenceMs }));
+      await running.track(forward(request, reply, forwarding));
       return reply;
     }
     const { namespace, name } = request.params;
@@ -137,7 +144,7 @@ export function buildPushApp(options: PushAppOptions): FastifyInstance {
 
   app.get<{ Params: Params }>(REVISIONS, { config: { verb: 'get' } }, async (request, reply) => {
     if (leader.leading === null) {
-      await forward(request, reply, { leader, silenceMs: limits.forward.silenceMs });
+      await forward(request, reply, forwarding);
       return reply;
     }
     const { namespace, name } = request.params;
@@ -155,7 +162,7 @@ export function buildPushApp(options: PushAppOptions): FastifyInstance {
   return app;
 }
 
-function createApp({ connectionsMax, headersMs }: PushLimits): FastifyInstance {
+function createApp({ connectionsMax, headersMs }: PushLimits, { tls, log }: PushAppOptions): FastifyInstance {
   const app = fastify({
     logger: false,
     exposeHeadRoutes: false,
@@ -163,16 +170,17 @@ function createApp({ connectionsMax, headersMs }: PushLimits): FastifyInstance {
     forceCloseConnections: 'idle',
     requestTimeout: REQUEST_MS,
     routerOptions: { maxParamLength: 256 },
-    http: {
+    ...listenerOptions(tls, {
       maxHeaderSize: HEADER_BYTES_MAX,
       headersTimeout: headersMs,
       connectionsCheckingInterval: Math.min(1_000, headersMs),
-    },
+    }),
     clientErrorHandler: refuseUnreadable(HEADER_BYTES_MAX),
     frameworkErrors: (_error, _request, reply) => {
       void send(reply, answerOf(new LorikeetError('malformed_request', 'The path cannot be read')));
     },
   });
+  tls?.follow(app.server, log);
   keepRoom(app.server, { connectionsMax, roomFor: Math.ceil(connectionsMax / 16) });
   // Not before the caller is known and the headers are good: see push.ts.
   app.server.on('checkContinue', (request, response) => app.server.emit('request', request, response));

@@ -7,6 +7,7 @@ import type { Running } from '../contract/program.ts';
 import { ByteBudget, budgetOfHeap } from '../openai/byte-budget.ts';
 import { Gate } from '../openai/gate.ts';
 import { answer, buildHttpApp, listen } from '../openai/http-app.ts';
+import { CaFile, connectorOf } from '../transfer/ca-file.ts';
 import { isLoopback } from '../transfer/loopback.ts';
 import { TokenFile } from '../transfer/token-file.ts';
 import { LoraRoot } from '../vllm/lora-root.ts';
@@ -34,6 +35,9 @@ export async function startBridge(config: BridgeConfig, log: Logger): Promise<Br
   const token = config.tokenFile === null ? null : await trustedToken(config.tokenFile, config.host);
   const root = await openRoot(config.loraRoot);
   const dispatcher = new Agent({ connect: { timeout: CONNECT_MS } });
+  const ca = config.pushCaFile === null ? null : await CaFile.read(config.pushCaFile);
+  const pushing =
+    ca === null ? dispatcher : new Agent({ connect: connectorOf(ca, CONNECT_MS), allowH2: false });
   const { serving, keep } = config;
   const fleet = new Fleet({
     discover: typeof serving === 'string' ? byDns(serving) : async () => serving,
@@ -43,7 +47,7 @@ export async function startBridge(config: BridgeConfig, log: Logger): Promise<Br
   const names = new Names(keep);
   const facts = new Facts({ fleet, names, keep });
   const baseModel = () => facts.baseModel();
-  const calls = { dispatcher, token: () => pushToken.current() };
+  const calls = { dispatcher: pushing, token: () => pushToken.current() };
   const loads = new FleetLoads({
     root,
     names,
@@ -95,7 +99,7 @@ export async function startBridge(config: BridgeConfig, log: Logger): Promise<Br
       gate.open();
       await closeWithin(deadlineMs, app);
       fleet.stop();
-      await dispatcher.destroy();
+      await Promise.all([dispatcher.destroy(), pushing.destroy()]);
     },
   };
 }

@@ -6,6 +6,8 @@ import { type PushPlace, readPlace } from './target.ts';
 export interface BridgeConfig {
   push: PushPlace;
   pushTokenFile: string;
+  /** Null: --push is trusted where the system trusts it. */
+  pushCaFile: string | null;
   /** URLs of pods, or the name and port of a headless Service. */
   serving: string[] | string;
   loraRoot: string;
@@ -27,6 +29,11 @@ export const FLAGS = {
     help: "where revisions go: an operator's .../v1/namespaces/NAMESPACE or status.pushURL, or each pod's admin API (required)",
   },
   'push-token-file': { value: 'FILE', default: null, help: 'bearer token for --push (required)' },
+  'push-ca-file': {
+    value: 'FILE',
+    default: null,
+    help: 'CA of the certificates of --push; else those that the system trusts',
+  },
   serving: { value: 'URL', default: null, help: "pods' serving APIs; this or --serving-dns" },
   'serving-dns': {
     value: 'NAME:PORT',
@@ -80,6 +87,7 @@ export function parseConfig(args: string[], environment: NodeJS.ProcessEnv): Bri
   const config: BridgeConfig = {
     push: readPlace(push),
     pushTokenFile: read.text('push-token-file'),
+    pushCaFile: read.optional('push-ca-file'),
     serving: servingOf(urlsOf('serving', read.list('serving')), read.optional('serving-dns')),
     loraRoot: read.text('lora-root'),
     host: read.text('host'),

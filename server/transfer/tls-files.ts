@@ -63,6 +63,13 @@ export class TlsFiles {
     };
   }
 
+  /** A name that the certificate is for, by which others that have the same know its server; null: there is none. */
+  get serverName(): string | null {
+    const [, name] =
+      /\bDNS:([^,\s"]+)/.exec(new X509Certificate(this.#material.cert).subjectAltName ?? '') ?? [];
+    return name?.replace('*', 'any') ?? null;
+  }
+
   /** Gives the server what the files hold, until it closes. Connections that stand keep what they began with. */
   follow(server: HttpServer | Server, log: TlsLog): void {
     assert(server instanceof Server);

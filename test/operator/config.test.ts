@@ -8,6 +8,8 @@ describe('the flags of the operator', () => {
       pushHost: '0.0.0.0',
       pushPort: 8080,
       pushAudience: 'lorikeet-push',
+      pushTls: null,
+      pushCaFile: null,
       pushUrl: null,
       metricsPort: 9090,
       spoolBytes: 2 * 2 ** 30,
@@ -36,6 +38,8 @@ describe('the flags of the operator', () => {
     [['--push-port', '70000'], '--push-port'],
     [['--spool-bytes', 'much'], '--spool-bytes'],
     [['--push-url', 'ftp://host'], '--push-url'],
+    [['--push-tls-cert-file', 'x'], '--push-tls-cert-file needs --push-tls-key-file'],
+    [['--push-tls-key-file', 'x'], '--push-tls-key-file needs --push-tls-cert-file'],
     [['--log-level', 'loud'], '--log-level'],
     [['--aws-identity', 'mine'], '--aws-identity'],
     [['--allow-endpoint-cidr', '127.0.0.1'], '--allow-endpoint-cidr'],
@@ -59,7 +63,7 @@ describe('the flags of the operator', () => {
   it('are all in --help', () => {
     expect(parseConfig(['--help'], {})).toBeNull();
     const names = HELP.match(/^ {2}--[a-z-]+/gm) ?? [];
-    expect(names).toHaveLength(18);
+    expect(names).toHaveLength(21);
     expect(environmentName('push-port')).toBe('LORIKEET_PUSH_PORT');
   });
 });

@@ -38,7 +38,7 @@ export const FAST: Partial<PushLimits> = {
 
 export async function startRig(
   limits: Partial<PushLimits> = {},
-  { relayFrom }: Pick<PushAppOptions, 'relayFrom'> = {},
+  more: Pick<PushAppOptions, 'relayFrom' | 'tls' | 'ca'> = {},
 ): Promise<Rig> {
   const dir = mkdtempSync(join(tmpdir(), 'lorikeet-push-'));
   const logs: Rig['logs'] = [];
@@ -76,7 +76,7 @@ export async function startRig(
     running: rig.running,
     stopping: rig.stopping.signal,
     limits: { ...FAST, ...limits },
-    ...(relayFrom !== undefined && { relayFrom }),
+    ...more,
   });
   await app.listen({ host: '127.0.0.1', port: 0 });
   const { port } = app.server.address() as AddressInfo;

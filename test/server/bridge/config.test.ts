@@ -18,6 +18,7 @@ describe('flags of the bridge', () => {
     expect(parse()).toEqual({
       push: { kind: 'pods', adminUrls: ['http://a:8001'] },
       pushTokenFile: 'token',
+      pushCaFile: null,
       serving: ['http://a:8000'],
       loraRoot: 'out',
       host: '127.0.0.1',

@@ -1,12 +1,14 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { createServer as createSecureServer } from 'node:https';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type Asked, readAsked } from '../../../operator/push/asked.ts';
 import { revisionDigest } from '../../../server/contract/digest.ts';
 import { type ErrorCode, LorikeetError } from '../../../server/contract/errors.ts';
 import { decodeConfig } from '../../../server/contract/headers.ts';
 import { answerOf, closeWith } from '../../../server/transfer/refusal.ts';
+import { urlOf } from '../../../server/transfer/tls-files.ts';
 import { sha256 } from '../../support/adapter-files.ts';
+import { type Issued, SecretVolume, TestCa } from '../../support/certificates.ts';
 import { type ParrotServer, startParrot } from '../../support/parrot-server.ts';
 import { bridge, type TestBridge } from './start.ts';
 
@@ -22,14 +24,15 @@ class ScriptedOperator {
   readonly #pod: ParrotServer;
   readonly #server: Server;
 
-  constructor(pod: ParrotServer) {
+  constructor(pod: ParrotServer, tls: Issued | null = null) {
     this.#pod = pod;
-    this.#server = createServer((request, response) => {
+    const answer = (request: IncomingMessage, response: ServerResponse) => {
       this.#answer(request, response).catch((error: unknown) => {
         // As the operator refuses a body that it does not read.
         closeWith(request.socket, answerOf(error as LorikeetError));
       });
-    });
+    };
+    this.#server = tls === null ? createServer(answer) : createSecureServer(tls, answer);
   }
 
   async start(): Promise<void> {
@@ -37,7 +40,7 @@ class ScriptedOperator {
   }
 
   get url(): string {
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+    return urlOf(this.#server);
   }
 
   async close(): Promise<void> {
@@ -105,8 +108,8 @@ afterEach(async () => {
   for (const each of closing.splice(0).reverse()) await each.close();
 });
 
-async function open(path: string): Promise<TestBridge> {
-  const opened = await bridge({ push: [operator.url + path], serving: [pod.serving] });
+async function open(path: string, args: string[] = []): Promise<TestBridge> {
+  const opened = await bridge({ push: [operator.url + path], serving: [pod.serving] }, args);
   closing.push(opened);
   return opened;
 }
@@ -119,6 +122,21 @@ const pushes = () => operator.calls.filter(({ line }) => line.startsWith('PUT'))
 
 /** Steps only grow, in all tests. */
 let step = 0;
+
+it('--push-ca-file says by whom the certificate of an operator may be signed', async () => {
+  const ca = new TestCa();
+  const volume = new SecretVolume();
+  volume.put({ 'ca.crt': ca.certificate });
+  operator = new ScriptedOperator(pod, ca.issue('IP:127.0.0.1'));
+  await operator.start();
+  closing.push(operator);
+  step += 1;
+  const server = await open('/v1/namespaces/team-a', ['--push-ca-file', volume.path('ca.crt')]);
+  expect((await load(server, `policy-v${step}`)).status).toBe(200);
+  expect(pushes()).toHaveLength(1);
+  ca.remove();
+  volume.remove();
+});
 
 describe("an operator's namespace", () => {
   it('takes a version as a step of the LoraAdapter of its name, which pods serve under another', async () => {
