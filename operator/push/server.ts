@@ -153,7 +153,7 @@ export function buildPushApp(options: PushAppOptions): FastifyInstance {
   });
   app.get<{ Params: Params }>(WHY, { config: { verb: 'get' } }, async (request, reply) => {
     if (leader.leading === null) {
-      await forward(request, reply, { leader, silenceMs: limits.forward.silenceMs });
+      await forward(request, reply, forwarding);
       return reply;
     }
     const { namespace, name } = request.params;

@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { isMap, isScalar, parse, parseDocument, stringify } from 'yaml';
+import { ServerPoolSpec } from '../../operator/api/server-pool.ts';
 import { parseConfig as parseOperatorConfig } from '../../operator/config.ts';
 import { parseConfig as parseBridgeConfig } from '../../server/bridge/config.ts';
 import { parseConfig as parseServerConfig } from '../../server/config.ts';
@@ -145,6 +146,7 @@ describe('the operator chart', () => {
     );
     expect(parseOperatorConfig(args, {})).toEqual({
       ...{ pushHost: '10.1.2.3', pushPort: 9000, pushAudience: 'elsewhere', pushUrl: 'https://push.example' },
+      ...{ pushTls: null, pushCaFile: null },
       ...{ metricsHost: '10.1.2.3', metricsPort: 9191, advertiseHost: '10.1.2.3', identity: 'bird-0' },
       ...{ spoolDir: '/var/lib/lorikeet/spool', spoolBytes: 8 * 2 ** 30, awsIdentity: 'ambient' },
       allowedEndpointCidrs: ['127.0.0.0/8', '::1/128'],
@@ -169,6 +171,24 @@ describe('the operator chart', () => {
       expect(places).toEqual(places.toSorted((a, b) => a - b));
     },
   );
+
+  it.each([
+    ['an existing Secret', { secret: 'push' }, 'push', 0],
+    ['an issuer', { certManager: { issuer: 'ca', dnsNames: ['push.example'] } }, 'lorikeet-push-tls', 1],
+  ])('takes pushes over TLS with %s', async (_, tls, secret, made) => {
+    const manifests = await helmTemplate({ chart, values: { push: { tls } } });
+    const dir = '/etc/lorikeet/push';
+    expect(parseOperatorConfig(argsOf(manifests), {})).toMatchObject({
+      pushTls: { cert: `${dir}/tls.crt`, key: `${dir}/tls.key` },
+      pushCaFile: `${dir}/ca.crt`,
+      pushUrl: 'https://lorikeet.test.svc:8080',
+    });
+    expect(stringify(deploymentOf(manifests))).toContain(`secretName: ${secret}`);
+    const certificates = manifests.filter(({ kind }) => kind === 'Certificate').map(({ spec }) => spec);
+    expect(certificates).toMatchObject(
+      made === 0 ? [] : [{ secretName: secret, dnsNames: ['lorikeet.test.svc', 'push.example'] }],
+    );
+  });
 
   it('advertises its Service for pushes where no URL is given', async () => {
     const args = argsOf(await helmTemplate({ chart, values: { push: { port: 9000 } } }));
@@ -240,6 +260,7 @@ describe('the server chart', () => {
       ...{ host: '10.1.2.3', port: 8000, allowedOrigins: ['*'], adminHost: '10.1.2.3', adminPort: 8001 },
       ...{
         adminTokenFile: '/etc/lorikeet/admin/token',
+        adminTls: null,
         readyWhen: 'seeded',
         logLevel: 'info',
         stepTimeoutMs: 9_000,
@@ -258,6 +279,60 @@ describe('the server chart', () => {
     expect(grantsOf(manifests)).toEqual([
       'Role test/lorikeet-lorikeet-server-secrets: get secrets [admin,s3]',
     ]);
+  });
+
+  it.each([
+    ['existing Secrets', { secret: 'pods', clientSecret: 'client' }, ['pods', 'client'], 0],
+    [
+      'an issuer',
+      { certManager: { issuer: 'pool-ca' } },
+      ['lorikeet-lorikeet-server-admin-tls', 'lorikeet-lorikeet-server-operator-tls'],
+      2,
+    ],
+  ])(
+    'speaks TLS both ways with %s, and the operator never sees the key of the pods',
+    async (_, tls, names, made) => {
+      const manifests = await helmTemplate({ chart, values: { ...values, admin: { ...values.admin, tls } } });
+      const dir = '/etc/lorikeet/tls';
+      const paths = { cert: `${dir}/tls.crt`, key: `${dir}/tls.key`, clientCa: `${dir}/ca.crt` };
+      expect(parseServerConfig(argsOf(manifests), {})?.adminTls).toEqual(paths);
+      const [podSecret, clientSecret] = names;
+      const pool = manifests.find(({ kind }) => kind === 'ServerPool') as Manifest;
+      const { admin } = ServerPoolSpec.parse(pool.spec);
+      expect(admin.tls).toEqual({
+        serverName: 'lorikeet-lorikeet-server.test.svc',
+        caSecretRef: { name: clientSecret, key: 'ca.crt' },
+        clientCertSecretRef: { name: clientSecret },
+      });
+      expect(grantsOf(manifests)).toEqual([
+        `Role test/lorikeet-lorikeet-server-secrets: get secrets [admin,${clientSecret}]`,
+      ]);
+      expect(stringify(deploymentOf(manifests))).toContain(`secretName: ${podSecret}`);
+      const certificates = manifests.filter(({ kind }) => kind === 'Certificate');
+      expect(certificates.map(({ spec }) => (spec as { secretName: string }).secretName)).toEqual(
+        made === 0 ? [] : names,
+      );
+    },
+  );
+
+  it('lets nobody but the operator reach the admin port, and pods reach nobody', async () => {
+    const manifests = await helmTemplate({ chart, values: { ...values, networkPolicy: { enabled: true } } });
+    expect(manifests.find(({ kind }) => kind === 'NetworkPolicy')?.spec).toMatchObject({
+      policyTypes: ['Ingress', 'Egress'],
+      ingress: [
+        { ports: [{ port: 'serving' }] },
+        {
+          ports: [{ port: 'admin' }],
+          from: [
+            {
+              namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'lorikeet-system' } },
+              podSelector: { matchLabels: { 'app.kubernetes.io/name': 'lorikeet' } },
+            },
+          ],
+        },
+      ],
+    });
+    expect(manifests.find(({ kind }) => kind === 'NetworkPolicy')?.spec).not.toHaveProperty('egress');
   });
 
   it('gives the pods no token and no right', async () => {
@@ -307,6 +382,10 @@ describe('the server chart', () => {
     [{ model: { name: 'parrot' } }, '/model/volume'],
     [{ ...SERVER_VALUES, model: { ...SERVER_VALUES.model, name: '' } }, '/model/name'],
     [{ ...SERVER_VALUES, admin: { tokenSecret: { name: '' } } }, '/admin/tokenSecret/name'],
+    [
+      { ...SERVER_VALUES, admin: { ...SERVER_VALUES.admin, tls: { clientSecret: 'x' } } },
+      'needs admin.tls.secret',
+    ],
     [{ ...SERVER_VALUES, engine: { kvBytes: '3 GB' } }, '/engine/kvBytes'],
     [{ ...SERVER_VALUES, engine: { backend: 'cuda' } }, 'nvidia.com/gpu'],
   ])('says what is wrong with %j', async (wrong, word) => {

@@ -47,3 +47,32 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- .Values.engine.backend }}
 {{- end }}
+
+{{- define "lorikeet-server.tlsSecret" -}}
+{{- if .Values.admin.tls.secret }}{{ .Values.admin.tls.secret }}
+{{- else if .Values.admin.tls.certManager.issuer }}{{ include "lorikeet-server.fullname" . }}-admin-tls
+{{- else if .Values.admin.tls.clientSecret }}{{ fail "admin.tls.clientSecret needs admin.tls.secret" }}
+{{- end }}
+{{- end }}
+
+{{- define "lorikeet-server.clientSecret" -}}
+{{- if .Values.admin.tls.clientSecret }}{{ .Values.admin.tls.clientSecret }}
+{{- else if .Values.admin.tls.certManager.issuer }}{{ include "lorikeet-server.fullname" . }}-operator-tls
+{{- end }}
+{{- end }}
+
+{{- /* That of the operator's own certificate, where it has one: it need not see the pods' key then. */ -}}
+{{- define "lorikeet-server.caSecret" -}}
+{{- default (include "lorikeet-server.tlsSecret" .) (include "lorikeet-server.clientSecret" .) }}
+{{- end }}
+
+{{- define "lorikeet-server.tlsName" -}}
+{{- default (printf "%s.%s.svc" (include "lorikeet-server.fullname" .) .Release.Namespace) .Values.admin.tls.serverName }}
+{{- end }}
+
+{{- /* Secrets that the operator may read, as a JSON list. */ -}}
+{{- define "lorikeet-server.operatorSecrets" -}}
+{{- $names := prepend .Values.sourceSecrets .Values.admin.tokenSecret.name }}
+{{- if include "lorikeet-server.tlsSecret" . }}{{ $names = append $names (include "lorikeet-server.caSecret" .) }}{{ end }}
+{{- $names | uniq | toJson }}
+{{- end }}

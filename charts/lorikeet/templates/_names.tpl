@@ -55,3 +55,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   resources: [events]
   verbs: [create, patch]
 {{- end }}
+
+{{- define "lorikeet.pushSecret" -}}
+{{- if .Values.push.tls.secret }}{{ .Values.push.tls.secret }}
+{{- else if .Values.push.tls.certManager.issuer }}{{ include "lorikeet.fullname" . }}-push-tls
+{{- end }}
+{{- end }}

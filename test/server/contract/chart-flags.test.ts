@@ -23,6 +23,9 @@ const PROGRAMS: Chart[] = [
     flags: OPERATOR_FLAGS,
     computed: [
       'push-host',
+      'push-tls-cert-file',
+      'push-tls-key-file',
+      'push-ca-file',
       'push-url',
       'metrics-host',
       'spool-dir',
@@ -36,7 +39,15 @@ const PROGRAMS: Chart[] = [
   {
     chart: 'lorikeet-server',
     flags: SERVER_FLAGS,
-    computed: ['model', 'host', 'admin-host', 'admin-token-file'],
+    computed: [
+      'model',
+      'host',
+      'admin-host',
+      'admin-token-file',
+      'admin-tls-cert-file',
+      'admin-tls-key-file',
+      'admin-client-ca-file',
+    ],
     otherDefaults: { 'ready-when': 'seeded', 'shutdown-timeout': '60' },
   },
 ];
