@@ -315,24 +315,19 @@ describe('the server chart', () => {
     },
   );
 
-  it('lets nobody but the operator reach the admin port, and pods reach nobody', async () => {
+  it('lets the operator and pods of the pool reach the admin port, and pods reach nothing else', async () => {
     const manifests = await helmTemplate({ chart, values: { ...values, networkPolicy: { enabled: true } } });
+    const pods = { podSelector: { matchLabels: deploymentOf(manifests).selector.matchLabels } };
+    const operator = {
+      namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'lorikeet-system' } },
+      podSelector: { matchLabels: { 'app.kubernetes.io/name': 'lorikeet' } },
+    };
+    const ports = [{ port: 'admin' }];
     expect(manifests.find(({ kind }) => kind === 'NetworkPolicy')?.spec).toMatchObject({
       policyTypes: ['Ingress', 'Egress'],
-      ingress: [
-        { ports: [{ port: 'serving' }] },
-        {
-          ports: [{ port: 'admin' }],
-          from: [
-            {
-              namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'lorikeet-system' } },
-              podSelector: { matchLabels: { 'app.kubernetes.io/name': 'lorikeet' } },
-            },
-          ],
-        },
-      ],
+      ingress: [{ ports: [{ port: 'serving' }] }, { ports, from: [operator, pods] }],
+      egress: [{ ports, to: [pods] }],
     });
-    expect(manifests.find(({ kind }) => kind === 'NetworkPolicy')?.spec).not.toHaveProperty('egress');
   });
 
   it('gives the pods no token and no right', async () => {
