@@ -6,6 +6,8 @@ import { isJustAsked } from './errand.ts';
 import { failureOf, verdictOf } from './failures.ts';
 import { finalize } from './finalize.ts';
 import { activate } from './phases/activate.ts';
+import { admit } from './phases/admit.ts';
+
 import { fetch } from './phases/fetch.ts';
 import { place } from './phases/place.ts';
 import { resolve } from './phases/resolve.ts';
@@ -13,7 +15,7 @@ import { stage } from './phases/stage.ts';
 import { release } from './release.ts';
 import { report } from './report.ts';
 
-const PHASES: readonly Phase[] = [resolve, place, fetch, stage, activate];
+const PHASES: readonly Phase[] = [resolve, place, fetch, admit, stage, activate];
 const FAILURE_RETRY_MS = 5_000;
 /** A leader that pauses may go on in the same term. */
 const PAUSED_RETRY_MS = 1_000;

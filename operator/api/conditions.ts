@@ -43,6 +43,7 @@ export const REASONS = {
   NotPermitted:
     'No ServerPool of that namespace and name takes adapters of this namespace: see its spec.tenancy.',
   PoolNotFound: 'There is no ServerPool of the name in spec.poolRef.',
+  QuotaExceeded: 'The namespace has all that spec.tenancy.quota of the pool gives to each.',
   ServedNameTaken: 'An older adapter of the pool has the same served name.',
   ServedNameInvalid: 'The served name is not one that a client could ask for.',
   NoPods: 'The pool has no pod that could hold the adapter.',

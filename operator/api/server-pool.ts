@@ -92,6 +92,13 @@ const TENANCY_RULES = [
   },
 ];
 
+const Quota = z.object({
+  adapters: z.number().int().min(1).max(100_000).optional().describe('LoraAdapters.'),
+  bytes: Quantity.optional().describe('Sizes of the revisions that pods should serve, each counted once.'),
+  pushesPerMinute: z.number().int().min(1).max(6_000).optional().describe('Pushes that begin in any minute.'),
+});
+export type TenantQuota = z.infer<typeof Quota>;
+
 const Tenancy = z.object({
   namespaces: z
     .object({
@@ -106,6 +113,7 @@ const Tenancy = z.object({
     .meta({ 'x-kubernetes-validations': TENANCY_RULES })
     .optional()
     .describe('Whose LoraAdapters may name this pool.'),
+  quota: Quota.optional().describe('What each namespace may have in the pool at most, its own included.'),
 });
 
 export const ServerPoolSpec = z

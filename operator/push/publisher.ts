@@ -13,6 +13,8 @@ import type { Why } from '../adapter/why.ts';
  */
 export interface Publisher {
   context(namespace: string, name: string): PushContext;
+  /** Refuses, before any byte of its body is read, a push that is beyond its namespace's quota; else counts it. */
+  admit(namespace: string, name: string, bytes: number): void;
   publish(publication: Publication): Promise<PublishResult>;
   /** What would fit where, and why not. */
   why(namespace: string, name: string): Why;

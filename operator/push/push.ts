@@ -50,6 +50,7 @@ export async function push(
   const gone = goneSignal(reply);
   const { maxBytes } = publisher.context(namespace, name);
   requireBodySize(asked.declaredBytes ?? 0, maxBytes);
+  publisher.admit(namespace, name, asked.declaredBytes ?? 0);
   const giveBack = budget.take(namespace, asked.declaredBytes ?? maxBytes);
   try {
     const endTurn = await turns.take(`${namespace}/${name}`, asked.step, AbortSignal.any([gone, stopping]));

@@ -53,6 +53,7 @@ export const ERRORS = {
   zero_effect: final(422),
   verification_failed: final(422),
   too_many_requests: passing(429),
+  quota_exceeded: passing(429, 60),
   header_too_large: final(431),
   internal: final(500),
   pod_failed: final(502),
@@ -72,6 +73,8 @@ export interface ErrorDetail {
   expected?: unknown;
   actual?: unknown;
   cause?: unknown;
+  /** Where it is known better than the catalogue does. */
+  retryAfterSeconds?: number;
 }
 
 /** A refusal that reaches a client as `{"error": {code, message, field, expected, actual}}`. */
@@ -80,6 +83,7 @@ export class LorikeetError extends Error {
   readonly field: string | undefined;
   readonly expected: unknown;
   readonly actual: unknown;
+  readonly #retryAfterSeconds: number | undefined;
 
   constructor(code: ErrorCode, message: string, detail: ErrorDetail = {}) {
     super(message, { cause: detail.cause });
@@ -88,6 +92,7 @@ export class LorikeetError extends Error {
     this.field = detail.field;
     this.expected = detail.expected;
     this.actual = detail.actual;
+    this.#retryAfterSeconds = detail.retryAfterSeconds;
   }
 
   get status(): number {
@@ -95,7 +100,7 @@ export class LorikeetError extends Error {
   }
 
   get retryAfterSeconds(): number | null {
-    return ERRORS[this.code].retryAfterSeconds;
+    return this.#retryAfterSeconds ?? ERRORS[this.code].retryAfterSeconds;
   }
 
   toJSON(): { error: Record<string, unknown> } {

@@ -14,9 +14,14 @@ export interface PodTemplate {
   spec: { containers: { args: string[]; [field: string]: unknown }[]; [field: string]: unknown };
 }
 
-export function deploymentOf(manifests: Manifest[]): { replicas: number; template: PodTemplate } {
-  const deployment = manifests.find(({ kind }) => kind === 'Deployment');
-  return deployment?.spec as { replicas: number; template: PodTemplate };
+export interface DeploymentSpec {
+  replicas: number;
+  selector: { matchLabels: Record<string, string> };
+  template: PodTemplate;
+}
+
+export function deploymentOf(manifests: Manifest[]): DeploymentSpec {
+  return manifests.find(({ kind }) => kind === 'Deployment')?.spec as DeploymentSpec;
 }
 
 export const argsOf = (manifests: Manifest[]) =>

@@ -3,7 +3,9 @@ import { REASONS, type Verdict } from '../../api/conditions.ts';
 import { ownerOfName } from '../../placement/owner.ts';
 import { podsText } from '../../pods/words.ts';
 import type { AdapterDeps } from '../deps.ts';
-import { type Draft, type Phase, tenants } from '../draft.ts';
+import { type Draft, lookAgain, type Phase, tenants } from '../draft.ts';
+import { excessOf, excessVerdict } from '../quota.ts';
+import { QUOTA_RETRY_MS } from './admit.ts';
 
 /** Which pods should hold the adapter, and whether it may have its name in them. */
 export const place: Phase = {
@@ -11,6 +13,7 @@ export const place: Phase = {
   whenSuspended: true,
   async run(draft, deps) {
     const refusal = placementRefusal(draft, deps);
+    if (refusal?.reason === 'QuotaExceeded') lookAgain(draft, QUOTA_RETRY_MS);
     if (refusal !== null) return { verdict: refusal, next: false };
     const { desired, shortage } = draft.placement;
     // On those that have room it is served all the same.
@@ -45,6 +48,9 @@ export function placementRefusal(draft: Draft, deps: AdapterDeps): Required<Verd
     const message = `${who} is older and serves ${servedName} in pool ${pool.metadata.name}.`;
     return { status: 'False', reason: 'ServedNameTaken', message };
   }
+  // Its bytes are judged where they are known.
+  const excess = excessOf(draft, deps, 0);
+  if (excess?.limit === 'adapters') return excessVerdict(draft, excess);
   if (placement.desired.length > 0) return null;
   if (placement.shortage !== null) {
     return { status: 'False', reason: 'NoRoom', message: placement.shortage };

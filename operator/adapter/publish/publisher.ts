@@ -2,6 +2,7 @@ import type { ErrorCode } from '../../../server/contract/errors.ts';
 import type { Lock } from '../../../server/transfer/serial.ts';
 import { type AdapterDeps, fenceOf } from '../deps.ts';
 import { revisionOf, timestamp } from '../desired.ts';
+import { excessOf, PushRates, quotaExceeded } from '../quota.ts';
 import { heedPods } from '../recover.ts';
 import { type Why, whyOf } from '../why.ts';
 import { archiveRefusal } from './archive.ts';
@@ -18,6 +19,7 @@ const HUNG: ErrorCode = 'pod_failed';
 /** The publisher of push/: revisions that trainers push become desired here, under the same mutex that reconciling activates under. */
 export class RevisionPublisher {
   readonly #deps: AdapterDeps;
+  readonly #rates = new PushRates();
 
   constructor(deps: AdapterDeps) {
     this.#deps = deps;
@@ -42,6 +44,13 @@ export class RevisionPublisher {
 
   why(namespace: string, name: string): Why {
     return whyOf(this.#deps, namespace, name);
+  }
+
+  admit(namespace: string, name: string, bytes: number): void {
+    const draft = openPushable(this.#deps, namespace, name);
+    const excess = excessOf(draft, this.#deps, bytes);
+    if (excess !== null) throw quotaExceeded(draft, excess);
+    this.#rates.begin(draft, this.#deps.clock.monotonicMs());
   }
 
   async publish(publication: Publication): Promise<PublishResult> {
@@ -71,6 +80,9 @@ export class RevisionPublisher {
     // A retry changes nothing, whatever else it says, but that a newer step is the trainer's word that it has gone on.
     if (!noop || isMove) {
       if (!isMove) requireMayFollow(record, publication);
+      // Others may have grown meanwhile, and of a body in chunks nobody knew the size.
+      const excess = noop ? null : excessOf(draft, this.#deps, bytes);
+      if (excess !== null) throw quotaExceeded(draft, excess);
       requireStaged(staged);
       const { spool, clock } = this.#deps;
       const accepted = acceptedBy(this.#deps);

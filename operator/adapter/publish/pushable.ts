@@ -73,6 +73,7 @@ function requirePushable(draft: Draft, deps: AdapterDeps): void {
   if (refusal === null) return;
   const isName = refusal.reason === 'ServedNameTaken' || refusal.reason === 'ServedNameInvalid';
   if (isName) throw new LorikeetError('precondition_failed', refusal.message, { field: 'spec.servedName' });
+  if (refusal.reason === 'QuotaExceeded') throw new LorikeetError('quota_exceeded', refusal.message);
   const isFull = refusal.reason === 'NoRoom';
   throw new LorikeetError(isFull ? 'no_capacity' : 'no_pods', refusal.message);
 }

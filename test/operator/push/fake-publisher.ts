@@ -26,6 +26,7 @@ export class FakePublisher implements Publisher {
   geometry: Geometry = PARROT_GEOMETRY;
   verify: object | undefined;
   error: LorikeetError | null = null;
+  quotaError: LorikeetError | null = null;
   readonly publications: Publication[] = [];
   readonly rollbacks: Rollback[] = [];
   /** Awaited by publish, to hold a push in its last phase. */
@@ -62,6 +63,10 @@ export class FakePublisher implements Publisher {
     });
     const placed = { mode: 'Fixed', priority: 0, wanted: 1, placed: 0, refusal: null } as const;
     return { servedName, pool: 'team-a/llama', ...placed, pods };
+  }
+
+  admit(): void {
+    if (this.quotaError) throw this.quotaError;
   }
 
   async publish(publication: Publication): Promise<PublishResult> {

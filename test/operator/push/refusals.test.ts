@@ -337,3 +337,17 @@ describe('a slow client', () => {
     expect((await put(rig, bigAdapter())).status).toBe(200);
   });
 });
+
+it('a push beyond the quota of its namespace is refused unread, and told when to come again', async () => {
+  const detail = { field: 'tenancy.quota.pushesPerMinute', retryAfterSeconds: 17 };
+  rig.publisher.quotaError = new LorikeetError('quota_exceeded', 'Two a minute', detail);
+  const client = new RawClient(rig.port);
+  client.head({ 'content-length': files.tensors.length, 'x-lora-config': config, expect: '100-continue' });
+  const reply = await client.reply();
+  expect([reply?.status, reply?.headers['retry-after'], reply?.body.error]).toMatchObject([
+    429,
+    '17',
+    { code: 'quota_exceeded' },
+  ]);
+  expect(rig.publisher.pods.flatMap(({ uploads }) => uploads)).toEqual([]);
+});
