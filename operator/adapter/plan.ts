@@ -38,6 +38,8 @@ export interface PlanInput {
   attemptOf: (pod: Pod) => Attempt | null;
   /** Some pod refused this revision before any fleet served it: it is activated nowhere. */
   refusedSomewhere: boolean;
+  /** None is activated before all hold it. */
+  isBarrier: boolean;
   /** What a pod serves stays, whichever revision it is. */
   onlyWhereNothing: boolean;
   nowMs: number;
@@ -58,14 +60,26 @@ export interface PlanInput {
  *   D       | D not there                     | none, or due              | stage
  *   D       | D held, not current             | failed, not yet due       | backoff
  *   D       | D held, not current             | none, or due; D refused   | hold      by another pod
+ *   D       | D held, not current             | none, or due; barrier     | hold      D current nowhere, not there somewhere
  *   D       | D held, not current             | none, or due              | activate
  */
 export function plan(input: PlanInput): Row[] {
-  return input.pods.map((pod) => {
+  const rows = input.pods.map((pod) => {
     const attempt = relevantAttempt(input.attemptOf(pod), pod, input.digest);
     const observed = observe(pod, input.servedName, input.digest);
     return { pod, observed, attempt, action: decide(pod, { observed, attempt, input }) };
   });
+  return input.isBarrier && isBefore(rows) ? rows.map(heldBack) : rows;
+}
+
+/** A swap that has begun anywhere goes on: waiting longer would only keep the pods apart. */
+function isBefore(rows: readonly Row[]): boolean {
+  const isBegun = rows.some(({ observed }) => observed === 'current');
+  return !isBegun && rows.some(({ observed }) => observed !== 'held');
+}
+
+function heldBack(row: Row): Row {
+  return row.action === 'activate' ? { ...row, action: 'hold' } : row;
 }
 
 function decide(

@@ -7,7 +7,6 @@ import { failureOf, verdictOf } from './failures.ts';
 import { finalize } from './finalize.ts';
 import { activate } from './phases/activate.ts';
 import { admit } from './phases/admit.ts';
-
 import { fetch } from './phases/fetch.ts';
 import { place } from './phases/place.ts';
 import { resolve } from './phases/resolve.ts';

@@ -23,6 +23,7 @@ export function rowsOf(draft: Draft, deps: AdapterDeps): Row[] {
     attemptOf: (pod) => record.attemptOf(pod.uid),
     refusedSomewhere:
       digest !== null && record.refusalOf(digest) !== null && record.current?.digest !== digest,
+    isBarrier: draft.adapter.spec.update.consistency === 'Barrier',
     onlyWhereNothing: draft.adapter.spec.suspend,
     nowMs: deps.clock.monotonicMs(),
   });

@@ -1,6 +1,6 @@
 import { truncateMessage, type Verdict } from '../api/conditions.ts';
 import { POD_ERRORS_MAX, type PodError } from '../api/lora-adapter.ts';
-import { podNames } from '../pods/words.ts';
+import { podNames, podsText } from '../pods/words.ts';
 import { timestamp } from './desired.ts';
 import type { Row } from './plan.ts';
 
@@ -27,8 +27,13 @@ export function loadedVerdict(rows: readonly Row[]): Verdict {
     const message = `${names}: ${silent[0]?.pod.error ?? 'no answer'}`;
     return { status: 'Unknown', reason: 'PodsUnreachable', message };
   }
-  if (rows.some((row) => row.observed === 'absent' || row.observed === 'unreachable'))
-    return { status: 'False', reason: 'Loading' };
+  const lacking = rows.filter((row) => row.observed === 'absent' || row.observed === 'unreachable');
+  if (lacking.length > 0) {
+    const waiting = rows.filter(({ action }) => action === 'hold').length;
+    const names = podNames(lacking.map(({ pod }) => pod.name));
+    const message = `Not in ${names} yet; ${podsText(waiting)} with it wait for that.`;
+    return { status: 'False', reason: 'Loading', ...(waiting > 0 && { message }) };
+  }
   return { status: 'True', reason: 'Loaded' };
 }
 

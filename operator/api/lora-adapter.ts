@@ -129,7 +129,15 @@ const REFRESH_RULES = [
 ];
 
 const Update = z.object({
-  consistency: z.enum(['PerPod']).default('PerPod').describe('PerPod: each pod swaps when it is told to.'),
+  consistency: z
+    .enum(['PerPod', 'Barrier'])
+    .default('PerPod')
+    .describe(
+      'PerPod: each pod swaps as soon as it can. Barrier: none does before every desired pod holds the revision, then all at once; a push that one of them does not take is refused.',
+    ),
+  maxSkew: Duration.default('500ms').describe(
+    'With Barrier: an event warns where the pods of one swap confirm it further apart.',
+  ),
   inFlight: InFlight.default('Finish').describe(
     'What becomes of running requests that do not say it themselves. Finish: one ends on the revision that it began with. Migrate: it goes on with the new one between two steps.',
   ),

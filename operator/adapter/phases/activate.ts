@@ -2,6 +2,7 @@ import type { ActivateRequest, PodState } from '../../../server/contract/adapter
 import type { Lock } from '../../../server/transfer/serial.ts';
 import { PodUnreachable } from '../../../server/transfer/unreachable.ts';
 import { type RevisionRecord, shortDigest } from '../../api/lora-adapter.ts';
+import { durationMs } from '../../api/quantity.ts';
 import type { Pod } from '../../pods/pod.ts';
 import { msText, podsText } from '../../pods/words.ts';
 import { noteFailure } from '../attempts.ts';
@@ -72,6 +73,14 @@ export async function activateOn(
   return { outcome, reported };
 }
 
+function warnOfSkew({ adapter, key }: Draft, deps: AdapterDeps, skewMs: number): void {
+  const { consistency, maxSkew } = adapter.spec.update;
+  if (consistency !== 'Barrier' || skewMs <= durationMs(maxSkew)) return;
+  const words = `The pods confirmed the swap within ${msText(skewMs)}; spec.update.maxSkew is ${maxSkew}`;
+  deps.log.warn({ adapter: key, skewMs, maxSkew }, 'pods swapped further apart than they should');
+  deps.events.event(adapter, 'Warning', 'SkewExceeded', words);
+}
+
 function noteSwap(
   draft: Draft,
   deps: AdapterDeps,
@@ -89,6 +98,7 @@ function noteSwap(
     { adapter: key, revision: shortDigest(target.digest), ...step, pods: confirmed, durationMs, skewMs },
     'activated',
   );
+  warnOfSkew(draft, deps, skewMs);
   const skew = confirmed > 1 ? `, skew ${msText(skewMs)}` : '';
   const words = `${target.short} on ${podsText(confirmed)} in ${msText(durationMs)}${skew}`;
   if (draft.record.tellSwap(deps.clock.monotonicMs())) {

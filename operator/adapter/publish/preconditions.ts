@@ -1,6 +1,9 @@
 import { LorikeetError } from '../../../server/contract/errors.ts';
 import type { RevisionRecord } from '../../api/lora-adapter.ts';
+import { podNames } from '../../pods/words.ts';
+import type { Draft } from '../draft.ts';
 import { isContentRefusal } from '../failures.ts';
+import { observe } from '../plan.ts';
 import type { AdapterRecord } from '../record.ts';
 import type { PodOutcome } from './publication.ts';
 
@@ -51,6 +54,23 @@ export function newestStep({
     .flatMap((revision) => [revision?.step, revision?.rollback?.reachedStep])
     .filter((step) => step != null);
   return steps.length === 0 ? null : Math.max(...steps);
+}
+
+/** With a barrier a revision that some desired pod lacks would be accepted, and served by none of them. */
+export function requireBarrier(
+  { adapter, placement, servedName }: Draft,
+  digest: string,
+  staged: readonly PodOutcome[],
+): void {
+  if (adapter.spec.update.consistency !== 'Barrier') return;
+  const has = new Set(staged.flatMap(({ ok, pod }) => (ok ? [pod] : [])));
+  const lacking = placement.desired.filter(
+    (pod) => !has.has(pod) && !['held', 'current'].includes(observe(pod, servedName, digest)),
+  );
+  if (lacking.length === 0) return;
+  const names = lacking.map(({ name }) => name);
+  const message = `With update.consistency Barrier all pods must take the revision, and ${podNames(names)} did not`;
+  throw new LorikeetError('pod_failed', message, { field: 'spec.update.consistency', actual: names });
 }
 
 /** One pod that refuses the content refuses it for all; otherwise one pod that has it is enough. */

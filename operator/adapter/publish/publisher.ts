@@ -8,7 +8,7 @@ import { type Why, whyOf } from '../why.ts';
 import { archiveRefusal } from './archive.ts';
 import { type Accepted, acceptedBy, commit } from './commit.ts';
 import { keptEarlier } from './earlier.ts';
-import { movesStep, requireMayFollow, requireStaged } from './preconditions.ts';
+import { movesStep, requireBarrier, requireMayFollow, requireStaged } from './preconditions.ts';
 import type { Publication, PublishResult, PushContext, Rollback, RollbackResult } from './publication.ts';
 import { answeringPods, openPushable } from './pushable.ts';
 import { rollBack } from './rollback.ts';
@@ -84,6 +84,7 @@ export class RevisionPublisher {
       const excess = noop ? null : excessOf(draft, this.#deps, bytes);
       if (excess !== null) throw quotaExceeded(draft, excess);
       requireStaged(staged);
+      requireBarrier(draft, digest, staged);
       const { spool, clock } = this.#deps;
       const accepted = acceptedBy(this.#deps);
       const known = { digest, step, bytes, rank, targetModules, pushedBy, accepted };

@@ -12,7 +12,7 @@ import { heedPods } from '../recover.ts';
 import { type Accepted, acceptedBy, commit } from './commit.ts';
 import { keptEarlier, requireEarlier } from './earlier.ts';
 import { callAll } from './laggards.ts';
-import { newestStep, requireMatch, requireStaged } from './preconditions.ts';
+import { newestStep, requireBarrier, requireMatch, requireStaged } from './preconditions.ts';
 import type { PodOutcome, Rollback, RollbackResult } from './publication.ts';
 import { answeringPods, openPushable } from './pushable.ts';
 
@@ -65,6 +65,7 @@ function accept(
   }
   if (before.digest === digest) return { draft, noop: true, isRetry: true };
   requireStaged(staged);
+  requireBarrier(draft, digest, staged);
   const { record, adapter, key } = draft;
   const { spool } = deps;
   const how = { from: before.digest, reachedStep: newestStep(record), by: rollback.askedBy };

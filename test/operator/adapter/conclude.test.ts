@@ -32,7 +32,13 @@ function concluded(pods: Pod[], change: Partial<Conclusion> = {}, adapter: LoraA
     ...{ standing: 'allowed', againMs: null, askedMs: null },
   };
   const input = { servedName: 'sql', digest: NEW, pods, attemptOf: () => null };
-  const rows = plan({ ...input, refusedSomewhere: false, onlyWhereNothing: false, nowMs: 0 });
+  const rows = plan({
+    ...input,
+    refusedSomewhere: false,
+    isBarrier: false,
+    onlyWhereNothing: false,
+    nowMs: 0,
+  });
   const status = conclude(draft, { verdicts: GOOD, rows, pushUrl: null, now, ...change });
   return Object.fromEntries(status.conditions?.map((condition) => [condition.type, condition]) ?? []);
 }

@@ -91,7 +91,9 @@ describe('plan', () => {
     ({ desired = D, pod = {}, last = null, refusedSomewhere = false, onlyWhereNothing = false, action }) => {
       const pods = [new FakePod(pod)];
       const input = { servedName: 'sql', digest: desired, pods, attemptOf: () => last, onlyWhereNothing };
-      expect(plan({ ...input, refusedSomewhere, nowMs: 1_500 }).map((row) => row.action)).toEqual([action]);
+      expect(
+        plan({ ...input, refusedSomewhere, isBarrier: false, nowMs: 1_500 }).map((row) => row.action),
+      ).toEqual([action]);
     },
   );
 
@@ -107,6 +109,7 @@ describe('plan', () => {
       pods,
       attemptOf: () => null,
       refusedSomewhere: false,
+      isBarrier: false,
       onlyWhereNothing: false,
       nowMs: 0,
     });

@@ -94,7 +94,7 @@ describe('the CRDs, on a real API server', () => {
       source: { push: { durability: 'Memory' } },
       refresh: { mode: 'Pinned', interval: '5m' },
       placement: { mode: 'All', priority: 0 },
-      update: { consistency: 'PerPod', inFlight: 'Finish', keepRevisions: 2 },
+      update: { consistency: 'PerPod', maxSkew: '500ms', inFlight: 'Finish', keepRevisions: 2 },
       deletion: { policy: 'Drain', drainTimeout: '60s' },
       suspend: false,
     });
