@@ -5,6 +5,7 @@ import {
   ActivateRequest,
   type Fence,
   MEDIA_TYPE,
+  PodChanges,
   PodState,
   RemoveReply,
   StageReply,
@@ -19,13 +20,15 @@ import {
   writeFence,
   writeRelay,
   writeStep,
+  writeWatch,
 } from '../../server/contract/headers.ts';
 import { exchange, jsonOrNull, type PodCall, readText } from '../../server/transfer/call.ts';
 import { stallGuarded } from '../../server/transfer/stall-guard.ts';
 import { PodUnreachable, rootMessage } from '../../server/transfer/unreachable.ts';
 import { type Clock, systemClock } from '../kube/clock.ts';
 import { Breaker } from './breaker.ts';
-import { eventData } from './events.ts';
+import { applyChanges } from './changes.ts';
+import { type ServerEvent, serverEvents } from './events.ts';
 import { Limiter } from './limiter.ts';
 import type { TokenSource } from './token.ts';
 
@@ -93,6 +96,8 @@ export class PodClient {
   readonly #timeouts: PodTimeouts;
   /** Where it is rotated, pods change one after the other. */
   #accepted: string | null = null;
+  /** The last event of a watch, and the state after it. */
+  #watched: { id: string; state: PodState } | null = null;
   readonly #places = {
     short: new Limiter(PLACES.short),
     upload: new Limiter(PLACES.upload),
@@ -115,22 +120,44 @@ export class PodClient {
     return this.#short({ method: 'GET', path: '/lora/v1/state', signal }, PodState);
   }
 
-  /** Every change of the pod's state, the present one at once. Not under the breaker: it closes it. */
+  /**
+   * The pod's state at once and after each change; a watch after another goes on from where that was. Not under the
+   * breaker: it closes it.
+   */
   async *watch(signal: AbortSignal): AsyncGenerator<PodState> {
     const silenceMs = this.#timeouts.watchIdleMs;
     const firstByteMs = this.#timeouts.shortMs;
     const life = AbortSignal.any([signal, this.#options.life]);
-    const send = { method: 'GET', path: '/lora/v1/watch', signal: life, silenceMs, firstByteMs } as const;
-    const response = await this.#authorized(send);
+    const headers = writeWatch(this.#watched?.id ?? null);
+    const path = '/lora/v1/watch';
+    const response = await this.#authorized({
+      method: 'GET',
+      path,
+      headers,
+      signal: life,
+      silenceMs,
+      firstByteMs,
+    });
     try {
-      for await (const data of eventData(response.body)) {
+      for await (const event of serverEvents(response.body)) {
         this.breaker.succeeded();
-        yield parsed(PodState, data);
+        const state = this.#stateAfter(event);
+        this.#watched = { id: event.id, state };
+        yield state;
       }
     } catch (error) {
       throw error instanceof PodUnreachable ? error : new PodUnreachable(rootMessage(error), error);
     }
     throw new PodUnreachable('the pod ended the watch');
+  }
+
+  /** A stream that is not understood is not gone on with. */
+  #stateAfter({ type, data }: ServerEvent): PodState {
+    const before = this.#watched?.state;
+    this.#watched = null;
+    if (type !== 'changes') return parsed(PodState, data);
+    if (before === undefined) throw new PodUnreachable('changes came before the state that they change');
+    return applyChanges(before, parsed(PodChanges, data));
   }
 
   stage(

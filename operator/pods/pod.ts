@@ -1,4 +1,4 @@
-import type { PodState } from '../../server/contract/adapter-api.ts';
+import type { AdapterState, PodState } from '../../server/contract/adapter-api.ts';
 import type { PodClient } from './client.ts';
 
 /** A server pod as the operator sees it now: observed, never remembered across its restarts. */
@@ -52,17 +52,18 @@ export function hasFreed(before: PodState['used'], after: PodState['used']): boo
 export function changedAdapters(previous: PodState | null, next: PodState): 'all' | string[] {
   if (previous === null || previous.bootId !== next.bootId || previous.seeded !== next.seeded) return 'all';
   if (previous.baseModel.digest !== next.baseModel.digest) return 'all';
-  const before = fingerprints(previous);
-  const after = fingerprints(next);
-  const names = new Set([...before.keys(), ...after.keys()]);
-  return [...names].filter((name) => before.get(name) !== after.get(name));
+  const before = new Map(previous.adapters.map((adapter) => [adapter.name, adapter]));
+  const changed: string[] = [];
+  for (const adapter of next.adapters) {
+    const known = before.get(adapter.name);
+    before.delete(adapter.name);
+    // Of a pod that tells changes, what has not changed is the same object.
+    if (known === adapter) continue;
+    if (known === undefined || fingerprint(known) !== fingerprint(adapter)) changed.push(adapter.name);
+  }
+  return [...changed, ...before.keys()];
 }
 
-function fingerprints(state: PodState): Map<string, string> {
-  return new Map(
-    state.adapters.map((adapter) => {
-      const revisions = adapter.revisions.map((revision) => `${revision.digest} ${revision.state}`).sort();
-      return [adapter.name, JSON.stringify([adapter.current, adapter.fence, revisions])];
-    }),
-  );
+function fingerprint({ current, fence, revisions }: AdapterState): string {
+  return JSON.stringify([current, fence, revisions.map(({ digest, state }) => `${digest} ${state}`).sort()]);
 }

@@ -23,6 +23,7 @@ import {
   readInFlight,
   readRelay,
   readStep,
+  readWatch,
   requireContentDigest,
   requireContentType,
   writeContent,
@@ -65,7 +66,7 @@ export function registerAdminRoutes(app: FastifyInstance, { registry, relayLimit
   const onward = { dispatcher, limits: relayLimits };
   const routes: Record<string, Partial<Record<Method, Handler>>> = {
     '/lora/v1/state': { GET: async () => registry.state() },
-    '/lora/v1/watch': { GET: (_call, reply) => watch(watches, reply) },
+    '/lora/v1/watch': { GET: (call, reply) => watch(watches, call, reply) },
     '/lora/v1/seeded': { POST: (call, reply) => seeded(registry, call, reply) },
     '/lora/v1/adapters/:name': { DELETE: (call, reply) => remove(registry, call, reply) },
     '/lora/v1/adapters/:name/activate': { POST: (call, reply) => activate(registry, call, reply) },
@@ -223,10 +224,10 @@ function configHeader({ config, configInBody }: Held): Record<string, string> {
   return configInBody && header.length > CONFIG_HEADER_CHARACTERS_MAX ? {} : { [HEADER.config]: header };
 }
 
-async function watch(watches: OpenWatches, reply: FastifyReply): Promise<void> {
+async function watch(watches: OpenWatches, { headers }: Call, reply: FastifyReply): Promise<void> {
   watches.requireRoom();
   reply.hijack();
-  watches.open(reply.raw);
+  watches.open(reply.raw, readWatch(headers));
 }
 
 async function seeded(registry: Registry, call: Call, reply: FastifyReply): Promise<FastifyReply> {

@@ -1,31 +1,43 @@
 import type { ServerResponse } from 'node:http';
 import type { Registry } from '../adapters/registry.ts';
+import { StateLog } from '../adapters/state-log.ts';
 import { LorikeetError } from '../contract/errors.ts';
+import type { WantedEvents } from '../contract/headers.ts';
 
 const HEARTBEAT_MS = 10_000;
 /** Changes within this time become one event. */
 const COALESCE_MS = 20;
 const WATCHERS_MAX = 64;
 
+const WHOLE_STATES: WantedEvents = { takesChanges: false, lastId: null };
+
 /**
- * Sends the pod's state now and after each change as server-sent events, until the client goes. A client that reads
- * slowly gets fewer and later states, never a queue of old ones.
+ * Sends the pod's state now, and it or its changes after each change, as server-sent events, until the client goes. A
+ * client that reads slowly gets fewer and later events, never a queue of old ones.
  */
-export function watchState(registry: Registry, response: ServerResponse): void {
+export function watchState(
+  { registry, log }: { registry: Registry; log: StateLog },
+  response: ServerResponse,
+  wanted = WHOLE_STATES,
+): void {
   let timer: NodeJS.Timeout | null = null;
   let isFull = false;
   let isDirty = true;
+  log.invalidate();
+  const events = eventsOf(log, wanted);
   const send = () => {
     timer = null;
     if (isFull || !isDirty) return;
     isDirty = false;
-    isFull = !response.write(`data: ${JSON.stringify(registry.state())}\n\n`);
+    const event = events.next();
+    if (event !== null) isFull = !response.write(event);
   };
   const schedule = () => {
     timer ??= setTimeout(send, COALESCE_MS);
   };
   const unsubscribe = registry.subscribe(() => {
     isDirty = true;
+    log.invalidate();
     schedule();
   });
   const heartbeat = setInterval(() => {
@@ -48,13 +60,33 @@ export function watchState(registry: Registry, response: ServerResponse): void {
   send();
 }
 
+/** Composes what brings a client from its last event to now; null where that is nothing. */
+function eventsOf(log: StateLog, { takesChanges, lastId }: WantedEvents): { next(): string | null } {
+  if (!takesChanges) return { next: () => `data: ${JSON.stringify(log.state)}\n\n` };
+  let moment = lastId === null ? null : log.momentOf(lastId);
+  let isFirst = true;
+  const next = () => {
+    const { id, sequence } = log;
+    if (!isFirst && moment === sequence) return null;
+    const changes = moment === null ? null : log.since(moment);
+    isFirst = false;
+    moment = sequence;
+    return changes === null
+      ? `id: ${id}\ndata: ${JSON.stringify(log.state)}\n\n`
+      : `event: changes\nid: ${id}\ndata: ${JSON.stringify(changes)}\n\n`;
+  };
+  return { next };
+}
+
 /** The open watches of a server: bounded in number, and ended when it closes, as they never end by themselves. */
 export class OpenWatches {
   readonly #registry: Registry;
+  readonly #log: StateLog;
   readonly #open = new Set<ServerResponse>();
 
   constructor(registry: Registry) {
     this.#registry = registry;
+    this.#log = new StateLog({ state: () => registry.state() });
   }
 
   requireRoom(): void {
@@ -66,10 +98,10 @@ export class OpenWatches {
     });
   }
 
-  open(response: ServerResponse): void {
+  open(response: ServerResponse, wanted: WantedEvents): void {
     this.#open.add(response);
     response.once('close', () => this.#open.delete(response));
-    watchState(this.#registry, response);
+    watchState({ registry: this.#registry, log: this.#log }, response, wanted);
   }
 
   endAll(): void {

@@ -3,7 +3,7 @@
  * Both sides parse what they receive with these schemas. Objects are open: a newer side may add fields.
  *
  *   GET    /lora/v1/state                                    → PodState
- *   GET    /lora/v1/watch                                    → text/event-stream, each `data:` a PodState, the first at once
+ *   GET    /lora/v1/watch                                    → text/event-stream, each event a PodState, the first at once
  *   PUT    /lora/v1/adapters/{name}/revisions/{digest}       body safetensors → StageReply
  *   POST   /lora/v1/adapters/{name}/revisions                the same when the digest is not known before the last byte
  *          with HEADER.relay                                 the pod passes the body on as it takes it in; all answers in `relayed`
@@ -13,6 +13,10 @@
  *   DELETE /lora/v1/adapters/{name}[/revisions/{digest}]     → RemoveReply, 202 while leases > 0
  *   POST   /lora/v1/seeded                                   → 204; the pod holds all that it should: it may be ready
  *   PUT    /v1/adapters/{name}                               stage + activate → PutAdapterReply
+ *
+ * Whoever watches with HEADER.watch `changes` may be sent `event: changes` with a PodChanges instead, against what the
+ * event before it left. Each event has an `id`, for a later watch's Last-Event-ID: that goes on with what changed since,
+ * or with the whole state where the pod has forgotten that, or is another process. A whole state is right at any time.
  *
  * Names and digests are percent-encoded: the slash of `org/sql` is `%2F`.
  * Every call carries `Authorization: Bearer <admin token>`; those of the operator that change something
@@ -37,6 +41,8 @@ export const HEADER = {
   expect: 'x-lora-expect',
   /** How long such a request waits for that revision, in milliseconds. */
   waitMs: 'x-lora-wait-ms',
+  /** Of a watch: `changes` where it takes them. */
+  watch: 'x-lora-watch',
   contentDigest: 'content-digest',
 } as const;
 
@@ -133,6 +139,14 @@ export const PodState = z.object({
   seeded: z.boolean(),
 });
 export type PodState = z.infer<typeof PodState>;
+
+/** From one PodState of a process to a later one; what is not in it stays as it was. */
+export const PodChanges = PodState.pick({ used: true, epoch: true, seeded: true }).extend({
+  /** Those that are new or not as they were. */
+  adapters: z.array(AdapterState),
+  removed: z.array(AdapterName),
+});
+export type PodChanges = z.infer<typeof PodChanges>;
 
 const Milliseconds = z.number().nonnegative();
 

@@ -138,6 +138,22 @@ export function readIfMatch(fields: Fields): string | null {
   throw expected('malformed_request', 'if-match', '"sha256:<64 hexadecimal digits>" or *', value);
 }
 
+export interface WantedEvents {
+  takesChanges: boolean;
+  /** Of the last event that the client had; null: none. */
+  lastId: string | null;
+}
+
+/** What is not understood is not taken: whole states are right for everybody. */
+export function readWatch(fields: Fields): WantedEvents {
+  const takesChanges = textOf(fields, HEADER.watch) === 'changes';
+  return { takesChanges, lastId: textOf(fields, 'last-event-id') ?? null };
+}
+
+export function writeWatch(lastId: string | null): Record<string, string> {
+  return { [HEADER.watch]: 'changes', ...(lastId ? { 'last-event-id': lastId } : {}) };
+}
+
 /** Lower-case hex of the SHA-256 that the whole body must have (RFC 9530). */
 export function readContentDigest(fields: Fields): string | null {
   const value = textOf(fields, HEADER.contentDigest);

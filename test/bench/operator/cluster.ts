@@ -90,7 +90,9 @@ export class BenchCluster {
   }
 
   async deleteAll(): Promise<void> {
-    await this.#api.call('DELETE', ADAPTERS);
+    await inTurns([...this.known], async (name) => {
+      await this.#api.call('DELETE', `${ADAPTERS}/${name}`);
+    });
   }
 
   /** Calls of a verb that the API server has answered: of statuses, or of all that is no lease. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { eventData } from '../../../operator/pods/events.ts';
+import { serverEvents } from '../../../operator/pods/events.ts';
 import { PodUnreachable } from '../../../server/transfer/unreachable.ts';
 
 async function* inChunks(text: string, bytes: number): AsyncGenerator<Uint8Array> {
@@ -9,7 +9,7 @@ async function* inChunks(text: string, bytes: number): AsyncGenerator<Uint8Array
 
 async function read(text: string, bytes = 1): Promise<string[]> {
   const found: string[] = [];
-  for await (const data of eventData(inChunks(text, bytes))) found.push(data);
+  for await (const { data } of serverEvents(inChunks(text, bytes))) found.push(data);
   return found;
 }
 
@@ -24,6 +24,16 @@ describe('the events of a watch', () => {
     ['cut off before its end', 'data: x\n\ndata: y', ['x']],
   ])('are found however they are cut: %s', async (_name, text, expected) => {
     for (const bytes of [1, 2, 3, text.length * 2]) expect(await read(text, bytes)).toEqual(expected);
+  });
+
+  it('have a type and an id where the stream says so', async () => {
+    const found = [];
+    const text = 'event: changes\nid: boot.7\ndata: x\n\ndata: y\n\n';
+    for await (const event of serverEvents(inChunks(text, 3))) found.push(event);
+    expect(found).toEqual([
+      { type: 'changes', id: 'boot.7', data: 'x' },
+      { type: '', id: '', data: 'y' },
+    ]);
   });
 
   it('cost what their length is, not its square', async () => {

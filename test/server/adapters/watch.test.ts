@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { StateLog } from '../../../server/adapters/state-log.ts';
 import { watchState } from '../../../server/admin/watch.ts';
 import { type Bench, bench } from './bench.ts';
 
@@ -25,7 +26,8 @@ function watched(room?: number): Bench & { client: SlowClient } {
   const made = bench();
   const client = new SlowClient();
   if (room !== undefined) client.room = room;
-  watchState(made.registry, client as unknown as ServerResponse);
+  const log = new StateLog({ state: () => made.registry.state() });
+  watchState({ registry: made.registry, log }, client as unknown as ServerResponse);
   return { ...made, client };
 }
 
