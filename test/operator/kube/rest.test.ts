@@ -334,7 +334,7 @@ describe('Rest', () => {
 
     it('counts the wait for a turn against the timeout, and takes nothing of the pace for a call that gave up', async () => {
       const rest = restOf();
-      const impatient = Array.from({ length: 600 }, () =>
+      const impatient = Array.from({ length: 900 }, () =>
         rest.request({ ...get, timeoutMs: 1_000 }).catch(({ reason }) => reason as string),
       );
       await clock.advance(1_000);
