@@ -5,7 +5,7 @@ import { type ControlPlane, startControlPlane } from '../../cluster/control-plan
 import { type ObjectStore, startObjectStore } from '../../cluster/object-store.ts';
 import { ROOT } from '../../e2e/world.ts';
 import { kubePod, NAMESPACE, serverPool } from '../../operator/adapter/objects.ts';
-import { CONFIG, f32, factorName, packSafetensors } from '../../support/adapter-files.ts';
+import { CONFIG, digestOf, f32, factorName, packSafetensors } from '../../support/adapter-files.ts';
 import { eventually } from '../../support/eventually.ts';
 import { POD_TOKEN } from '../../support/pod/scripted-pod.ts';
 import type { BenchPods } from './pods.ts';
@@ -23,8 +23,8 @@ export class BenchCluster {
   readonly #store: ObjectStore;
   readonly #api: Api;
   readonly #end = new AbortController();
-  /** By name, the desired revision of those that are ready. */
-  readonly ready = new Map<string, string>();
+  /** Names of those that are ready. */
+  readonly ready = new Set<string>();
   readonly known = new Set<string>();
 
   private constructor(plane: ControlPlane, store: ObjectStore, api: Api) {
@@ -72,16 +72,20 @@ export class BenchCluster {
     });
   }
 
-  /** Small ones: what is measured here is not how fast bytes are. */
-  async putContent(name: string, seed: number): Promise<void> {
+  /** Small ones, as what is measured here is not how fast bytes are; returns the revision. */
+  async putContent(name: string, seed: number): Promise<string> {
     const random = (at: number) => Math.sin(seed + at + 1);
     const tensors = [0, 1, 2, 3].flatMap((layer) => [
       [factorName(layer, 'v_proj', 'A'), f32([1, 256], random)] as const,
       [factorName(layer, 'v_proj', 'B'), f32([64, 1], random)] as const,
     ]);
-    const config = { ...CONFIG, r: 1, target_modules: ['v_proj'] };
-    await this.#store.put(BUCKET, `${name}/adapter_model.safetensors`, packSafetensors(new Map(tensors)));
-    await this.#store.put(BUCKET, `${name}/adapter_config.json`, Buffer.from(JSON.stringify(config)));
+    const files = {
+      tensors: packSafetensors(new Map(tensors)),
+      config: Buffer.from(JSON.stringify({ ...CONFIG, r: 1, target_modules: ['v_proj'] })),
+    };
+    await this.#store.put(BUCKET, `${name}/adapter_model.safetensors`, files.tensors);
+    await this.#store.put(BUCKET, `${name}/adapter_config.json`, files.config);
+    return digestOf(files);
   }
 
   async refresh(name: string): Promise<void> {
@@ -128,7 +132,7 @@ export class BenchCluster {
     const isReady = status?.conditions?.some((item) => item.type === 'Ready' && item.status === 'True');
     if (type === 'DELETED') this.known.delete(name);
     else this.known.add(name);
-    if (type !== 'DELETED' && isReady) this.ready.set(name, status?.desiredRevision?.digest ?? '');
+    if (type !== 'DELETED' && isReady) this.ready.add(name);
     else this.ready.delete(name);
   }
 
