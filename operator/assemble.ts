@@ -96,6 +96,7 @@ export function assemble(parts: Parts): {
     requeuePool: (poolKey) => queues.pools.add(poolKey),
     metrics,
     pushUrl: config.pushUrl,
+    relayFrom: config.relayFrom,
     clock: systemClock,
     random: Math.random,
     log,

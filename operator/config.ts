@@ -21,7 +21,7 @@ export interface OperatorConfig {
   awsIdentity: 'none' | 'ambient';
   /** See AddressGuardOptions. */
   allowedEndpointCidrs: string[];
-  /** From so many pods on they pass the bodies of pushes on to each other. */
+  /** From so many pods on they pass the bytes of revisions on to each other. */
   relayFrom: number;
   leaderNamespace: string;
   leaderName: string;
@@ -78,7 +78,7 @@ export const FLAGS = {
   'relay-from': {
     value: 'PODS',
     default: '4',
-    help: 'from so many pods on they pass pushes on to each other, so that the bytes leave the operator once',
+    help: 'from so many pods on they pass revisions on to each other, so that the bytes leave the operator once',
   },
   'leader-namespace': { value: 'NAME', default: 'default', help: 'namespace of the lease' },
   'leader-name': { value: 'NAME', default: 'lorikeet-operator', help: 'name of the lease' },

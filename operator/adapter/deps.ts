@@ -67,6 +67,8 @@ export interface AdapterDeps {
   metrics: AdapterMetrics;
   /** Base of status.pushURL; null where pushes are not advertised. */
   pushUrl: string | null;
+  /** From so many pods on they pass a revision on to each other. */
+  relayFrom: number;
   clock: Clock;
   random: () => number;
   log: Log;

@@ -1,4 +1,3 @@
-import type { PodState } from '../../../server/contract/adapter-api.ts';
 import type { RevisionRecord } from '../../api/lora-adapter.ts';
 import type { Pod } from '../../pods/pod.ts';
 import { podsText } from '../../pods/words.ts';
@@ -7,12 +6,10 @@ import { noteFailure } from '../attempts.ts';
 import { bytesOf } from '../bytes.ts';
 import { type AdapterDeps, fenceOf } from '../deps.ts';
 import { type Draft, NEXT, type Phase, STOP } from '../draft.ts';
-import { revisionIn } from '../plan.ts';
 import { callAll } from '../publish/laggards.ts';
 import { rowsOf, targetOf } from '../rows.ts';
-
-/** A pod reports what it was given at once; this only bounds how long that is waited for. */
-const REPORT_MS = 2_000;
+import { delivered, waived } from './delivered.ts';
+import { stageByRelay } from './relay.ts';
 
 /** Brings the revision into every pod that lacks it, without making it current anywhere. */
 export const stage: Phase = {
@@ -31,10 +28,12 @@ export const stage: Phase = {
     if (bytes === null) return NEXT;
     draft.record.regain();
     const call = (pod: Pod, life: AbortSignal) => stagePod(draft, deps, pod, { target, bytes, signal, life });
-    const staged = await callAll(pods, call, { clock: deps.clock, signal });
+    const relayed = await stageByRelay(draft, deps, pods, { target, bytes, signal });
+    const left = pods.filter((pod) => !relayed.has(pod));
+    const staged = await callAll(left, call, { clock: deps.clock, signal });
     const ms = deps.clock.monotonicMs() - startMs;
     deps.metrics.phase('stage', ms);
-    const count = staged.filter(Boolean).length;
+    const count = relayed.size + staged.filter(Boolean).length;
     if (count === 0) return NEXT;
     const about = { adapter: draft.key, revision: target.short, pods: count, ms: Math.round(ms) };
     deps.log.info(about, 'staged');
@@ -82,11 +81,8 @@ export async function deliver(
     config: bytes.config,
     step,
     fence: fenceOf(deps, draft.record),
-    // What a pushed revision may do without was decided when it was pushed.
-    allow: draft.adapter.spec.source.push ? ['zero_effect'] : [],
+    allow: waived(draft),
     signal: life,
   });
-  deps.metrics.loaded(pod.uid, draft.record.uid);
-  const isThere = (state: PodState) => revisionIn(state, draft.servedName, digest) !== undefined;
-  await deps.fleet.whenState(pod, isThere, REPORT_MS);
+  await delivered(draft, deps, pod, digest);
 }

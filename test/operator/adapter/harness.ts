@@ -185,6 +185,7 @@ function makeDeps({ adapters, pools, fleet, source, dir, world }: Made): Adapter
     requeuePool: () => {},
     metrics: { phase() {}, swap() {}, failure() {}, loaded() {}, removed() {} },
     pushUrl: 'http://push.test',
+    relayFrom: 4,
     clock: systemClock,
     random: () => 0,
     log: silentLog,

@@ -215,6 +215,8 @@ function depsOf(world: Succession, { term, links, write }: View): AdapterDeps {
     requeuePool() {},
     metrics: { phase() {}, swap() {}, failure() {}, loaded() {}, removed() {} },
     pushUrl: null,
+    // Its pods are in this process, without addresses.
+    relayFrom: Number.POSITIVE_INFINITY,
     clock,
     random: () => 0,
     log: silentLog,
