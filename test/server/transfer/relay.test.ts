@@ -1,7 +1,9 @@
-import { connect } from 'node:net';
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { Agent, request } from 'undici';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { RelayedPod } from '../../../server/contract/adapter-api.ts';
+import { Relay } from '../../../server/transfer/relay.ts';
 import { bigAdapter, configHeader } from '../../operator/push/adapters.ts';
 import { digestOf } from '../../support/adapter-files.ts';
 import { eventually } from '../../support/eventually.ts';
@@ -136,6 +138,31 @@ describe('a body that is relayed', () => {
     const answer = await upload(pods, wrong);
     expect([answer.status, answer.body.error.code]).toEqual([400, 'malformed_safetensors']);
     expect(pods.map(holds)).toEqual([[], []]);
+  });
+});
+
+describe('a relay', () => {
+  it('keeps no bytes of its own for a pod that takes none, and drops it', async () => {
+    // It accepts connections and never reads from them.
+    const silent = createServer({ pauseOnConnect: true }).listen(0, '127.0.3.9');
+    await once(silent, 'listening');
+    const url = `http://127.0.3.9:${(silent.address() as AddressInfo).port}`;
+    const bytes = Buffer.alloc(256 << 20);
+    const before = process.memoryUsage().arrayBuffers;
+    const options = { urls: [url], path: PATH, headers: {}, bytes: bytes.length, dispatcher: agent };
+    const relay = new Relay({ ...options, limits: { ...FAST, lateMs: 60_000 } });
+    for (let filled = 0; filled <= bytes.length; filled += 1 << 20) {
+      relay.advance({ bytes, filled });
+      if (filled % (16 << 20) === 0) await new Promise((resolve) => setImmediate(resolve));
+    }
+    const [outcome] = await relay.outcome();
+    expect(outcome).toMatchObject({
+      url,
+      state: 'failed',
+      error: { message: 'The pod took no byte for 800 ms' },
+    });
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(8 << 20);
+    silent.close();
   });
 });
 
