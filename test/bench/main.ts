@@ -6,6 +6,7 @@ const BENCHES: Record<string, string> = {
   slots: './slots.ts',
   sync: './sync/main.ts',
   operator: './operator/main.ts',
+  fanout: './fanout/main.ts',
 };
 
 const [name = '', ...rest] = process.argv.slice(2);
