@@ -1,3 +1,4 @@
+import type { PodState } from '../../server/contract/adapter-api.ts';
 import { type LoraAdapter, servedNameOf } from '../api/lora-adapter.ts';
 import { poolKeyOf } from '../api/names.ts';
 import type { ServerPool } from '../api/server-pool.ts';
@@ -15,7 +16,7 @@ import type { Records } from './records.ts';
 const REVISION_BYTES = 8 * 1024;
 const MODULE_BYTES = 256;
 
-/** Where the adapters of a pool should be, those apart that go everywhere without being asked. */
+/** Where the adapters of a pool should be. */
 export interface Shares {
   /** By the uid of their objects. */
   byId: ReadonlyMap<string, Share>;
@@ -35,16 +36,27 @@ export interface PlacesDeps {
   requeue: (key: string) => void;
 }
 
-interface Asked extends Omit<Shares, 'byId'> {
-  claims: readonly Claim[];
-  fingerprint: string;
+/** A site, and what the pod said when it was made of it. */
+interface Seen {
+  site: Site;
+  state: PodState | null;
+  reachable: boolean;
 }
 
-type Known = Asked & Shares;
+/** What decides where adapters should be; what pods hold does so only where nothing has been decided yet. */
+interface Facts {
+  claims: readonly Claim[];
+  names: ReadonlySet<string>;
+  keys: ReadonlyMap<string, string>;
+  seen: ReadonlyMap<string, Seen>;
+}
+
+type Known = Facts & Shares;
 
 /**
  * Keeps the last answer for each pool: whoever asks again is told the same until something changes, and an adapter that
- * should be elsewhere by a new answer is looked at.
+ * should be elsewhere by a new answer is looked at. An answer is carried on from the one before; the first of a process
+ * from what pods hold.
  */
 export class Places {
   readonly #known = new Map<string, Known>();
@@ -52,14 +64,17 @@ export class Places {
   /** Null: every adapter of the pool goes to every pod. */
   of(deps: PlacesDeps, poolKey: string): Shares | null {
     const known = this.#known.get(poolKey);
-    const asked = membersOf(deps, poolKey).every(goesEverywhere) ? null : ask(deps, poolKey);
-    if (asked === null) {
+    const facts = membersOf(deps, poolKey).every(goesEverywhere) ? null : factsOf(deps, poolKey, known);
+    if (facts === null) {
       this.#known.delete(poolKey);
       for (const key of known?.keys.values() ?? []) deps.requeue(key);
       return null;
     }
-    if (known?.fingerprint === asked.fingerprint) return known;
-    const next = { ...asked, byId: assign(asked.claims, asked.sites) };
+    if (known !== undefined && isSame(known, facts)) {
+      this.#known.set(poolKey, { ...known, seen: facts.seen });
+      return known;
+    }
+    const next = { ...facts, ...decide(facts) };
     this.#known.set(poolKey, next);
     if (known !== undefined) for (const key of movedIn(known, next)) deps.requeue(key);
     return next;
@@ -69,8 +84,8 @@ export class Places {
   explain(deps: PlacesDeps, poolKey: string): Shares | null {
     const known = this.of(deps, poolKey);
     if (known !== null) return known;
-    const asked = ask(deps, poolKey);
-    return asked && { ...asked, byId: assign(asked.claims, asked.sites) };
+    const facts = factsOf(deps, poolKey, undefined);
+    return facts && { ...facts, ...decide(facts) };
   }
 }
 
@@ -80,34 +95,54 @@ function membersOf({ adapters, standing }: PlacesDeps, poolKey: string): LoraAda
     .filter((adapter) => poolKeyOf(adapter) === poolKey && standing(adapter) === 'allowed');
 }
 
-function ask(deps: PlacesDeps, poolKey: string): Asked | null {
-  const { pools, fleet, records } = deps;
-  const members = membersOf(deps, poolKey);
-  const pool = pools.get(poolKey);
-  if (pool === undefined) return null;
-  const owners = [...ownersOf(members).values()].filter(
-    ({ metadata }) => metadata.deletionTimestamp === undefined,
-  );
-  const pods = placementOf(pool, fleet.podsOf(poolKey)).desired;
-  const holders = holdersIn(pods);
-  const layers = pods.find(({ state }) => state !== null)?.state?.baseModel.geometry.layers ?? 0;
-  const claims = owners.map((adapter) => {
-    const record = records.get(keyOf(adapter));
-    const isKnown = record?.uid === adapter.metadata.uid && record?.recovered;
-    const revision = isKnown ? record.target : adapter.status?.desiredRevision;
-    const modules = (revision?.targetModules.length ?? 0) * layers;
-    const bytes = revision ? revision.bytes + REVISION_BYTES + modules * MODULE_BYTES : 0;
-    return claimOf(adapter, { bytes, held: holders.get(servedNameOf(adapter)) ?? new Set() });
-  });
-  const names = new Set(owners.map(servedNameOf));
-  const keys = new Map(owners.map((adapter) => [adapter.metadata.uid ?? '', keyOf(adapter)]));
-  const sites = pods.map((pod) => siteOf(pod, names));
-  return { claims, keys, sites, fingerprint: fingerprintOf(claims, sites) };
-}
-
 /** The object may be older than the field. */
 function goesEverywhere({ spec, metadata }: LoraAdapter): boolean {
   return metadata.deletionTimestamp !== undefined || (spec.placement?.mode ?? 'All') === 'All';
+}
+
+function decide({ claims, seen }: Facts): Pick<Shares, 'byId' | 'sites'> {
+  const sites = [...seen.values()].map(({ site }) => site);
+  return { byId: assign(claims, sites), sites };
+}
+
+function factsOf(deps: PlacesDeps, poolKey: string, known: Known | undefined): Facts | null {
+  const { pools, fleet, records } = deps;
+  const pool = pools.get(poolKey);
+  if (pool === undefined) return null;
+  const members = membersOf(deps, poolKey);
+  const owners = [...ownersOf(members).values()].filter(
+    ({ metadata }) => metadata.deletionTimestamp === undefined,
+  );
+  const names = new Set(owners.map(servedNameOf));
+  const keys = new Map(owners.map((adapter) => [adapter.metadata.uid ?? '', keyOf(adapter)]));
+  const pods = placementOf(pool, fleet.podsOf(poolKey)).desired;
+  const layers = pods.find(({ state }) => state !== null)?.state?.baseModel.geometry.layers ?? 0;
+  const isNew = owners.some(({ metadata }) => !known?.byId.has(metadata.uid ?? ''));
+  const holders = isNew ? holdersIn(pods) : new Map<string, Set<string>>();
+  const claims = owners.map((adapter) => {
+    const share = known?.byId.get(adapter.metadata.uid ?? '');
+    const held = share?.pods ?? holders.get(servedNameOf(adapter)) ?? new Set();
+    return claimOf(adapter, { bytes: bytesOf(adapter, { records, layers }), held });
+  });
+  const areNamesSame = known?.names.size === names.size && [...names].every((name) => known.names.has(name));
+  const seen = new Map(
+    pods.map((pod) => {
+      const before = areNamesSame ? known?.seen.get(pod.uid) : undefined;
+      return [pod.uid, before !== undefined && isSameWord(before, pod) ? before : see(pod, names)];
+    }),
+  );
+  return { claims, names, keys, seen };
+}
+
+function bytesOf(
+  adapter: LoraAdapter,
+  { records, layers }: { records: Pick<Records, 'get'>; layers: number },
+): number {
+  const record = records.get(keyOf(adapter));
+  const isKnown = record?.uid === adapter.metadata.uid && record?.recovered;
+  const revision = isKnown ? record.target : adapter.status?.desiredRevision;
+  if (!revision) return 0;
+  return revision.bytes + REVISION_BYTES + revision.targetModules.length * layers * MODULE_BYTES;
 }
 
 function claimOf(adapter: LoraAdapter, { bytes, held }: Pick<Claim, 'bytes' | 'held'>): Claim {
@@ -120,6 +155,14 @@ function claimOf(adapter: LoraAdapter, { bytes, held }: Pick<Claim, 'bytes' | 'h
     // No pod reports how many requests an adapter gets.
     traffic: 0,
   };
+}
+
+function isSameWord({ state, reachable }: Seen, pod: Pod): boolean {
+  return state === pod.state && reachable === pod.reachable;
+}
+
+function see(pod: Pod, names: ReadonlySet<string>): Seen {
+  return { site: siteOf(pod, names), state: pod.state, reachable: pod.reachable };
 }
 
 /** Uids of pods by served name; what only waits for its last requests to end is not held. */
@@ -135,10 +178,17 @@ export function holdersIn(pods: readonly Pod[]): Map<string, Set<string>> {
   return holders;
 }
 
-/** Where pods hold what goes everywhere decides nothing. */
-function fingerprintOf(claims: readonly Claim[], sites: readonly Site[]): string {
-  const told = claims.map((claim) => ({ ...claim, held: claim.mode === 'All' ? [] : [...claim.held] }));
-  return JSON.stringify([told, sites]);
+function isSame(known: Facts, facts: Facts): boolean {
+  if (known.claims.length !== facts.claims.length || known.seen.size !== facts.seen.size) return false;
+  const areClaimsSame = facts.claims.every((claim, index) => isSameBut(claim, known.claims[index], 'held'));
+  return (
+    areClaimsSame && [...facts.seen].every(([uid, { site }]) => isSameBut(site, known.seen.get(uid)?.site))
+  );
+}
+
+function isSameBut<T extends object>(a: T, b: T | undefined, but?: keyof T): boolean {
+  if (b === undefined) return false;
+  return a === b || (Object.keys(a) as (keyof T)[]).every((key) => key === but || a[key] === b[key]);
 }
 
 /** Keys of adapters that are to be elsewhere, or of which it is news that they do not fit, or that they do. */

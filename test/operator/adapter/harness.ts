@@ -116,6 +116,7 @@ export async function startHarness(pods: Omit<ScriptedPodOptions, 'host' | 'port
     /** What an operator that starts anew knows: nothing. */
     forget(): void {
       deps.records = new Records();
+      deps.places = new Places();
     },
     emptySpool(): void {
       deps.spool = new Spool({ dir: mkdtempSync(join(dir, 'spool-')), maxBytes: 64 << 20 });

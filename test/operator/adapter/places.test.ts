@@ -139,6 +139,43 @@ describe('an adapter for some of the pods', () => {
     ]);
   });
 
+  it('is not placed anew while nothing that decides it changes', async () => {
+    harness = await startHarness();
+    harness.apply(fixed({ name: 'sql' }, 1));
+    await harness.settle('sql');
+    const before = harness.deps.places.of(harness.deps, POOL_KEY);
+    harness.apply(pushedAdapter('policy'));
+    await harness.settle('policy');
+    const after = harness.deps.places.of(harness.deps, POOL_KEY);
+    expect(after).not.toBe(before);
+    await new Trainer(harness).push(1);
+    await harness.settle('policy');
+    const pushed = harness.deps.places.of(harness.deps, POOL_KEY)?.byId;
+    await new Trainer(harness).push(2);
+    await harness.settle('policy');
+    await harness.settle('sql');
+    expect(harness.deps.places.of(harness.deps, POOL_KEY)?.byId).toBe(pushed);
+    expect(holders('policy')).toEqual([0, 1]);
+  });
+
+  it('stays with operators that start anew', async () => {
+    harness = await startHarness([{}, {}, {}]);
+    harness.apply(fixed({ name: 'sql' }, 1));
+    await harness.settle('sql');
+    const [first] = holders('sql');
+    leaves(first ?? 0);
+    await harness.settle('sql');
+    expect(holders('sql')).toHaveLength(2);
+    const [second] = holders('sql').filter((index) => index !== first);
+    harness.kubePods.push(kubePod(`pod-${first}`, harness.servers[first ?? 0]?.host ?? ''));
+    harness.fleet.sync();
+    await harness.fleet.whenHeard(2_000);
+    await harness.settle('sql', () => holders('sql').length === 1);
+    harness.forget();
+    await harness.settle('sql');
+    expect(holders('sql')).toEqual([second]);
+  });
+
   it('keeps to pods that it has while it is suspended', async () => {
     harness = await startHarness();
     harness.apply(fixed({ name: 'sql' }, 2));
