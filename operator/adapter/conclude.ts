@@ -125,10 +125,14 @@ function previousOf({ record, placement, adapter, servedName }: Draft): Revision
 function isFinal(draft: Draft): boolean {
   const { record, adapter } = draft;
   const { desired } = record;
-  if (adapter.spec.suspend) return true;
+  if (adapter.spec.suspend || asksForNone(draft)) return true;
   if (desired !== null && record.refusalOf(desired.digest) !== null) return true;
   const failure = standingFailure(draft);
   return failure !== null && failureOf(failure.error).terminal;
+}
+
+function asksForNone({ placement: { members, desired, shortage } }: Draft): boolean {
+  return members.length > 0 && desired.length === 0 && shortage === null;
 }
 
 function pushUrlOf({ adapter }: Draft, base: string): string {

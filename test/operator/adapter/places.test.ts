@@ -126,8 +126,10 @@ describe('an adapter for some of the pods', () => {
     await new Trainer(harness).push(1);
     await harness.settle('policy');
     harness.emptySpool();
-    harness.apply(pushedAdapter('policy', { spec: { placement: { mode: 'Fixed', replicas: 0 } } }));
+    const none = { placement: { mode: 'Fixed', replicas: 0 } };
+    harness.apply(pushedAdapter('policy', { metadata: { generation: 2 }, spec: none }));
     await harness.settle('policy');
+    expect(harness.statusOf('policy').observedGeneration).toBe(2);
     expect(holders('policy')).toEqual([]);
     expect(conditionOf('policy', 'Ready')).toMatchObject({ status: 'False', reason: 'NoReplicas' });
 

@@ -6,8 +6,27 @@ import {
   servedNameOf,
   shortDigest,
 } from '../../../operator/api/lora-adapter.ts';
-import { durationMs, Quantity, quantityBytes } from '../../../operator/api/quantity.ts';
+import { durationMs, Quantity, quantityBytes, Replicas, replicasOf } from '../../../operator/api/quantity.ts';
 import { adapterManifest } from './objects.ts';
+
+describe('replicasOf', () => {
+  it.each([
+    [0, 0],
+    [7, 7],
+    ['0%', 0],
+    ['1%', 1],
+    ['50%', 3],
+    ['60%', 3],
+    ['61%', 4],
+    ['100%', 5],
+  ])('makes of %s of five pods %i', (replicas, pods) => {
+    expect(replicasOf(Replicas.parse(replicas), 5)).toBe(pods);
+  });
+
+  it.each([-1, 1.5, '', '50', '101%', '-1%', '05%', '5.5%'])('has none for %j', (replicas) => {
+    expect(Replicas.safeParse(replicas).success).toBe(false);
+  });
+});
 
 describe('quantityBytes', () => {
   const cases: [string | number, number][] = [
