@@ -23,7 +23,8 @@ const PASSES_MAX = 1_000;
  *   2. By priority, each as if lower ones were not there:
  *      a. who holds a pod keeps it, as far as the room goes; the older object first
  *      b. until nothing changes any more, each that
- *         lacks a pod                                 takes one with room: its zone, then free slots, then rendezvous weight
+ *         lacks a pod                                 takes one with room: by zone, what it had, lower priorities left
+ *                                                      alone, room for next revisions, free slots, rendezvous weight
  *         lacks one of its least, and none has room   takes one from those of its priority that have more than their least
  *         has two pods more in one zone than another  goes from the one to the other (spread)
  *         shares a pod's slots with too many          goes to a pod with a free slot, into no fuller zone
@@ -190,6 +191,7 @@ function prefers(seat: Seat, board: Board, [a, b]: [number, number]): boolean {
   if (zones !== 0) return zones < 0;
   if (seat.held.has(a) !== seat.held.has(b)) return seat.held.has(a);
   if (seat.fitsBesideLower(a) !== seat.fitsBesideLower(b)) return seat.fitsBesideLower(a);
+  if (seat.leavesHeadroom(a) !== seat.leavesHeadroom(b)) return seat.leavesHeadroom(a);
   const hasSlot = board.excess(a) < 0;
   if (hasSlot !== board.excess(b) < 0) return hasSlot;
   return seat.outweighs(a, b);

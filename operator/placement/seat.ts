@@ -10,6 +10,8 @@ export class Board {
   readonly load: Int32Array;
   /** What adapters of lower priority hold there now: room that is taken from them only where there is no other. */
   readonly lowerBytes: Float64Array;
+  /** The largest adapter that has been placed there: its next revision comes before the present one can go. */
+  readonly largestBytes: Float64Array;
   readonly hashes: readonly number[];
   readonly index: ReadonlyMap<string, number>;
   /** By site, the place of its zone among all. */
@@ -21,6 +23,7 @@ export class Board {
     this.freeBytes = Float64Array.from(sites, ({ roomBytes }) => roomBytes ?? Number.POSITIVE_INFINITY);
     this.load = new Int32Array(sites.length);
     this.lowerBytes = new Float64Array(sites.length);
+    this.largestBytes = new Float64Array(sites.length);
     this.hashes = sites.map(({ id }) => hashOf(id));
     this.index = new Map(sites.map(({ id }, index) => [id, index]));
     const names = [...new Set(sites.map(({ zone }) => zone))];
@@ -80,6 +83,13 @@ export class Seat {
     return (freeBytes[site] as number) - (lowerBytes[site] as number) >= this.claim.bytes;
   }
 
+  /** Beside it there would still be room for the next revision of any that is there. */
+  leavesHeadroom(site: number): boolean {
+    const { freeBytes, largestBytes } = this.#board;
+    const nextBytes = Math.max(this.claim.bytes, largestBytes[site] as number);
+    return (freeBytes[site] as number) - this.claim.bytes >= nextBytes;
+  }
+
   /** How many of its pods are in the zone of a site; 0 where it need not be spread. */
   inZoneOf(site: number): number {
     if (!this.claim.spread) return 0;
@@ -109,9 +119,10 @@ export class Seat {
   }
 
   #count(site: number, by: 1 | -1): void {
-    const { freeBytes, load, zones } = this.#board;
+    const { freeBytes, largestBytes, load, zones } = this.#board;
     const zone = zones[site] as number;
     freeBytes[site] = (freeBytes[site] as number) - by * this.claim.bytes;
+    largestBytes[site] = Math.max(largestBytes[site] as number, this.claim.bytes);
     load[site] = (load[site] as number) + by;
     this.#perZone[zone] = (this.#perZone[zone] as number) + by;
   }

@@ -217,6 +217,14 @@ describe('a pool with', () => {
     }
   });
 
+  it('room on several pods leaves each adapter room for its next revision', () => {
+    const sites = [site('p0', { roomBytes: 100 }), site('p1', { roomBytes: 100 })];
+    for (const id of ['b', 'c', 'd', 'e', 'f']) {
+      const shares = assign([claim('a', { bytes: 40 }), claim(id, { bytes: 40 })], sites);
+      expect(Object.values(placesOf(shares)).flat().sort()).toEqual(['p0', 'p1']);
+    }
+  });
+
   it('a pod with more adapters than slots gives some to a pod with free ones', () => {
     const held = new Set(['uid-p0']);
     const claims = ['a', 'b', 'c'].map((id) => claim(id, { held }));
