@@ -72,6 +72,7 @@ const CONTENT_REFUSALS: Partial<Record<ErrorCode, Reason>> = {
 /** The reason of `verification_failed`, by the field of the spec that wants something else. */
 const EXPECTATIONS: Record<string, Reason> = {
   'spec.verify.sha256': 'DigestMismatch',
+  'spec.source.http.sha256': 'DigestMismatch',
   'spec.verify.rank': 'RankMismatch',
   'spec.verify.targetModules': 'TargetModulesMismatch',
 };

@@ -2,6 +2,7 @@ import type { Reason } from '../api/conditions.ts';
 import type { LoraAdapter } from '../api/lora-adapter.ts';
 import type { Clock } from '../kube/clock.ts';
 import { keyOf } from '../kube/resource.ts';
+import { secretOf } from '../source/index.ts';
 
 /** After a look, and between any two of them. */
 const LOOK_MS = 5_000;
@@ -38,12 +39,12 @@ export class Vigil {
 
 /** What an adapter whose source failed so waits for people to put right; null: they need not be who ends it. */
 export function awaitedBy({ metadata, spec }: LoraAdapter, reason: Reason): string | null {
-  const secret = spec.source.objectStore?.credentialsSecretRef;
-  if (secret === undefined) return null;
+  const secret = secretOf({ metadata, spec });
+  if (secret === null) return null;
   switch (reason) {
     case 'CredentialsNotFound':
     case 'CredentialsForbidden':
-      return `secret ${metadata.namespace}/${secret.name}`;
+      return `secret ${metadata.namespace}/${secret}`;
     // What a store thinks of the Secret's keys only the store can say, of each place anew.
     case 'SourceAccessDenied':
       return `adapter ${keyOf({ metadata })}`;

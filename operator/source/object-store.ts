@@ -10,7 +10,7 @@ import { HashingReader } from '../../server/transfer/tensors-reader.ts';
 import { type Clock, deadline } from '../kube/clock.ts';
 import type { Spool } from '../spool/spool.ts';
 import { SpoolError } from '../spool/spool-error.ts';
-import { checkHeader, requireExpectedSha256, type Shape } from '../spool/verify.ts';
+import { checkHeader, requireExpectedSha256, requireSha256, type Shape } from '../spool/verify.ts';
 import { noAnswer } from './no-answer.ts';
 import { PinnedObject } from './pinned-object.ts';
 import { OBJECTS, type ObjectStore, type OpenStore, type StoredObject } from './port.ts';
@@ -22,12 +22,10 @@ import {
   type Source,
   type SourcedAdapter,
   type SourceState,
-  Terminal,
 } from './types.ts';
 
 export interface ObjectStoreOptions {
-  /** By the scheme of spec.source.objectStore.uri. */
-  stores: ReadonlyMap<string, OpenStore>;
+  open: OpenStore;
   limits: RangeLimits;
   clock: Clock;
 }
@@ -38,7 +36,7 @@ const FETCH_MS_MIN = 300_000;
 const FETCH_MS_MAX = 86_400_000;
 const BYTES_PER_MS_MIN = 256;
 
-/** Two objects of a store, read by ranges that are pinned to the versions which `resolve` saw. */
+/** The two objects of an adapter, read by ranges that are pinned to the versions which `resolve` saw. */
 export class ObjectStoreSource implements Source {
   readonly #options: ObjectStoreOptions;
 
@@ -108,21 +106,12 @@ export class ObjectStoreSource implements Source {
     signal: AbortSignal,
     use: (store: ObjectStore) => Promise<T>,
   ): Promise<T> {
-    const store = await this.#opener(adapter)(adapter, signal);
+    const store = await this.#options.open(adapter, signal);
     try {
       return await use(store);
     } finally {
       store.close();
     }
-  }
-
-  #opener({ spec }: SourcedAdapter): OpenStore {
-    const { stores } = this.#options;
-    const [scheme = ''] = spec.source.objectStore?.uri.split('://', 1) ?? [];
-    const open = stores.get(scheme);
-    if (open) return open;
-    const known = [...stores.keys()].map((name) => `${name}://`).join(' or ');
-    throw new Terminal('SourceInvalid', `Expected a uri that begins with ${known}.`);
   }
 }
 
@@ -151,6 +140,7 @@ async function receive(
     }
     const { accepted: shape, tensorsSha256 } = reader.finish();
     requireExpectedSha256(tensorsSha256, adapter.spec.verify);
+    requireSha256('spec.source.http.sha256', adapter.spec.source.http?.sha256, tensorsSha256);
     const digest = revisionDigest(config.raw, tensorsSha256);
     await writer.commit(digest, { config: config.raw, tensorsSha256 });
     return { digest, bytes: object.size, shape };
@@ -165,6 +155,7 @@ async function receive(
 
 /** All bytes; those after the header are not asked for before the reader has taken it. */
 async function* chunksOf(object: PinnedObject, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  if (object.isWhole) return yield* object.bytes({ begin: 0, end: object.size }, signal);
   const start = await object.buffer({ begin: 0, end: Math.min(FIRST_BYTES, object.size) }, signal);
   yield start;
   const headerEnd = Math.max(start.length, Math.min(headerLength(start), object.size));

@@ -11,6 +11,8 @@ export interface StoredObject {
   /** Another one for other bytes; without commas. */
   version: string;
   size: number;
+  /** The store knows no ranges: only the span of all bytes can be opened. */
+  isWhole?: true;
 }
 
 /** `end` is exclusive. */

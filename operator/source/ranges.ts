@@ -54,6 +54,21 @@ export async function* readRanges(
   }
 }
 
+/** The same of a store that knows no ranges: `span` is all there is, and what breaks off is not taken up again. */
+export async function* readWhole(
+  reading: RangeReading,
+  { begin, end }: Span,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  let left = end - begin;
+  for await (const chunk of withoutStall(reading, { begin, end }, signal)) {
+    left -= chunk.length;
+    if (left < 0) throw broken('sent more than was asked for');
+    yield chunk;
+  }
+  if (left > 0) throw broken('ended a transfer early');
+}
+
 async function readRange(
   reading: RangeReading,
   { begin, end }: Span,
@@ -110,5 +125,5 @@ async function* withoutStall(
 }
 
 function broken(what: string, cause?: unknown): Retryable {
-  return new Retryable('SourceUnreachable', `The object store ${what}.`, cause);
+  return new Retryable('SourceUnreachable', `The source ${what}.`, cause);
 }

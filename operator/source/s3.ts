@@ -11,7 +11,8 @@ import {
   S3ServiceException,
 } from '@aws-sdk/client-s3';
 import { type AddressGuard, portOf } from './address-guard.ts';
-import { noAnswer } from './no-answer.ts';
+import type { AwsIdentity } from './aws-identity.ts';
+import { noAnswerOf } from './no-answer.ts';
 import {
   type NewObject,
   OBJECTS,
@@ -20,44 +21,46 @@ import {
   type Span,
   type StoredObject,
 } from './port.ts';
-import type { ReadAccess } from './s3-access.ts';
-import { type Location, locationOf } from './s3-location.ts';
+import type { Access } from './s3-access.ts';
+import { type Dialect, type Location, locationOf, S3 } from './s3-location.ts';
+import type { ReadAccess } from './secret-access.ts';
 import { Retryable, type SourcedAdapter, SourceError, Terminal } from './types.ts';
 
 export interface S3Options {
-  readAccess: ReadAccess;
+  readAccess: ReadAccess<Access>;
   guard: AddressGuard;
+  /** Default: S3's own. */
+  dialect?: Dialect;
   /**
-   * Without credentialsSecretRef and without endpoint, read with the operator's own AWS identity (the SDK's default
-   * chain: IRSA, EKS Pod Identity, environment). Off, such an adapter is read anonymously: whoever may write a
-   * LoraAdapter would otherwise read every bucket that the operator may read.
+   * The operator's own, for what is read without credentialsSecretRef and without endpoint. Null: such an adapter is read
+   * anonymously, for whoever may write a LoraAdapter would otherwise read every bucket that the operator may read.
    */
-  ambientCredentials: boolean;
+  ambient: AwsIdentity | null;
   connectTimeoutMs: number;
 }
 
 /** Of AWS itself. */
 const HTTPS_PORT = 443;
 
-/** s3:// */
+/** s3://, and gs:// for those who speak the same. */
 export async function openS3(
   adapter: SourcedAdapter,
   options: S3Options,
   signal: AbortSignal,
 ): Promise<ObjectStore> {
-  const location = locationOf(adapter);
+  const { dialect = S3 } = options;
+  const location = locationOf(adapter, dialect);
   const endpoint = location.endpoint === null ? null : new URL(location.endpoint);
   if (endpoint !== null) await options.guard.requireAllowed(endpoint);
   const access = location.secret && (await options.readAccess(location.secret, signal));
-  const credentials = access?.credentials ?? null;
-  const ambient = credentials === null && location.endpoint === null && options.ambientCredentials;
+  const ambient = location.secret === null && location.endpoint === null ? options.ambient : null;
+  const credentials = access?.credentials ?? ambient;
   const lookup = options.guard.lookupFor(endpoint === null ? HTTPS_PORT : portOf(endpoint));
   const agent = { keepAlive: true, maxSockets: 8, lookup };
   const client = new S3Client({
     region: location.region,
     ...(location.endpoint === null ? {} : { endpoint: location.endpoint, forcePathStyle: true }),
-    ...(credentials === null ? {} : { credentials }),
-    ...(credentials === null && !ambient ? anonymous : {}),
+    ...(credentials === null ? anonymous : { credentials }),
     // Not AWS_ENDPOINT_URL of the operator's environment: the spec says where.
     ignoreConfiguredEndpointUrls: true,
     followRegionRedirects: false,
@@ -72,7 +75,8 @@ export async function openS3(
       connectionTimeout: options.connectTimeoutMs,
     },
   });
-  const isSigned = credentials !== null || ambient;
+  if (dialect.versionQuery !== S3.versionQuery) renameVersion(client, dialect.versionQuery);
+  const isSigned = credentials !== null;
   return new S3Store(client, { location, isSigned });
 }
 
@@ -131,8 +135,8 @@ class S3Store implements ObjectStore {
   }
 
   #nameOf(key: ObjectKey): string {
-    const { bucket, prefix } = this.#location;
-    return `s3://${bucket}/${prefix}${key}`;
+    const { scheme, bucket, prefix } = this.#location;
+    return `${scheme}://${bucket}/${prefix}${key}`;
   }
 
   async #failure(error: unknown, key: ObjectKey, signal: AbortSignal): Promise<Error> {
@@ -167,6 +171,22 @@ function isRange({ ContentRange, ContentLength }: GetObjectCommandOutput, { begi
   return ContentRange === undefined ? begin === 0 : ContentRange.startsWith(`bytes ${begin}-${end - 1}/`);
 }
 
+/** Before the request is signed. */
+function renameVersion(client: S3Client, name: string): void {
+  const rename = (query: Record<string, unknown>) => {
+    const { versionId, ...others } = query;
+    return versionId === undefined ? query : { ...others, [name]: versionId };
+  };
+  client.middlewareStack.add(
+    (next) => async (handed) => {
+      const request = handed.request as { query: Record<string, unknown> };
+      request.query = rename(request.query);
+      return await next(handed);
+    },
+    { step: 'build', name: 'renameVersion' },
+  );
+}
+
 const anonymous = {
   credentials: { accessKeyId: 'anonymous', secretAccessKey: 'anonymous' },
   signer: { sign: async <T>(request: T): Promise<T> => request },
@@ -180,8 +200,6 @@ function s3Failure(
 ): Error {
   if (signal.aborted) return signal.reason;
   if (error instanceof SourceError) return error;
-  const refused = causesOf(error).find((cause) => cause instanceof SourceError);
-  if (refused) return refused;
   const status = statusOf(error);
   const how = isSigned ? '' : 'to a request that nothing signs (spec.source names no credentialsSecretRef) ';
   switch (status) {
@@ -202,43 +220,12 @@ function s3Failure(
         `The object store refuses the request (${status}): wrong region, bucket or version? ${name}`,
       );
     case undefined:
-      return unanswered(codeOf(error), name);
+      return noAnswerOf(error, name);
     default:
       return new Retryable('SourceUnreachable', `The object store fails (${status}): ${name}.`);
   }
 }
 
-/** Of TLS: who signed the certificate of the store is not known. */
-const UNTRUSTED = new Set([
-  'DEPTH_ZERO_SELF_SIGNED_CERT',
-  'SELF_SIGNED_CERT_IN_CHAIN',
-  'UNABLE_TO_GET_ISSUER_CERT',
-  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
-  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-]);
-
-function unanswered(code: string, name: string): Retryable {
-  if (!UNTRUSTED.has(code)) return noAnswer(code);
-  const way = 'Put the CA of the store under ca.crt into the Secret of credentialsSecretRef.';
-  return new Retryable('SourceUnreachable', `The object store is not trusted (${code}): ${name}. ${way}`);
-}
-
 function statusOf(error: unknown): number | undefined {
   return error instanceof S3ServiceException ? error.$metadata.httpStatusCode : undefined;
-}
-
-/** A code of the system such as ECONNREFUSED; never text. */
-function codeOf(error: unknown): string {
-  const codes = causesOf(error).map((cause) => (cause as NodeJS.ErrnoException).code);
-  return codes.find((code) => typeof code === 'string' && /^[A-Z_]{3,40}$/.test(code)) ?? 'no answer';
-}
-
-function causesOf(error: unknown): unknown[] {
-  const causes: unknown[] = [];
-  let current = error;
-  while (current instanceof Error && causes.length < 8) {
-    causes.push(current);
-    current = current.cause;
-  }
-  return causes;
 }

@@ -44,8 +44,11 @@ function requireExpectedShape(shape: Shape, verify: Expectations): void {
 
 /** `tensorsSha256`: lower-case hex of the whole safetensors file. */
 export function requireExpectedSha256(tensorsSha256: string, verify: Expectations): void {
-  const sha256 = verify?.sha256 ?? tensorsSha256;
-  if (sha256 !== tensorsSha256) {
-    throw expected('verification_failed', 'spec.verify.sha256', sha256, tensorsSha256);
-  }
+  requireSha256('spec.verify.sha256', verify?.sha256, tensorsSha256);
+}
+
+/** `field`: of the spec, that wants `sha256`; undefined: any. */
+export function requireSha256(field: string, sha256: string | undefined, tensorsSha256: string): void {
+  if (sha256 === undefined || sha256 === tensorsSha256) return;
+  throw expected('verification_failed', field, sha256, tensorsSha256);
 }

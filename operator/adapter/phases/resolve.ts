@@ -3,6 +3,7 @@ import type { Verdict } from '../../api/conditions.ts';
 import { type LoraAdapter, shortDigest } from '../../api/lora-adapter.ts';
 import { durationMs } from '../../api/quantity.ts';
 import { backoffMs } from '../../kube/clock.ts';
+import { placeOf } from '../../source/index.ts';
 import type { Source } from '../../source/types.ts';
 import type { AdapterDeps } from '../deps.ts';
 import { intentOf, isSettledByStatus } from '../desired.ts';
@@ -110,8 +111,8 @@ export async function askSource<T>(
   }
 }
 
-function resolvedAt({ spec }: LoraAdapter, sourceVersion: string): Verdict {
-  const message = `${spec.source.objectStore?.uri ?? ''} is at ${sourceVersion}`;
+function resolvedAt(adapter: LoraAdapter, sourceVersion: string): Verdict {
+  const message = `${placeOf(adapter)} is at ${sourceVersion}`;
   return { status: 'True', reason: 'Resolved', message };
 }
 

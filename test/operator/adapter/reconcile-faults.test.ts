@@ -239,7 +239,7 @@ describe('a source that people are to put right', () => {
       await harness.once('sql');
       nowMs += 600_000;
     }
-    const message = 'The object store does not answer.';
+    const message = 'The source does not answer.';
     const about = { adapter: 'lora/sql', reason: 'SourceUnreachable', message };
     expect(told).toEqual([
       { ...about, code: 'ECONNREFUSED' },

@@ -107,9 +107,19 @@ describe('the CRDs, on a real API server', () => {
   });
 
   const s3 = { uri: 's3://adapters/sql/' };
+  const http = { url: 'https://models.test/sql/adapter_model.safetensors', sha256: 'a'.repeat(64) };
   const good: Record<string, Record<string, unknown>> = {
     'a served name with all that is allowed': { servedName: 'Org/a.b_c-9:D' },
     'a bucket without a prefix': { source: { objectStore: { uri: 's3://adapters' } } },
+    'a file on a web server': { source: { http } },
+    'a file on a web server under a query': {
+      source: { http: { ...http, url: 'http://127.0.0.1:8080/a.safetensors?download=true' } },
+    },
+    'a bucket of Google': { source: { objectStore: { uri: 'gs://my_adapters/sql/' } } },
+    'a container of Azure': { source: { objectStore: { uri: 'az://models/lora-adapters/sql/' } } },
+    'a repository of a hub': {
+      source: { huggingFace: { repo: 'Example/sql.lora', revision: 'refs/pr/1', path: 'step-100' } },
+    },
     'bytes as a number': { source: { push: { maxBytes: 1048576 } } },
     'bytes with a suffix': { source: { push: { maxBytes: '1.5Gi' } } },
     'pushes that are kept in a bucket': {
@@ -138,8 +148,11 @@ describe('the CRDs, on a real API server', () => {
   }
 
   const bad: Record<string, [Record<string, unknown>, RegExp]> = {
-    'no source': [{ source: {} }, /exactly one of objectStore and push/],
-    'two sources': [{ source: { push: {}, objectStore: s3 } }, /exactly one of objectStore and push/],
+    'no source': [{ source: {} }, /exactly one of objectStore, huggingFace, http and push/],
+    'two sources': [
+      { source: { push: {}, objectStore: s3 } },
+      /exactly one of objectStore, huggingFace, http and push/,
+    ],
     'no pool': [{ poolRef: undefined }, /spec\.poolRef: Required/],
     'a served name that pins a revision': [{ servedName: 'sql@step-1' }, /spec\.servedName/],
     'a served name with an empty part': [{ servedName: 'org//sql' }, /spec\.servedName/],
@@ -147,6 +160,18 @@ describe('the CRDs, on a real API server', () => {
     'a served name that is too long': [{ servedName: 'a'.repeat(257) }, /spec\.servedName/],
     'an empty served name': [{ servedName: '' }, /spec\.servedName/],
     'another scheme': [{ source: { objectStore: { uri: 'file:///etc' } } }, /spec\.source\.objectStore\.uri/],
+    'a file without its checksum': [{ source: { http: { url: http.url } } }, /http\.sha256: Required/],
+    'a folder as a file': [{ source: { http: { ...http, url: 'https://models.test/sql/' } } }, /http\.url/],
+    'a password in a URL': [
+      { source: { http: { ...http, url: 'https://a:b@models.test/sql.safetensors' } } },
+      /http\.url/,
+    ],
+    'an account without a container': [
+      { source: { objectStore: { uri: 'az://models' } } },
+      /objectStore\.uri/,
+    ],
+    'a repository without an owner': [{ source: { huggingFace: { repo: 'sql' } } }, /huggingFace\.repo/],
+    'three sources': [{ source: { push: {}, objectStore: s3, http } }, /exactly one of/],
     'an endpoint that is no URL': [{ source: { objectStore: { ...s3, endpoint: 'minio' } } }, /endpoint/],
     'an unknown field': [{ placment: { mode: 'All' } }, /unknown field "spec\.placment"/],
     'a placement that is not built': [{ placement: { mode: 'Some' } }, /Unsupported value: "Some"/],

@@ -1,13 +1,16 @@
 import { describe, expect, it } from 'vitest';
 import { AddressGuard, type AddressGuardOptions } from '../../../operator/source/address-guard.ts';
-import { locationOf } from '../../../operator/source/s3-location.ts';
+import { locationOf, S3 } from '../../../operator/source/s3-location.ts';
 import { Terminal } from '../../../operator/source/types.ts';
 
 const at = (objectStore: object) => () =>
-  locationOf({
-    metadata: { namespace: 'team-a', name: 'sql' },
-    spec: { source: { objectStore: { uri: 's3://bucket/prefix/', ...objectStore } } },
-  });
+  locationOf(
+    {
+      metadata: { namespace: 'team-a', name: 'sql' },
+      spec: { source: { objectStore: { uri: 's3://bucket/prefix/', ...objectStore } } },
+    },
+    S3,
+  );
 
 const guardOf = (options: Partial<AddressGuardOptions> = {}) =>
   new AddressGuard({ allowed: [], apiServer: null, ...options });

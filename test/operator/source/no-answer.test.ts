@@ -60,7 +60,7 @@ describe('an endpoint where no object store is', () => {
   ])('looks as any other, to all but the log: %s', async (_, scheme, open, code) => {
     expect(await failure(`${scheme}://127.0.0.1:${await open()}`)).toEqual({
       reason: 'SourceUnreachable',
-      message: 'The object store does not answer.',
+      message: 'The source does not answer.',
       cause: { code: expect.stringMatching(`^(${code})$`) },
     });
   });

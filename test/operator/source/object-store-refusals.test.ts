@@ -38,7 +38,7 @@ describe('a source that cannot be read', () => {
   it('says SourceInvalid for a scheme that nobody reads', async () => {
     const error = await failure(fetched(adapter('any', { uri: 'ftp://adapters/any/' })));
     expect([error.reason, error.retryable]).toEqual(['SourceInvalid', false]);
-    expect(error.message).toBe('Expected a uri that begins with s3://.');
+    expect(error.message).toBe('Expected a uri that begins with s3:// or gs:// or az://.');
     expect(proxy.seen).toEqual([]);
   });
 

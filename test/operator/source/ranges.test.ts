@@ -15,7 +15,7 @@ const LIMITS = {
 
 describe('a store that is slow', () => {
   it.each([
-    ['a byte now and then is given up', 1, 40_000, 'The object store sent too little in 30000 ms.'],
+    ['a byte now and then is given up', 1, 40_000, 'The source sent too little in 30000 ms.'],
     ['the least pace is read to the end', 100, 20_000 * 10, null],
     ['less than that at the end only too', 300, 20_000 * 4, null],
   ])('and gives %s', async (_name, bytesPerChunk, untilMs, message) => {

@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { accessReader, type ReadAccess } from '../../../operator/source/s3-access.ts';
+import { type Access, accessReader } from '../../../operator/source/s3-access.ts';
+import type { ReadAccess } from '../../../operator/source/secret-access.ts';
 import { FakeClock } from '../kube/fake-clock.ts';
 
 const KEYS = { accessKeyId: 'key', secretAccessKey: 'secret' };
@@ -9,7 +10,7 @@ const signal = new AbortController().signal;
 let clock: FakeClock;
 let secrets: Map<string, Record<string, string>>;
 let reads: number;
-let readAccess: ReadAccess;
+let readAccess: ReadAccess<Access>;
 
 beforeEach(() => {
   clock = new FakeClock();

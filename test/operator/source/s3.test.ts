@@ -41,7 +41,7 @@ async function look(secret: Record<string, string>, server = ofPrivateCa) {
   const adapter = { metadata: { name: 'sql', namespace: 'team-a' }, spec: { source } };
   const readAccess = accessReader(async () => secret, systemClock);
   const guard = new AddressGuard({ allowed: ['127.0.0.0/8'], apiServer: null });
-  const options = { readAccess, guard, ambientCredentials: false, connectTimeoutMs: 5_000 };
+  const options = { readAccess, guard, ambient: null, connectTimeoutMs: 5_000 };
   const store = await openS3(adapter, options, signal);
   try {
     return await store.head('adapter_config.json', signal);
@@ -63,8 +63,8 @@ describe('a store with a certificate of a private CA', () => {
     await expect(look(KEYS)).rejects.toMatchObject({
       reason: 'SourceUnreachable',
       message:
-        'The object store is not trusted (DEPTH_ZERO_SELF_SIGNED_CERT): s3://adapters/sql/adapter_config.json.' +
-        ' Put the CA of the store under ca.crt into the Secret of credentialsSecretRef.',
+        'The source is not trusted (DEPTH_ZERO_SELF_SIGNED_CERT): s3://adapters/sql/adapter_config.json.' +
+        ' Put its CA under ca.crt into the Secret that spec.source names.',
     });
   });
 
