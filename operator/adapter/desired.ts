@@ -8,8 +8,10 @@ import { adapterIn, revisionIn } from './plan.ts';
 
 /** Everything that, when it changes, makes the source be resolved anew. Content that changes under it does not. */
 export function intentOf(adapter: LoraAdapter): string {
-  const { source, verify } = adapter.spec;
-  return JSON.stringify([source, verify ?? null, refreshOf(adapter)]);
+  const { source, verify, update } = adapter.spec;
+  // Without the last where it is absent: what was settled before there was such a field stays so.
+  const pinned = update?.revision === undefined ? [] : [update.revision];
+  return JSON.stringify([source, verify ?? null, refreshOf(adapter), ...pinned]);
 }
 
 export function refreshOf(adapter: LoraAdapter): string | null {

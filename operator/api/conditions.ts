@@ -20,6 +20,8 @@ export const REASONS = {
   // SourceResolved
   Resolved: 'The source names one revision.',
   WaitingForPush: 'No trainer has pushed a revision yet.',
+  RevisionNotKept:
+    'No pod and no spool has the revision that spec.update.revision names; what is served stays.',
   RevisionLost: 'No pod and no spool holds the pushed revision any more: push again.',
   SourceNotFound: 'There is no adapter where the source points.',
   SourceAccessDenied: 'The store refuses the credentials.',

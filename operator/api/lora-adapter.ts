@@ -199,6 +199,9 @@ const Update = z.object({
   inFlight: InFlight.default('Finish').describe(
     'What becomes of running requests that do not say it themselves. Finish: one ends on the revision that it began with. Migrate: it goes on with the new one between two steps.',
   ),
+  revision: Digest.optional().describe(
+    'An earlier revision that is kept: it is the desired one, whatever the source has, and pushes are refused, until the field is removed.',
+  ),
   keepRevisions: z
     .number()
     .int()

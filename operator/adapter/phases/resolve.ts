@@ -10,6 +10,7 @@ import { intentOf, isSettledByStatus } from '../desired.ts';
 import { type Draft, lookAgain, type Phase, type PhaseOutcome, STOP } from '../draft.ts';
 import { sendErrand } from '../errand.ts';
 import { failureOf } from '../failures.ts';
+import { followPin } from '../pin.ts';
 import { schedulePoll } from '../poll.ts';
 import { heedPods, recoverRecord } from '../recover.ts';
 import { limitsOf, standingFailure } from '../standing.ts';
@@ -34,7 +35,9 @@ export const resolve: Phase = {
       record.recover(adapter.status, null, deps.spool);
       if (isSettledByStatus(adapter)) record.settle(intentOf(adapter));
     }
-    return { verdict: adapter.spec.suspend ? null : await resolveSource(draft, deps, signal), next: true };
+    if (adapter.spec.suspend) return { verdict: null, next: true };
+    const verdict = (await followPin(draft, deps)) ?? (await resolveSource(draft, deps, signal));
+    return { verdict, next: true };
   },
 };
 
@@ -44,6 +47,8 @@ async function resolvePushed(draft: Draft, deps: AdapterDeps): Promise<PhaseOutc
     return STOP;
   }
   await deps.mutexes.run(draft.key, async (lock) => heedPods(lock, draft, deps));
+  const pinned = await followPin(draft, deps);
+  if (pinned !== null) return { verdict: pinned, next: true };
   const { desired } = draft.record;
   if (desired === null) return { verdict: { status: 'False', reason: 'WaitingForPush' }, next: true };
   const { step, pushedBy, rollback } = desired;

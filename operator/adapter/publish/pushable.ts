@@ -65,6 +65,14 @@ function requirePushable(draft: Draft, deps: AdapterDeps): void {
       actual: true,
     });
   }
+  const pinned = adapter.spec.update.revision;
+  if (pinned !== undefined) {
+    throw new LorikeetError('precondition_failed', `The spec of LoraAdapter ${name} names its revision`, {
+      field: 'spec.update.revision',
+      expected: null,
+      actual: pinned,
+    });
+  }
   // Without it the object could go while its tensors stay.
   if (!finalizers?.includes(ADAPTER_FINALIZER)) {
     throw new LorikeetError('no_pods', `The operator has not taken up LoraAdapter ${name} yet; try again`);
