@@ -6,12 +6,13 @@ import { HashThread } from '../../server/transfer/hash-thread.ts';
 import { BODY_PACE } from '../../server/transfer/limits.ts';
 import { answerOf, refuseUnreadable } from '../../server/transfer/refusal.ts';
 import { listenerOptions, type TlsFiles } from '../../server/transfer/tls-files.ts';
-import { ObjectName, shortDigest } from '../api/lora-adapter.ts';
+import { ObjectName } from '../api/lora-adapter.ts';
 import type { Clock } from '../kube/clock.ts';
 import type { Elector } from '../kube/leader.ts';
 import type { Log } from '../kube/log.ts';
 import type { Spool } from '../spool/spool.ts';
 import { sayAlive } from './alive.ts';
+import { type Action, auditAnswered, auditRefused, whoAsks } from './audit.ts';
 import { type Auth, bearerOf, type Caller, type Target } from './auth.ts';
 import { type BodyLimits, ClientGone } from './body-reader.ts';
 import type { BranchLimits } from './branch.ts';
@@ -87,6 +88,8 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** What the caller must be allowed to do; a route without it is closed. */
     verb?: Target['verb'];
+    /** It changes what is served, and so is written down. */
+    action?: Action;
   }
 }
 
@@ -120,27 +123,38 @@ export function buildPushApp(options: PushAppOptions): FastifyInstance {
     return reply;
   });
 
-  app.put<{ Params: Params }>(REVISIONS, { config: { verb: 'update' } }, async (request, reply) => {
-    if (leader.leading === null) {
-      await running.track(forward(request, reply, forwarding));
-      return reply;
-    }
-    const { namespace, name } = request.params;
-    const target = { namespace, name, pushedBy: request.caller?.username ?? '', authMs: request.authMs };
-    const result = await running.track(push(request, reply, target, deps));
-    report(result, target, options);
-    return result;
-  });
+  app.put<{ Params: Params }>(
+    REVISIONS,
+    { config: { verb: 'update', action: 'push' } },
+    async (request, reply) => {
+      if (leader.leading === null) {
+        await running.track(forward(request, reply, forwarding));
+        return reply;
+      }
+      const { namespace, name } = request.params;
+      const target = { namespace, name, pushedBy: request.caller?.username ?? '', authMs: request.authMs };
+      const result = await running.track(push(request, reply, target, deps));
+      report(request, result, options);
+      return result;
+    },
+  );
 
-  app.post<{ Params: Params }>(ROLLBACK, { config: { verb: 'update' } }, async (request, reply) => {
-    if (leader.leading === null) {
-      await running.track(forward(request, reply, forwarding));
-      return reply;
-    }
-    const { namespace, name } = request.params;
-    const target = { namespace, name, askedBy: request.caller?.username ?? '', authMs: request.authMs };
-    return await running.track(rollback(request, reply, target, deps));
-  });
+  app.post<{ Params: Params }>(
+    ROLLBACK,
+    { config: { verb: 'update', action: 'rollback' } },
+    async (request, reply) => {
+      if (leader.leading === null) {
+        await running.track(forward(request, reply, forwarding));
+        return reply;
+      }
+      const { namespace, name } = request.params;
+      const target = { namespace, name, askedBy: request.caller?.username ?? '', authMs: request.authMs };
+      const result = await running.track(rollback(request, reply, target, deps));
+      const who = whoAsks(request);
+      if (who !== null) auditAnswered(log, who, result, { previous: result.previous, ...result.timings });
+      return result;
+    },
+  );
 
   app.get<{ Params: Params }>(REVISIONS, { config: { verb: 'get' } }, async (request, reply) => {
     if (leader.leading === null) {
@@ -211,28 +225,11 @@ function requireNames(namespace: string, name: string): void {
   );
 }
 
-function report(
-  result: PushReply,
-  target: Params & { pushedBy: string },
-  { log, metrics }: PushAppOptions,
-): void {
-  const { timings, pods, swap, revision, ...rest } = result;
-  metrics.pushed(result.noop ? 'noop' : 'ok', result.bytes, timings.totalMs);
-  log.info(
-    {
-      adapter: `${target.namespace}/${target.name}`,
-      by: target.pushedBy,
-      revision: shortDigest(revision),
-      step: rest.step,
-      bytes: rest.bytes,
-      noop: rest.noop,
-      pods: pods.length,
-      failed: pods.filter(({ state }) => state === 'failed').length,
-      skewMs: swap?.skewMs ?? null,
-      ...timings,
-    },
-    'pushed',
-  );
+function report(request: FastifyRequest, result: PushReply, { log, metrics }: PushAppOptions): void {
+  const { timings, swap, noop, bytes } = result;
+  metrics.pushed(noop ? 'noop' : 'ok', bytes, timings.totalMs);
+  const who = whoAsks(request);
+  if (who !== null) auditAnswered(log, who, result, { skewMs: swap?.skewMs ?? null, ...timings });
 }
 
 async function refuse(
@@ -248,7 +245,7 @@ async function refuse(
     request.caller === null ? {} : { adapter: `${namespace}/${name}`, by: request.caller.username };
   if (error instanceof ClientGone) {
     metrics.pushed('client_gone', 0, 0);
-    log.info(known, 'push cut off by its client');
+    auditRefused(log, request, 'client_gone');
     reply.hijack();
     request.raw.socket.destroy();
     return reply;
@@ -258,8 +255,8 @@ async function refuse(
   const cause = (refusal.cause as NodeJS.ErrnoException | undefined)?.code;
   const fields = { ...known, code: refusal.code, field: refusal.field, cause };
   if (refusal.code === 'internal') log.error({ ...fields, err: error }, 'push failed');
-  else if (request.caller !== null) log.info(fields, 'push refused');
-  else tellOfStranger(fields, log, strangers);
+  auditRefused(log, request, refusal.code, { field: refusal.field, cause });
+  if (request.caller === null) tellOfStranger(fields, log, strangers);
   await send(reply, answerOf(refusal));
   return reply;
 }
