@@ -47,6 +47,7 @@ export function everyOperatorKnob() {
   const push = {
     port: 1234,
     url: 'https://push.example',
+    tls: { secret: 'push' },
     service: { type: 'LoadBalancer', annotations: { a: 'b' } },
   };
   return {
@@ -71,6 +72,10 @@ export function everyServerKnob() {
     pool: { limits: { maxRank: 8, maxAdapterBytes: '8Mi' }, unmanaged: 'Prune' },
     rollingUpdate: { maxSurge: 0, maxUnavailable: '50%' },
     service: { type: 'NodePort', annotations: { a: 'b' } },
+    admin: {
+      ...SERVER_VALUES.admin,
+      tls: { secret: 'pods', clientSecret: 'client', serverName: 'bird.svc' },
+    },
     networkPolicy: { enabled: true },
     resources: { limits: { 'nvidia.com/gpu': 1 } },
     shutdown: { drainSeconds: 0 },

@@ -76,6 +76,22 @@ describe('on a real API server', () => {
     expect(await canI(...question)).toBe(answer);
   });
 
+  it.each(
+    [
+      ['get', 'secrets', '-n', 'team'],
+      ['get', 'secrets', '--all-namespaces'],
+      ['get', 'secret', 'another', '-n', 'team'],
+      ['get', 'secret', 'admin', '-n', 'other'],
+      ['delete', '--raw=/api/v1/namespaces/team/pods/parrot'],
+      ['create', '--raw=/api/v1/namespaces/team/pods/parrot/exec?command=id', '-f', '-'],
+      ['create', 'configmap', 'mine', '-n', 'team'],
+      ['create', 'clusterrolebinding', 'mine', '--clusterrole=cluster-admin', '--user=operator'],
+      ['get', 'nodes'],
+    ].map((call) => [call] as const),
+  )('refuses the operator itself where it tries to %j', async (call) => {
+    await expect(plane.kubectl([...call, account], '{}')).rejects.toThrow(/forbidden/i);
+  });
+
   it('lets a trainer who is bound to the pusher role push in that namespace and look, and change nothing', async () => {
     await plane.kubectl([
       ...['create', 'rolebinding', 'trainer', '-n', 'team'],

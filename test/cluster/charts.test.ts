@@ -206,6 +206,21 @@ describe('the operator chart', () => {
   });
 });
 
+it('the operator lets only trainers and its like push, and only scrapers read metrics', async () => {
+  const { chart } = CASES[0] as { chart: string };
+  const peers = {
+    trainers: [{ podSelector: { matchLabels: { role: 'trainer' } } }],
+    scrapers: [{ podSelector: { matchLabels: { role: 'scraper' } } }],
+  };
+  const manifests = await helmTemplate({ chart, values: { networkPolicy: { enabled: true, ...peers } } });
+  const policy = manifests.find(({ kind }) => kind === 'NetworkPolicy')?.spec as { ingress: object[] };
+  const own = { 'app.kubernetes.io/name': 'lorikeet', 'app.kubernetes.io/instance': 'lorikeet' };
+  expect(policy.ingress).toEqual([
+    { from: [...peers.trainers, { podSelector: { matchLabels: own } }], ports: [{ port: 'push' }] },
+    { from: peers.scrapers, ports: [{ port: 'metrics' }] },
+  ]);
+});
+
 interface Rule {
   apiGroups: string[];
   resources: string[];
