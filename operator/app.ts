@@ -13,6 +13,7 @@ import type { Log } from './kube/log.ts';
 import { type PacedLane, Rest } from './kube/rest.ts';
 import { secretsOf } from './kube/secrets.ts';
 import { readAdminToken } from './pods/admin-token.ts';
+import type { PodTimeouts } from './pods/client.ts';
 import { openDispatcher } from './pods/dispatcher.ts';
 import { Fleet } from './pods/fleet.ts';
 import { readPodTls } from './pods/tls.ts';
@@ -42,6 +43,7 @@ export interface Seams {
   dispatcher?: Dispatcher;
   watches?: Pick<WatchOptions, 'relistMs' | 'inactivityMs'>;
   statusIntervalMs?: number;
+  podTimeouts?: PodTimeouts;
 }
 
 /** Puts the parts together and starts them. `die` is called where the process may not go on. */
@@ -77,6 +79,7 @@ export async function startOperator(
     dispatcher,
     clock: systemClock,
     log,
+    timeouts: seams.podTimeouts,
     mayAct: leads,
   });
   const annotations: Record<string, string> = {};

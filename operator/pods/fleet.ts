@@ -30,7 +30,7 @@ export interface FleetOptions {
   clock: Clock;
   random?: () => number;
   log: Log;
-  timeouts?: PodTimeouts;
+  timeouts?: PodTimeouts | undefined;
   /** See PodClientOptions. */
   mayAct?: () => boolean;
 }
