@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Point, reference, runPoints, tell } from './matrix.ts';
-import type { ScenarioName } from './scenarios.ts';
+import { SCENARIOS, type ScenarioName } from './scenarios.ts';
+import { staleAfterRestart } from './stale.ts';
 import { FaultWorld } from './world.ts';
 
 /** What was under way when the operator ended is done anew by the next one, or by the trainer that heard nothing. */
@@ -16,24 +17,47 @@ describe('an operator that crashes at any of its writes', () => {
   });
   afterAll(() => world?.stop());
 
-  const scenarios: ScenarioName[] = ['push'];
+  async function check(what: string, scenario: ScenarioName, pointsOf: (writes: string[]) => Point[]) {
+    const expected = await reference(world, scenario);
+    const points = pointsOf(expected.writes);
+    const results = await runPoints(world, { scenario, expected, points });
+    tell(`${what}, ${scenario}`, results);
+    expect(results.filter(({ failures }) => failures.length > 0)).toEqual([]);
+    expect(results.filter(({ reached }) => reached).length).toBeGreaterThan(points.length / 2);
+  }
+
+  const scenarios = Object.keys(SCENARIOS) as ScenarioName[];
   it.each(scenarios)(
-    'is succeeded by one that brings %s to the same end',
+    'is succeeded by one that brings the world to the same end: %s',
     { timeout: MATRIX_MS },
     async (scenario) => {
-      const expected = await reference(world, scenario);
-      const points = expected.writes.flatMap((line, index): Point[] =>
-        (['before', 'after'] as const).map((when) => ({
-          name: `${scenario}: ${when} write ${index + 1}, ${line}`,
-          options: { crash: { write: index + 1, when } },
-          allowance: ALLOWANCE,
-        })),
+      await check('crashes', scenario, (writes) =>
+        writes.flatMap((line, index): Point[] =>
+          (['before', 'after'] as const).map((when) => ({
+            name: `${scenario}: ${when} write ${index + 1}, ${line}`,
+            options: { crash: { write: index + 1, when } },
+            allowance: ALLOWANCE,
+          })),
+        ),
       );
-      const results = await runPoints(world, { scenario, expected, points });
-      tell(`crashes, ${scenario}`, results);
-      const reached = results.filter((result) => result.reached);
-      expect(results.filter(({ failures }) => failures.length > 0)).toEqual([]);
-      expect(reached.length).toBeGreaterThan(points.length / 2);
+    },
+  );
+
+  it.each<ScenarioName>(['another push', 'pool change'])(
+    'is succeeded by one that is shown an older world first, and does no harm by it: %s',
+    { timeout: MATRIX_MS },
+    async (scenario) => {
+      await check('crashes into the past', scenario, (writes) =>
+        writes.map((line, index): Point => {
+          const { plan, happened } = staleAfterRestart();
+          return {
+            name: `${scenario}: after write ${index + 1}, ${line}`,
+            options: { plan, crash: { write: index + 1, when: 'after' } },
+            allowance: ALLOWANCE,
+            happened,
+          };
+        }),
+      );
     },
   );
 });

@@ -10,6 +10,9 @@ export interface CrashPoint {
 /** Renewed every second by a timer, so that they have no place in a scenario; reviews and reads change nothing. */
 const NO_WRITES = ['leases', 'tokenreviews', 'subjectaccessreviews'];
 
+/** Digests are long, and the names of points say them again and again. */
+const NOISE = /^\/lora\/v1\/|sha256:.*$/g;
+
 export function isWrite({ method, kind }: Pick<ApiCall, 'method' | 'kind'>): boolean {
   return method !== 'GET' && !NO_WRITES.includes(kind);
 }
@@ -55,9 +58,9 @@ export class WriteLog {
 /** A dispatcher to pods whose writes are counted, and which may be the last of its operator. */
 export function countingWrites(agent: Dispatcher, writes: WriteLog): Dispatcher {
   return agent.compose((dispatch) => (options, handler) => {
-    const { method, origin, path } = options;
+    const { method, path } = options;
     if (method === 'GET' || path.endsWith('/watch')) return dispatch(options, handler);
-    const { number } = writes.begin(`pod ${method} ${origin}${path}`);
+    const { number } = writes.begin(`pod ${method} ${path.replaceAll(NOISE, '')}`);
     // Where that was the end, the agent is destroyed and fails the call.
     return dispatch(options, {
       onRequestStart: (controller, context) => handler.onRequestStart?.(controller, context),

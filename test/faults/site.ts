@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { type Operator, startOperator } from '../../operator/app.ts';
 import { parseConfig } from '../../operator/config.ts';
 import { silentLog } from '../../operator/kube/log.ts';
+import type { PodTimeouts } from '../../operator/pods/client.ts';
 import { openDispatcher } from '../../operator/pods/dispatcher.ts';
 import type { Api } from '../cluster/api.ts';
 import { eventually } from '../support/eventually.ts';
@@ -16,7 +17,7 @@ const POOL = 'parrot';
 const STATUS_INTERVAL_MS = 200;
 const PATIENCE_MS = 30_000;
 /** Longer than it takes from any change to the last write that follows from it. */
-const QUIET_MS = 1_500;
+const QUIET_MS = 1_000;
 
 export interface World {
   api: Api;
@@ -35,6 +36,7 @@ export interface SiteOptions {
   plan?: ApiPlan;
   relistMs?: number;
   inactivityMs?: number;
+  podTimeouts?: PodTimeouts;
 }
 
 interface Seen {
@@ -123,7 +125,20 @@ export class Site {
       metadata: { name, labels: { app: POOL } },
       spec: { containers: [{ name: 'server', image: 'none' }] },
     });
-    await this.#world.api.call('PATCH', `${path}/${name}/status`, {
+    await this.#tellAddress(name, host);
+  }
+
+  /** Two pods have each other's address from now on; what answers there stays as it is. */
+  async swapAddresses(one: string, other: string): Promise<void> {
+    const [atOne, atOther] = [this.pods.get(one), this.pods.get(other)];
+    if (atOne === undefined || atOther === undefined) throw new Error(`no pods ${one} and ${other}`);
+    this.pods.set(one, atOther).set(other, atOne);
+    await this.#tellAddress(one, atOther.host);
+    await this.#tellAddress(other, atOne.host);
+  }
+
+  async #tellAddress(name: string, host: string): Promise<void> {
+    await this.#world.api.call('PATCH', `/api/v1/namespaces/${this.namespace}/pods/${name}/status`, {
       status: { phase: 'Running', podIP: host, podIPs: [{ ip: host }] },
     });
   }
@@ -213,7 +228,7 @@ export class Site {
   }
 
   async #launch(): Promise<void> {
-    const { relistMs, inactivityMs } = this.#options;
+    const { relistMs, inactivityMs, podTimeouts } = this.#options;
     const proxy = await ApiProxy.start(this.#world.api, this.#counted());
     const agent = openDispatcher();
     const kubeconfig = join(this.#dir, `${this.crashes}.kubeconfig`);
@@ -237,6 +252,7 @@ export class Site {
       dispatcher: countingWrites(agent, this.writes),
       watches: { ...(relistMs && { relistMs }), ...(inactivityMs && { inactivityMs }) },
       statusIntervalMs: STATUS_INTERVAL_MS,
+      ...(podTimeouts && { podTimeouts }),
     });
     const cut = () => {
       life.abort(new Error('the operator has crashed'));

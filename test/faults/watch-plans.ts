@@ -1,0 +1,144 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Answer, ApiCall, ApiPlan, Before, EventStream } from './api-proxy.ts';
+
+const HOLD_MS = 400;
+const OUTAGE_MS = 400;
+/** A reordered event that no other one follows goes on alone. */
+const ALONE_MS = 300;
+
+/** A plan for one run, and whether what it is about came to pass. */
+export interface Faulty {
+  plan: ApiPlan;
+  happened(): boolean;
+}
+
+type OnEvent = (line: string, stream: EventStream, call: ApiCall) => void | Promise<void>;
+
+/** Counts the events of all watches, those of bookmarks left out, and does another thing with the n-th. */
+function atEvent(target: number, act: OnEvent, others: ApiPlan = {}): Faulty {
+  let seen = 0;
+  return {
+    happened: () => seen >= target,
+    plan: {
+      ...others,
+      event: (call, line, stream) => {
+        if (line.startsWith('{"type":"BOOKMARK"')) return stream.send(line);
+        seen += 1;
+        return seen === target ? act(line, stream, call) : stream.send(line);
+      },
+    },
+  };
+}
+
+/** Counts the events of a run that nothing happens to, by their kinds. */
+export function listingEvents(): { plan: ApiPlan; kinds: string[] } {
+  const kinds: string[] = [];
+  const event: ApiPlan['event'] = (call, line, stream) => {
+    if (!line.startsWith('{"type":"BOOKMARK"'))
+      kinds.push(`${/^\{"type":"(\w+)"/.exec(line)?.[1]} ${call.kind}`);
+    stream.send(line);
+  };
+  return { kinds, plan: { event } };
+}
+
+/** Never arrives, against all that an API server promises: the next planned list makes good for it. */
+export const drop = (target: number): Faulty => atEvent(target, () => {});
+
+export const duplicate = (target: number): Faulty =>
+  atEvent(target, (line, stream) => {
+    stream.send(line);
+    stream.send(line);
+  });
+
+/** All that follows on the same watch waits behind it. */
+export const delay = (target: number): Faulty =>
+  atEvent(target, async (line, stream) => {
+    await sleep(HOLD_MS);
+    stream.send(line);
+  });
+
+/** Changes places with the next one of its watch. */
+export function reorder(target: number): Faulty {
+  let held: { call: ApiCall; send: () => void } | null = null;
+  const { plan, happened } = atEvent(target, (line, stream, call) => {
+    const send = () => {
+      if (held?.send === send) stream.send(line);
+      if (held?.send === send) held = null;
+    };
+    held = { call, send };
+    setTimeout(send, ALONE_MS);
+  });
+  const event: ApiPlan['event'] = async (call, line, stream) => {
+    const earlier = held?.call === call ? held : null;
+    await plan.event?.(call, line, stream);
+    earlier?.send();
+  };
+  return { happened, plan: { event } };
+}
+
+/** The watch breaks just before it, and cannot go on from where it was: only a list tells what happened meanwhile. */
+export function miss(target: number): Faulty {
+  let goneUntilMs = 0;
+  let goneKind: string | null = null;
+  const before = (call: ApiCall): Before | Promise<Before> => {
+    if (call.kind !== goneKind) return 'pass';
+    if (!call.isWatch && performance.now() < goneUntilMs)
+      return sleep(goneUntilMs - performance.now(), 'pass');
+    if (!call.isWatch) return 'pass';
+    goneKind = null;
+    return status(410, 'Expired');
+  };
+  return atEvent(
+    target,
+    (_line, stream, call) => {
+      goneKind = call.kind;
+      goneUntilMs = performance.now() + OUTAGE_MS;
+      stream.cut();
+    },
+    { before },
+  );
+}
+
+/** From it on its watch is silent and stays open. */
+export function blackHole(target: number): Faulty {
+  let swallowed: ApiCall | null = null;
+  const { plan, happened } = atEvent(target, (_line, _stream, call) => {
+    swallowed = call;
+  });
+  const event: ApiPlan['event'] = (call, line, stream) =>
+    call === swallowed ? undefined : plan.event?.(call, line, stream);
+  return { happened, plan: { event } };
+}
+
+/** The k-th call, watches included, fails in some way instead of arriving; leases are left alone. */
+export function failCall(target: number, before: Before): Faulty {
+  let seen = 0;
+  return {
+    happened: () => seen >= target,
+    plan: {
+      before: ({ kind }) => {
+        if (kind === 'leases') return 'pass';
+        seen += 1;
+        return seen === target ? before : 'pass';
+      },
+    },
+  };
+}
+
+export function listingCalls(): { plan: ApiPlan; calls: string[] } {
+  const calls: string[] = [];
+  const before: ApiPlan['before'] = ({ method, kind, isWatch }) => {
+    if (kind !== 'leases') calls.push(`${isWatch ? 'WATCH' : method} ${kind}`);
+    return 'pass';
+  };
+  return { calls, plan: { before } };
+}
+
+export function status(code: number, reason: string, headers: Record<string, string> = {}): Answer {
+  const body = { kind: 'Status', apiVersion: 'v1', status: 'Failure', reason, message: 'by plan', code };
+  return {
+    status: code,
+    headers: { 'content-type': 'application/json', ...headers },
+    body: JSON.stringify(body),
+  };
+}
