@@ -1,0 +1,81 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Point, reference, runPoints, runScenario, tell } from './matrix.ts';
+import type { ScenarioName } from './scenarios.ts';
+import {
+  blackHole,
+  delay,
+  drop,
+  duplicate,
+  type Faulty,
+  failCall,
+  listingCalls,
+  listingEvents,
+  miss,
+  reorder,
+  status,
+} from './watch-plans.ts';
+import { FaultWorld } from './world.ts';
+
+const MATRIX_MS = 180_000;
+/** What heals a watch that lies is the next list; one that is silent, the next watch. */
+const HEALING_MS = 1_500;
+
+const EVENT_FAULTS = { drop, duplicate, delay, reorder, miss, blackHole };
+const CALL_FAULTS = {
+  '500': () => status(500, 'InternalError'),
+  '429': () => status(429, 'TooManyRequests', { 'retry-after': '1' }),
+  reset: () => 'reset' as const,
+};
+
+/** Starts an API server and an object store, and some hundred operators: about a minute. */
+describe('an operator', () => {
+  let world: FaultWorld;
+
+  beforeAll(async () => {
+    world = await FaultWorld.start();
+  });
+  afterAll(() => world?.stop());
+
+  function pointOf(name: string, { plan, happened }: Faulty): Point {
+    const options = { plan, relistMs: HEALING_MS, inactivityMs: HEALING_MS };
+    return { name, options, allowance: 0, happened };
+  }
+
+  async function check(what: string, scenario: ScenarioName, points: Point[]): Promise<void> {
+    const expected = await reference(world, scenario);
+    const results = await runPoints(world, { scenario, expected, points });
+    tell(`${what}, ${scenario}`, results);
+    expect(results.filter(({ failures }) => failures.length > 0)).toEqual([]);
+    expect(results.filter(({ reached }) => reached).length).toBeGreaterThan(points.length / 2);
+  }
+
+  it.each<ScenarioName>(['new content', 'pool change'])(
+    'comes to the same end whichever event of a watch is not as it should be: %s',
+    { timeout: MATRIX_MS },
+    async (scenario) => {
+      const { kinds, plan } = listingEvents();
+      await runScenario(world, scenario, { plan });
+      const points = kinds.flatMap((kind, index) =>
+        Object.entries(EVENT_FAULTS).map(([fault, make]) =>
+          pointOf(`${scenario}: ${fault} event ${index + 1}, ${kind}`, make(index + 1)),
+        ),
+      );
+      await check('events', scenario, points);
+    },
+  );
+
+  it.each<ScenarioName>(['push'])(
+    'comes to the same end whichever call to the API server fails: %s',
+    { timeout: MATRIX_MS },
+    async (scenario) => {
+      const { calls, plan } = listingCalls();
+      await runScenario(world, scenario, { plan });
+      const points = calls.flatMap((call, index) =>
+        Object.entries(CALL_FAULTS).map(([fault, make]) =>
+          pointOf(`${scenario}: ${fault} for call ${index + 1}, ${call}`, failCall(index + 1, make())),
+        ),
+      );
+      await check('calls', scenario, points);
+    },
+  );
+});
