@@ -99,7 +99,7 @@ async function runPoint(
   try {
     const { outcome, reached } = await runScenario(world, scenario, options, expected);
     const { failures, known } = compare(outcome.end, expected.end);
-    failures.push(...redundant(outcome.updates, expected.updates, allowance));
+    failures.push(...redundant(outcome.updates, expected.updates, allowance + outcome.refusals));
     return { name, reached: happened?.() ?? reached, failures, known };
   } catch (error) {
     const { message, cause } = error as Error;

@@ -9,6 +9,8 @@ export interface Outcome {
   /** By pod and operation: how often it was asked to take, serve or drop a revision. */
   updates: Record<string, number>;
   writes: string[];
+  /** See Site. */
+  refusals: number;
 }
 
 /** Times and durations are those of the run, and a new leader counts under another term. */
@@ -41,6 +43,7 @@ export async function outcomeOf(site: Site): Promise<Outcome> {
     end: JSON.parse(plain),
     updates: updatesOf(site),
     writes: [...site.writes.lines],
+    refusals: site.refusals,
   };
 }
 

@@ -57,6 +57,8 @@ export class Site {
   readonly pods = new Map<string, ScriptedPod>();
   readonly writes: WriteLog;
   crashes = 0;
+  /** Calls of trainers that were answered, but not with 200: each brings the bytes again. */
+  refusals = 0;
   /** Why an operator gave up by itself. */
   readonly deaths: string[] = [];
   readonly #world: World;
@@ -188,6 +190,7 @@ export class Site {
         signal: AbortSignal.any([present.life, AbortSignal.timeout(10_000)]),
       });
       const text = await response.text();
+      if (response.status !== 200) this.refusals += 1;
       if (response.status !== 200) throw new Error(`${response.status}: ${text}`);
       return true;
     });
