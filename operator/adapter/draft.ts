@@ -24,6 +24,8 @@ export interface Draft {
   againMs: number | null;
   /** How long ago its source was asked what it has not answered yet; null: nothing is open. */
   askedMs: number | null;
+  /** How old the question may be before status tells of it. */
+  quietMs: number;
 }
 
 export type Judged = Exclude<AdapterConditionType, 'Ready'>;
@@ -67,6 +69,7 @@ export function openDraft(deps: AdapterDeps, adapter: LoraAdapter): Draft {
     record: deps.records.of(keyOf(adapter), adapter.metadata.uid ?? '', deps.spool),
     againMs: null,
     askedMs: null,
+    quietMs: 0,
   };
 }
 

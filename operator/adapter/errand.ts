@@ -36,15 +36,18 @@ export async function sendErrand<T>(
       deps.metrics.phase(phase, deps.clock.monotonicMs() - startMs);
     }
   };
-  const { ageMs, result } = deps.errands.ask({ key, kind, question, lane: laneOf(from), signal, run });
+  const lane = laneOf(from);
+  const { ageMs, begun, result } = deps.errands.ask({ key, kind, question, lane, signal, run });
   if (result !== null) return await result;
   draft.askedMs = Math.min(draft.askedMs ?? ageMs, ageMs);
+  draft.quietMs = begun ? QUIET_MS : SLOW_MS;
   for (const ms of [QUIET_MS, SLOW_MS]) if (ageMs < ms) lookAgain(draft, ms - ageMs);
   return null;
 }
 
-export function isJustAsked({ askedMs }: Draft): boolean {
-  return askedMs !== null && askedMs < QUIET_MS;
+/** One that has only just been asked, or waits for its turn behind many others: each would cost a status of its own. */
+export function isJustAsked({ askedMs, quietMs }: Draft): boolean {
+  return askedMs !== null && askedMs < quietMs;
 }
 
 export function isBeingAnswered({ askedMs }: Draft): boolean {

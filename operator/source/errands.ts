@@ -25,9 +25,10 @@ export interface Lane {
   host: string;
 }
 
-/** `result` null: not yet; `ageMs` is how long ago it was first asked for. */
+/** `result` null: not yet; `ageMs` is how long ago it was first asked for; it may still wait for its turn. */
 export interface Answer<T> {
   ageMs: number;
+  begun: boolean;
   result: Promise<T> | null;
 }
 
@@ -67,12 +68,14 @@ export class Errands {
     if (known === undefined || known.errand.question !== errand.question) {
       known?.running?.abort();
       this.#entries.delete(id);
-      this.#entries.set(id, { errand, sinceMs: nowMs, running: null, result: null });
+      const entry: Entry = { errand, sinceMs: nowMs, running: null, result: null };
+      this.#entries.set(id, entry);
       this.#start();
-      return { ageMs: 0, result: null };
+      return { ageMs: 0, begun: entry.running !== null, result: null };
     }
     if (known.result !== null) this.#entries.delete(id);
-    return { ageMs: nowMs - known.sinceMs, result: known.result as Promise<T> | null };
+    const begun = known.running !== null;
+    return { ageMs: nowMs - known.sinceMs, begun, result: known.result as Promise<T> | null };
   }
 
   /** Nobody wants to know any more. */

@@ -29,7 +29,7 @@ function concluded(pods: Pod[], change: Partial<Conclusion> = {}, adapter: LoraA
   const named = { key: 'lora/sql', servedName: 'sql', poolKey: POOL_KEY, pool: serverPool(1) };
   const draft: Draft = {
     ...{ adapter, ...named, placement, record },
-    ...{ standing: 'allowed', againMs: null, askedMs: null },
+    ...{ standing: 'allowed', againMs: null, askedMs: null, quietMs: 0 },
   };
   const input = { servedName: 'sql', digest: NEW, pods, attemptOf: () => null };
   const rows = plan({

@@ -176,6 +176,22 @@ describe('a source that is slow', () => {
     });
   });
 
+  it('is told of later by those that wait for their turn to ask it', async () => {
+    await startSlow();
+    const limits = { total: 1, perTenant: 1, perHost: 1 };
+    harness.deps.errands = new Errands({ limits, clock, onAnswer: () => {} });
+    const names = ['sql', 'json'];
+    const lookAtBoth = async (afterMs: number) => {
+      await clock.advance(afterMs);
+      for (const name of names) await harness.once(name);
+      return names.map((name) => harness.conditionOf(name, 'Ready')?.reason);
+    };
+    for (const name of names) harness.apply(loraAdapter(name));
+    await lookAtBoth(0);
+    expect(await lookAtBoth(1_000)).toEqual(['Pending', undefined]);
+    expect(await lookAtBoth(9_000)).toEqual(['Pending', 'Pending']);
+  });
+
   it('does not hold up the deletion of its adapter', async () => {
     await startSlow();
     harness.apply(loraAdapter('sql'));

@@ -44,9 +44,9 @@ const finish = async (key: string) => {
 
 describe('what is asked of a source', () => {
   it('is answered when it is asked for again, once', async () => {
-    expect(ask('a')).toEqual({ ageMs: 0, result: null });
+    expect(ask('a')).toEqual({ ageMs: 0, begun: true, result: null });
     await clock.advance(50);
-    expect(ask('a')).toEqual({ ageMs: 50, result: null });
+    expect(ask('a')).toEqual({ ageMs: 50, begun: true, result: null });
     await finish('a');
     expect(answered).toEqual(['a']);
     expect(await ask('a').result).toBe('a is done');
@@ -65,7 +65,7 @@ describe('what is asked of a source', () => {
 
   it('gives way to another question', async () => {
     ask('a');
-    expect(ask('a', { question: 'another' })).toEqual({ ageMs: 0, result: null });
+    expect(ask('a', { question: 'another' })).toEqual({ ageMs: 0, begun: true, result: null });
     await clock.advance(0);
     expect(answered).toEqual([]);
     await finish('a');
@@ -77,7 +77,7 @@ describe('what is asked of a source', () => {
     errands.drop('a');
     await clock.advance(0);
     expect(answered).toEqual([]);
-    expect(ask('a')).toEqual({ ageMs: 0, result: null });
+    expect(ask('a')).toEqual({ ageMs: 0, begun: true, result: null });
   });
 });
 
