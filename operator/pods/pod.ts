@@ -44,6 +44,11 @@ export interface FleetChange {
   freed?: boolean;
 }
 
+/** Pods that speak TLS do not know whom among each other to trust: each is served by the operator. */
+export function mayRelay({ adminUrl }: Pod): boolean {
+  return adminUrl.startsWith('http:');
+}
+
 export function hasFreed(before: PodState['used'], after: PodState['used']): boolean {
   return after.slots < before.slots || after.pages < before.pages || after.hostBytes < before.hostBytes;
 }

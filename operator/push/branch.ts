@@ -2,7 +2,7 @@ import { RELAY_PODS_MAX, type RelayedPod, type StageReply } from '../../server/c
 import { ERRORS, type ErrorCode, LorikeetError } from '../../server/contract/errors.ts';
 import type { PodOutcome } from '../adapter/publish/publication.ts';
 import type { Clock } from '../kube/clock.ts';
-import type { Pod } from '../pods/pod.ts';
+import { mayRelay, type Pod } from '../pods/pod.ts';
 
 export interface BranchLimits {
   /** Bytes that a pod may be behind the trainer before the trainer waits for it. */
@@ -28,7 +28,7 @@ export interface ChainOutcome {
 
 /** Pods each on its own, or from `relayFrom` of them on one behind the other, in as few chains as a header has room for. */
 export function chainsOf(pods: readonly Pod[], relayFrom: number): Pod[][] {
-  if (pods.length < relayFrom) return pods.map((pod) => [pod]);
+  if (pods.length < relayFrom || !pods.every(mayRelay)) return pods.map((pod) => [pod]);
   const chains = Math.ceil(pods.length / (RELAY_PODS_MAX + 1));
   const each = Math.ceil(pods.length / chains);
   return Array.from({ length: chains }, (_, at) => pods.slice(at * each, (at + 1) * each));

@@ -6,7 +6,8 @@ import { HashThread } from '../../server/transfer/hash-thread.ts';
 import { BODY_PACE } from '../../server/transfer/limits.ts';
 import { answerOf, refuseUnreadable } from '../../server/transfer/refusal.ts';
 import { listenerOptions, type TlsFiles } from '../../server/transfer/tls-files.ts';
-import { ObjectName } from '../api/lora-adapter.ts';
+import { ObjectName } from '../api/fields.ts';
+
 import type { Clock } from '../kube/clock.ts';
 import type { Elector } from '../kube/leader.ts';
 import type { Log } from '../kube/log.ts';

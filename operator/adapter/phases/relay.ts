@@ -1,6 +1,6 @@
 import { RELAY_PODS_MAX } from '../../../server/contract/adapter-api.ts';
 import type { RevisionRecord } from '../../api/lora-adapter.ts';
-import type { Pod } from '../../pods/pod.ts';
+import { mayRelay, type Pod } from '../../pods/pod.ts';
 import type { SpooledRevision } from '../../spool/spool.ts';
 import { type AdapterDeps, fenceOf } from '../deps.ts';
 import type { Draft } from '../draft.ts';
@@ -23,7 +23,7 @@ export async function stageByRelay(
   { target, bytes, signal }: Shipment,
 ): Promise<Set<Pod>> {
   // One that failed last time would keep those behind it waiting.
-  const fit = pods.filter(({ uid }) => draft.record.attemptOf(uid) === null);
+  const fit = pods.filter((pod) => mayRelay(pod) && draft.record.attemptOf(pod.uid) === null);
   const [first, ...behind] = fit.slice(0, RELAY_PODS_MAX + 1);
   if (first === undefined || fit.length < deps.relayFrom) return new Set();
   const { digest, step } = target;

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../../operator/kube/clock.ts';
 import { PodClient } from '../../../operator/pods/client.ts';
 import { TokenSource } from '../../../operator/pods/token.ts';
+import { chainsOf } from '../../../operator/push/branch.ts';
 import { digestOf } from '../../support/adapter-files.ts';
 import { FakePod } from '../../support/pod/fake-pod.ts';
 import { refusal } from '../../support/pod/fault.ts';
@@ -118,5 +119,21 @@ describe('a push to many pods', () => {
     servers[1]?.fail('upload', { kind: 'reset', afterBytes: 1_000_000 }, 9);
     expect((await put(rig, files)).status).toBe(202);
     expect(staged()).toEqual(['pod-0 ok', 'pod-1 pod_failed', 'pod-2 timeout', 'pod-3 timeout']);
+  });
+});
+
+describe('chains', () => {
+  const named = (scheme: string) =>
+    Array.from({ length: 4 }, (_, at) =>
+      Object.assign(new FakePod({ name: `pod-${at}` }), { adminUrl: `${scheme}://10.0.0.${at}:8001` }),
+    );
+
+  it('are made of pods that speak plain HTTP, from so many on', () => {
+    expect(chainsOf(named('http'), 4)).toHaveLength(1);
+    expect(chainsOf(named('http'), 5)).toHaveLength(4);
+  });
+
+  it('are not made of pods that speak TLS', () => {
+    expect(chainsOf(named('https'), 4)).toHaveLength(4);
   });
 });
