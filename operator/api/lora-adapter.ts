@@ -7,7 +7,9 @@ import {
 } from '../../server/contract/adapter-api.ts';
 import type { KubeObject, Resource } from '../kube/resource.ts';
 import { type AdapterConditionType, type Condition, Conditions } from './conditions.ts';
-import { Duration, Quantity, Replicas } from './quantity.ts';
+import { ObjectName, Sha256 } from './fields.ts';
+import { Duration, Replicas } from './quantity.ts';
+import { SOURCE_RULES, Source } from './source.ts';
 
 export const API_GROUP = 'lorikeet.dev';
 export const API_VERSION = 'v1alpha1';
@@ -24,142 +26,10 @@ export const LORA_ADAPTERS: Resource = {
 export const POD_ERRORS_MAX = 20;
 export const KEEP_REVISIONS_MAX = 16;
 
-/** The name of an object, as DNS subdomains go. */
-export const ObjectName = z.string().min(1).max(253);
 const ServedName = z.string().max(NAME_LENGTH_MAX).regex(NAME_PATTERN);
 const Digest = z.string().max(71).regex(DIGEST_PATTERN);
 const TargetModules = z.array(z.string().max(256)).max(128);
-const Sha256 = z
-  .string()
-  .max(64)
-  .regex(/^[0-9a-f]{64}$/);
-const Endpoint = z
-  .string()
-  .max(512)
-  .regex(/^https?:\/\/[^\s/?#]+(\/[^\s?#]*)?$/);
 const Count = z.number().int().nonnegative();
-
-const ObjectStoreSource = z.object({
-  uri: z
-    .string()
-    .max(1024)
-    .regex(
-      /^(s3:\/\/[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]|gs:\/\/[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]|az:\/\/[a-z0-9]{3,24}\/[a-z0-9](-?[a-z0-9]){2,62})(\/.*)?$/,
-    )
-    .describe(
-      's3://bucket/prefix/, gs://bucket/prefix/ or az://account/container/prefix/, under which adapter_config.json and adapter_model.safetensors lie.',
-    ),
-  versionId: z
-    .string()
-    .min(1)
-    .max(1024)
-    .optional()
-    .describe(
-      'The version (gs: the generation) of adapter_model.safetensors in a versioned bucket. Default: the newest.',
-    ),
-  endpoint: Endpoint.optional().describe(
-    'The URL of a store that speaks the same. Default: AWS, Google Cloud Storage, the account at Azure.',
-  ),
-  region: z.string().min(1).max(64).optional().describe('Default: us-east-1; gs: auto.'),
-  credentialsSecretRef: z
-    .object({ name: ObjectName.describe('A Secret of the same namespace.') })
-    .optional()
-    .describe(
-      'A Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, maybe AWS_SESSION_TOKEN (gs: the HMAC keys of a service account, under the same names; az: AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN), and in ca.crt the private CA of the endpoint, if any. Default: requests are not signed.',
-    ),
-});
-
-const HttpSource = z.object({
-  url: z
-    .string()
-    .max(2048)
-    .regex(/^https?:\/\/[^\s/?#@]+\/([^\s?#]*[^\s/?#])(\?[^\s#]*)?$/)
-    .describe(
-      'The URL of the safetensors file. adapter_config.json is read from the same folder, with the same query.',
-    ),
-  sha256: Sha256.describe('Lower-case hex SHA-256 of the safetensors file.'),
-  credentialsSecretRef: z
-    .object({ name: ObjectName.describe('A Secret of the same namespace.') })
-    .optional()
-    .describe(
-      'A Secret with token (sent as Bearer), or username and password, and in ca.crt the private CA of the server, if any. Default: nothing is sent.',
-    ),
-});
-
-const HuggingFaceSource = z.object({
-  repo: z
-    .string()
-    .max(193)
-    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,95}\/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$/)
-    .describe('owner/name of a model repository.'),
-  revision: z
-    .string()
-    .max(255)
-    .regex(/^[A-Za-z0-9][A-Za-z0-9._/-]*$/)
-    .default('main')
-    .describe(
-      'A branch, a tag or a commit. A branch is read at the commit that it is at when it is looked at.',
-    ),
-  path: z
-    .string()
-    .max(1024)
-    .optional()
-    .describe('The folder with adapter_config.json and adapter_model.safetensors. Default: the root.'),
-  endpoint: Endpoint.optional().describe(
-    'The URL of a mirror or of another hub. Default: https://huggingface.co.',
-  ),
-  tokenSecretRef: z
-    .object({ name: ObjectName.describe('A Secret of the same namespace.') })
-    .optional()
-    .describe(
-      'A Secret with token (or HF_TOKEN), and in ca.crt the private CA of the endpoint, if any. Default: no token.',
-    ),
-});
-
-const PushSource = z.object({
-  maxBytes: Quantity.optional().describe(
-    'A push larger than this is refused. Default: what the pods accept.',
-  ),
-  durability: z
-    .enum(['Memory', 'ObjectStore'])
-    .default('Memory')
-    .describe(
-      'Memory: a pushed revision lives in the pods and in the spool of the operator, nowhere else. ObjectStore: it is written to the object store before the push is answered, and read from there when nobody holds it any more.',
-    ),
-  objectStore: ObjectStoreSource.omit({ versionId: true })
-    .optional()
-    .describe('With durability ObjectStore: where each revision gets a folder, named by its digest.'),
-});
-
-const PUSH_RULES = [
-  {
-    rule: "has(self.objectStore) == (has(self.durability) && self.durability == 'ObjectStore')",
-    message: 'objectStore is what durability ObjectStore needs, and nothing else does',
-  },
-];
-const SOURCE_KINDS = ['objectStore', 'huggingFace', 'http', 'push'] as const;
-
-const SOURCE_RULES = [
-  {
-    rule: `[${SOURCE_KINDS.map((kind) => `has(self.${kind})`).join(', ')}].filter(isSet, isSet).size() == 1`,
-    message: `exactly one of ${SOURCE_KINDS.join(', ').replace(/, (\w+)$/, ' and $1')} must be set`,
-  },
-  {
-    rule: SOURCE_KINDS.map((kind) => `has(self.${kind}) == has(oldSelf.${kind})`).join(' && '),
-    message: 'the kind of a source is immutable: make another LoraAdapter',
-  },
-];
-
-const Source = z.object({
-  objectStore: ObjectStoreSource.optional().describe('The adapter lies in an object store.'),
-  huggingFace: HuggingFaceSource.optional().describe(
-    'The adapter lies in a repository of the Hugging Face Hub.',
-  ),
-  http: HttpSource.optional().describe('The adapter lies on a web server.'),
-  push: PushSource.optional()
-    .describe('A trainer pushes the adapter to the operator; see status.pushURL.')
-    .meta({ 'x-kubernetes-validations': PUSH_RULES }),
-});
 
 const Verify = z.object({
   sha256: Sha256.optional().describe('Lower-case hex SHA-256 of adapter_model.safetensors.'),

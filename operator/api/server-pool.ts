@@ -2,8 +2,9 @@ import { z } from 'zod';
 import { DIGEST_PATTERN, NAME_LENGTH_MAX } from '../../server/contract/adapter-api.ts';
 import type { KubeObject, Resource } from '../kube/resource.ts';
 import { type Condition, Conditions, type PoolConditionType } from './conditions.ts';
+import { ObjectName } from './fields.ts';
 import { LabelSelector } from './label-selector.ts';
-import { API_GROUP, API_VERSION, ObjectName, POD_ERRORS_MAX, PodError } from './lora-adapter.ts';
+import { API_GROUP, API_VERSION, POD_ERRORS_MAX, PodError } from './lora-adapter.ts';
 import { Quantity } from './quantity.ts';
 
 export const SERVER_POOLS: Resource = {
