@@ -83,3 +83,23 @@ export function everyServerKnob() {
     topologySpread: [{ topologyKey: 'zone', whenUnsatisfiable: 'DoNotSchedule' }],
   };
 }
+
+interface Rule {
+  apiGroups: string[];
+  resources: string[];
+  resourceNames?: string[];
+  verbs: string[];
+}
+
+/** One line per rule: kind, name, resources with their groups, names, verbs. */
+export function grantsOf(manifests: Manifest[]): string[] {
+  const roles = manifests.filter(({ kind }) => kind === 'Role' || kind === 'ClusterRole');
+  return roles.flatMap(({ kind, metadata, rules }) =>
+    (rules as Rule[]).map(({ apiGroups, resources, resourceNames = [], verbs }) => {
+      const where = kind === 'Role' ? `${metadata.namespace}/${metadata.name}` : metadata.name;
+      const what = resources.map((resource) => [resource, ...apiGroups.filter(Boolean)].join('.'));
+      const names = resourceNames.length > 0 ? ` [${resourceNames.join(',')}]` : '';
+      return `${kind} ${where}: ${verbs.join(',')} ${what.join(',')}${names}`;
+    }),
+  );
+}
