@@ -24,7 +24,16 @@ export function rowsOf(draft: Draft, deps: AdapterDeps): Row[] {
     refusedSomewhere:
       digest !== null && record.refusalOf(digest) !== null && record.current?.digest !== digest,
     isBarrier: draft.adapter.spec.update.consistency === 'Barrier',
-    onlyWhereNothing: draft.adapter.spec.suspend,
+    onlyWhereNothing: draft.adapter.spec.suspend || mayBeBehind(draft),
     nowMs: deps.clock.monotonicMs(),
   });
+}
+
+/**
+ * True in a new process while a source has not said yet what status may not have told: pods that serve what the one
+ * before had found there are not taken back for as long as that takes.
+ */
+function mayBeBehind({ adapter, record }: Draft): boolean {
+  const { settledFor, failure } = record.source;
+  return adapter.spec.source.push === undefined && settledFor === null && failure === null;
 }

@@ -78,6 +78,24 @@ describe('an adapter from a source', () => {
     expect(harness.statusOf('sql').currentRevision?.digest).toBe(digest);
   });
 
+  it('is not taken back by the next operator where this one ends before status tells what it activated', async () => {
+    harness = await startHarness();
+    harness.apply(loraAdapter('sql'));
+    await harness.settle('sql');
+    const { status } = harness.deps;
+    const newer = harness.source.put(2);
+    harness.apply(loraAdapter('sql', { metadata: { annotations: { 'lorikeet.dev/refresh': 'now' } } }));
+    harness.deps.status = { write: () => {} };
+    await harness.once('sql');
+    await expect.poll(() => served('sql')).toEqual([newer, newer]);
+    const activations = harness.servers.map((server) => server.count('activate'));
+
+    harness.deps.status = status;
+    harness.forget();
+    await harness.settle('sql');
+    expect(harness.servers.map((server) => server.count('activate'))).toEqual(activations);
+  });
+
   it('is pinned: content that changes under one spec is rolled out only when the refresh annotation changes', async () => {
     harness = await startHarness();
     const first = digestOf(harness.source.files);
