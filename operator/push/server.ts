@@ -124,14 +124,19 @@ export function buildPushApp(options: PushAppOptions): FastifyInstance {
     return reply;
   });
 
+  // Only the leader knows what is desired: whoever else is asked passes the call on, its body unread.
+  app.addHook('preHandler', async (request, reply) => {
+    const { verb, action } = request.routeOptions.config;
+    if (leader.leading !== null || verb === undefined) return;
+    const passing = forward(request, reply, forwarding);
+    await (action === undefined ? passing : running.track(passing));
+    return reply;
+  });
+
   app.put<{ Params: Params }>(
     REVISIONS,
     { config: { verb: 'update', action: 'push' } },
     async (request, reply) => {
-      if (leader.leading === null) {
-        await running.track(forward(request, reply, forwarding));
-        return reply;
-      }
       const { namespace, name } = request.params;
       const target = { namespace, name, pushedBy: request.caller?.username ?? '', authMs: request.authMs };
       const result = await running.track(push(request, reply, target, deps));
@@ -144,10 +149,6 @@ export function buildPushApp(options: PushAppOptions): FastifyInstance {
     ROLLBACK,
     { config: { verb: 'update', action: 'rollback' } },
     async (request, reply) => {
-      if (leader.leading === null) {
-        await running.track(forward(request, reply, forwarding));
-        return reply;
-      }
       const { namespace, name } = request.params;
       const target = { namespace, name, askedBy: request.caller?.username ?? '', authMs: request.authMs };
       const result = await running.track(rollback(request, reply, target, deps));
@@ -157,20 +158,12 @@ export function buildPushApp(options: PushAppOptions): FastifyInstance {
     },
   );
 
-  app.get<{ Params: Params }>(REVISIONS, { config: { verb: 'get' } }, async (request, reply) => {
-    if (leader.leading === null) {
-      await forward(request, reply, forwarding);
-      return reply;
-    }
+  app.get<{ Params: Params }>(REVISIONS, { config: { verb: 'get' } }, async (request) => {
     const { namespace, name } = request.params;
     const context = publisher.context(namespace, name);
     return { servedName: context.servedName, desired: context.desired, revisions: listRevisions(context) };
   });
-  app.get<{ Params: Params }>(WHY, { config: { verb: 'get' } }, async (request, reply) => {
-    if (leader.leading === null) {
-      await forward(request, reply, forwarding);
-      return reply;
-    }
+  app.get<{ Params: Params }>(WHY, { config: { verb: 'get' } }, async (request) => {
     const { namespace, name } = request.params;
     return publisher.why(namespace, name);
   });
