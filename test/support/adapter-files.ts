@@ -129,3 +129,19 @@ function mulberry32(seed: number): () => number {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   };
 }
+
+/** Rank 64 on every q_proj of the parrot. */
+export function wideTensors(): Tensors {
+  const tensors: Tensors = new Map();
+  for (let layer = 0; layer < 4; layer += 1) {
+    tensors.set(
+      factorName(layer, 'q_proj', 'A'),
+      f32([64, 256], () => 0.1),
+    );
+    tensors.set(
+      factorName(layer, 'q_proj', 'B'),
+      f32([256, 64], () => 0.1),
+    );
+  }
+  return tensors;
+}

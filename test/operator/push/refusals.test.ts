@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { refusalOf } from '../../../operator/push/refusal.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
-import { f32, factorName, goodAdapter, packSafetensors, type Tensors } from '../../support/adapter-files.ts';
+import { goodAdapter, packSafetensors, wideTensors } from '../../support/adapter-files.ts';
 import { FakePod } from '../../support/pod/fake-pod.ts';
 import { refusal } from '../../support/pod/fault.ts';
 import { bigAdapter, configHeader } from './adapters.ts';
@@ -22,23 +22,8 @@ const files = goodAdapter();
 const config = configHeader(files.config);
 
 describe('tensors that do not fit', () => {
-  const wide = (): Tensors => {
-    const tensors: Tensors = new Map();
-    for (let layer = 0; layer < 4; layer += 1) {
-      tensors.set(
-        factorName(layer, 'q_proj', 'A'),
-        f32([64, 256], () => 0.1),
-      );
-      tensors.set(
-        factorName(layer, 'q_proj', 'B'),
-        f32([256, 64], () => 0.1),
-      );
-    }
-    return tensors;
-  };
-
   it('are refused by their header while the client still sends', async () => {
-    const tensors = packSafetensors(wide());
+    const tensors = packSafetensors(wideTensors());
     const client = new RawClient(rig.port);
     rig.publisher.maxRank = 16;
     const { config } = goodAdapter(7, { r: 64, target_modules: ['q_proj'] });

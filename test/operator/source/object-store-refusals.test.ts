@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { ApiError } from '../../../operator/kube/api-error.ts';
 import { SecretForbidden } from '../../../operator/kube/secrets.ts';
-import { f32, factorName, goodAdapter, packSafetensors, type Tensors } from '../../support/adapter-files.ts';
+import { goodAdapter, packSafetensors, wideTensors } from '../../support/adapter-files.ts';
 import { PARROT_GEOMETRY } from '../../support/parrot-geometry.ts';
 import {
   adapter,
@@ -111,25 +111,10 @@ describe('a source that cannot be read', () => {
 });
 
 describe('an adapter that does not fit', () => {
-  const wide = (): Tensors => {
-    const tensors: Tensors = new Map();
-    for (let layer = 0; layer < 4; layer += 1) {
-      tensors.set(
-        factorName(layer, 'q_proj', 'A'),
-        f32([64, 256], () => 0.1),
-      );
-      tensors.set(
-        factorName(layer, 'q_proj', 'B'),
-        f32([256, 64], () => 0.1),
-      );
-    }
-    return tensors;
-  };
-
   it('is refused after its first bytes', async () => {
     const files = {
       ...goodAdapter(7, { r: 64, target_modules: ['q_proj'] }),
-      tensors: packSafetensors(wide()),
+      tensors: packSafetensors(wideTensors()),
     };
     const limits = { ...LIMITS, fit: { geometry: PARROT_GEOMETRY, maxRank: 16 } };
     const error = await failure(fetched(adapter(await put(files)), source(), limits));
