@@ -14,7 +14,7 @@ export type ConditionType = AdapterConditionType | PoolConditionType;
  */
 export const REASONS = {
   // Any condition
-  Pending: 'An earlier phase has not finished.',
+  Pending: 'Waits for those before it, in the order SourceResolved, Placed, Verified, Loaded.',
   Suspended: 'The spec says suspend: what is loaded stays, nothing changes.',
   InternalError: 'The operator failed in a way that it should not; its log says how. It tries again.',
   // SourceResolved
