@@ -317,6 +317,11 @@ export interface Engine {
 export interface NativeAddon {
   /** `onEvents` gets the events of one or more engine steps, in order. What it throws is an `uncaughtException`. */
   createEngine(options: EngineOptions, onEvents: (events: EngineEvent[]) => void): Engine;
+  /**
+   * Memory of `bytes` bytes, at least one, with anything in it. Once it is collected its pages serve the next one, which
+   * saves making new ones. RangeError where there is no memory.
+   */
+  allocateBody(bytes: number): ArrayBuffer;
   /** What `EngineOptions.backend` may name; `auto` is the first that is available. */
   backends(): BackendInfo[];
   /** ENGINE_ERRORS and LORA_MODULES as the C++ side has them; what LORIKEET_ISA may name on this processor. */

@@ -1,6 +1,7 @@
 // The addon's exports: NativeAddon of native/types.ts.
 #include <napi.h>
 
+#include "body_memory.h"
 #include "engine_handle.h"
 #include "executor/backends.h"
 #include "executor/cpu/cpu_executor.h"
@@ -52,6 +53,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* data = new AddonData{Napi::Persistent(EngineHandle::define(env))};
   env.SetInstanceData(data);  // deleted with the environment
   exports.Set("createEngine", Napi::Function::New(env, create_engine, "createEngine"));
+  exports.Set("allocateBody", Napi::Function::New(env, allocate_body, "allocateBody"));
   exports.Set("backends", Napi::Function::New(env, list_backends, "backends"));
   exports.Set("names", Napi::Function::New(env, names, "names"));
   return exports;

@@ -28,6 +28,7 @@ async function receive(registry: Registry, config: Buffer, file: FileHandle): Pr
   const { maxRank, maxAdapterBytes } = registry.limits;
   const receiver = new Receiver({
     tier: registry.tier,
+    allocate: registry.allocate,
     hash: hashHere(),
     limits: { geometry, maxRank, maxAdapterBytes },
     configHeader: config.toString('base64url'),

@@ -11,6 +11,8 @@ import type { HostTier, Incoming, Reservation } from './host-tier.ts';
 
 export interface ReceiveOptions {
   tier: HostTier;
+  /** Memory of that many bytes, with anything in it. */
+  allocate: (bytes: number) => Buffer;
   hash: RunningHash;
   limits: BindLimits & { maxAdapterBytes: number };
   /** Value of `x-lora-config`. */
@@ -92,7 +94,7 @@ export class Receiver {
   }
 
   #keep(part: Uint8Array): void {
-    this.#body ??= Buffer.allocUnsafeSlow(this.#reader.accepted?.bodyBytes ?? 0);
+    this.#body ??= this.#options.allocate(this.#reader.accepted?.bodyBytes ?? 0);
     this.#body.set(part, this.#filled);
     this.#filled += part.length;
   }

@@ -59,6 +59,8 @@ export class Registry {
   readonly tier: HostTier;
   readonly lookup: Lookup;
   readonly hashing = new HashThread();
+  /** Memory for the body of an adapter. */
+  readonly allocate: (bytes: number) => Buffer;
   readonly #turns: SlotTurns;
   readonly #lateComers: LateComers;
   readonly baseModel: BaseIdentity;
@@ -75,6 +77,7 @@ export class Registry {
 
   constructor(options: RegistryOptions) {
     this.#engine = options.engine;
+    this.allocate = (bytes) => options.engine.allocate(bytes);
     this.#log = options.log;
     this.baseModel = options.baseModel;
     this.limits = options.limits;

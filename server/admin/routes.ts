@@ -158,6 +158,7 @@ async function receive(
   requireBodySize(contentLength ?? 0, maxAdapterBytes);
   const receiver = new Receiver({
     tier: registry.tier,
+    allocate: registry.allocate,
     hash: registry.hashing.begin(contentLength),
     limits: { geometry: registry.baseModel.geometry, maxRank, maxAdapterBytes },
     configHeader: readConfig(headers),

@@ -1,4 +1,4 @@
-import { backends, createEngine } from '../../native/index.ts';
+import { allocateBody, backends, createEngine } from '../../native/index.ts';
 import type { Engine, EngineEvent, EngineOptions } from '../../native/types.ts';
 import { EventQueue } from './event-queue.ts';
 import { engineCode, engineRefusal } from './native-errors.ts';
@@ -106,6 +106,10 @@ export class NativeEngine implements AdapterEngine {
 
   onTimed(timings: EngineTimings): void {
     this.timings = timings;
+  }
+
+  allocate(bytes: number): Buffer {
+    return allocateBody(bytes);
   }
 
   async stage({ digest, body, bound }: Content): Promise<StageReport> {

@@ -143,6 +143,8 @@ export interface EngineSnapshot {
 /** What returns a promise rejects with `LorikeetError`s that a client may read. */
 export interface AdapterEngine {
   readonly info: EngineInfo;
+  /** Memory for a body that `stage` is to get, with anything in it. At least one byte. */
+  allocate(bytes: number): Buffer;
   /**
    * Takes a revision in; serves nobody yet. Its bytes must not change until the promise settles. Evicts the least
    * recently used revision without leases if there is no room; where there is none, the report says so. A revision

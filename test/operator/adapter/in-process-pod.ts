@@ -56,6 +56,7 @@ export function linkTo(server: InProcessPod, effects: Effects): Pod {
     const limits = { geometry: BASE_MODEL.geometry, ...LIMITS };
     const receiver = new Receiver({
       tier: registry.tier,
+      allocate: registry.allocate,
       hash: hashHere(),
       limits,
       configHeader,

@@ -46,6 +46,7 @@ export function bench({ slots = 8, room = 16, hostBytes = room * HELD_BYTES }: P
 export async function received(registry: Registry, files: AdapterFiles): Promise<ReceivedAdapter> {
   const receiver = new Receiver({
     tier: registry.tier,
+    allocate: registry.allocate,
     hash: hashHere(),
     limits: { ...registry.limits, geometry: PARROT_GEOMETRY },
     configHeader: files.config.toString('base64url'),

@@ -16,7 +16,14 @@ async function receive({ tensors, config }: BrokenAdapter, chunkBytes: number): 
   const tier = new HostTier(1 << 24, { droppable: () => () => false, dropped: () => {} });
   const configHeader = config.length > 0 ? config.toString('base64url') : '';
   const contentLength = tensors.length;
-  const receiver = new Receiver({ tier, hash: hashHere(), limits: LIMITS, configHeader, contentLength });
+  const receiver = new Receiver({
+    tier,
+    allocate: Buffer.allocUnsafeSlow,
+    hash: hashHere(),
+    limits: LIMITS,
+    configHeader,
+    contentLength,
+  });
   try {
     for (let at = 0; at < tensors.length; at += chunkBytes)
       receiver.push(tensors.subarray(at, at + chunkBytes));
