@@ -10,11 +10,10 @@ import { NAMESPACE, SYSTEM, World } from './world.ts';
 const QUESTION = 'List the name of all songs from Lima.';
 const AWAY_MS = 12_000;
 const FROZEN_MS = 30_000;
-const CALM_MS = 3_000;
 
 /**
  * Trainers push while leaders are killed, removed and stopped and the API server goes away: `npm run soak -- --rounds 24`;
- * `--only killed` for the disasters of that name.
+ * `--only removed` for the disasters of that name, `--calm 1` for as many seconds of peace before and after each.
  * After each disaster it says how long pushes were out and whether every pod serves the last acknowledged one.
  */
 class Soak {
@@ -22,6 +21,7 @@ class Soak {
   readonly #trainers: Map<string, Trainer>;
   #operators: string[];
   #stopped: string | null = null;
+  #calmMs = 0;
   lost = 0;
 
   private constructor(world: World, trainers: Map<string, Trainer>, operators: string[]) {
@@ -49,7 +49,8 @@ class Soak {
   }
 
   /** `only`: a part of the names of the disasters that strike. */
-  async run(rounds: number, only: string): Promise<void> {
+  async run(rounds: number, only: string, calmMs: number): Promise<void> {
+    this.#calmMs = calmMs;
     const disasters = Object.entries(this.#disasters).filter(([name]) => name.includes(only));
     if (disasters.length === 0)
       throw new Error(`Expected a part of ${Object.keys(this.#disasters).join(', ')}`);
@@ -107,7 +108,7 @@ class Soak {
       trainer.slowestMs = 0;
       trainer.start();
     }
-    await sleep(CALM_MS * (0.5 + Math.random() / 2));
+    await sleep(this.#calmMs * (0.5 + Math.random() / 2));
     const fromMs = await strike(await this.#leader());
     await this.#lookForOperators();
     const told: string[] = [];
@@ -118,7 +119,7 @@ class Soak {
       });
       told.push(`${adapter} ${((firstMs - fromMs) / 1000).toFixed(1)} s`);
     }
-    await sleep(CALM_MS);
+    await sleep(this.#calmMs);
     await Promise.all([...this.#trainers.values()].map((trainer) => trainer.stop()));
     const slowest = Math.max(...[...this.#trainers.values()].map(({ slowestMs }) => slowestMs));
     say(`${name}: pushed again after ${told.join(', ')}; slowest call ${(slowest / 1000).toFixed(1)} s`);
@@ -166,11 +167,15 @@ function say(line: string): void {
 }
 
 const { values } = parseArgs({
-  options: { rounds: { type: 'string', default: '20' }, only: { type: 'string', default: '' } },
+  options: {
+    rounds: { type: 'string', default: '20' },
+    only: { type: 'string', default: '' },
+    calm: { type: 'string', default: '3' },
+  },
 });
 const soak = await Soak.start();
 try {
-  await soak.run(Number(values.rounds), values.only);
+  await soak.run(Number(values.rounds), values.only, Number(values.calm) * 1000);
 } finally {
   await soak.stop();
 }
