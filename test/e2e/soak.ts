@@ -78,6 +78,14 @@ class Soak {
       await this.#world.node.removePodAbruptly(SYSTEM, name);
       return atMs;
     },
+    'leader and a server gone': async ({ name }) => {
+      const servers = await this.#world.servers();
+      const server = servers[Math.floor(Math.random() * servers.length)] as SeenPod;
+      const atMs = performance.now();
+      await this.#world.node.removePodAbruptly(SYSTEM, name);
+      await this.#world.node.removePodAbruptly(NAMESPACE, server.name);
+      return atMs;
+    },
     'leader stopped': async ({ name, ip }) => {
       // As a Service does with what is not ready.
       this.#stopped = ip;
