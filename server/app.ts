@@ -23,6 +23,7 @@ import { ChatTemplate } from './text/chat-template.ts';
 import { Encoder } from './text/encoder.ts';
 import { Tokenizer } from './text/tokenizer.ts';
 import { filesIn } from './transfer/adapter-folder.ts';
+import { CaFile } from './transfer/ca-file.ts';
 import { isLoopback } from './transfer/loopback.ts';
 import { TlsFiles } from './transfer/tls-files.ts';
 import { speakVllm } from './vllm/dialect.ts';
@@ -43,6 +44,7 @@ export interface Server {
 export async function startServer(config: ServerConfig, log: Logger): Promise<Server> {
   const token = await trustedToken(config, log);
   const tls = config.adminTls === null ? null : await TlsFiles.read(config.adminTls);
+  const relayCa = config.relayCaFile === null ? null : await CaFile.read(config.relayCaFile);
   const loraRoot = await openLoraRoot(config.loraRoot);
   const read = await loadModel(config.model, {
     generationConfig: config.generationConfig,
@@ -102,7 +104,7 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
       token: isLoopback(config.host) ? null : () => token.current(),
     });
   }
-  const admin = buildAdminApp({ registry, token: () => token.current(), tls, metrics, log });
+  const admin = buildAdminApp({ registry, token: () => token.current(), tls, relayCa, metrics, log });
   const listening = {
     serving: await listen(serving, config.host, config.port),
     admin: await listen(admin, config.adminHost, config.adminPort),

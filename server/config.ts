@@ -21,6 +21,8 @@ export interface ServerConfig {
   adminTokenFile: string | null;
   /** Null: the admin API speaks plain HTTP. */
   adminTls: TlsPaths | null;
+  /** Null: over TLS it passes nothing on to other pods. */
+  relayCaFile: string | null;
   /** Speak vLLM's dialect of the control plane on the serving port. */
   vllmApi: boolean;
   /** Null: that dialect loads nothing. */
@@ -82,6 +84,11 @@ export const FLAGS = {
     value: 'FILE',
     default: null,
     help: 'CA that signs the certificates of who may call the admin API; else no caller needs one',
+  },
+  'relay-ca-file': {
+    value: 'FILE',
+    default: null,
+    help: 'CA of the admin certificates of pods that this one passes adapters on to; else over TLS to none',
   },
   adapter: { value: 'NAME=DIR', default: null, help: 'adapter to load at start; repeatable' },
   'vllm-api': {
@@ -181,6 +188,7 @@ export function parseConfig(
       'admin-tls-key-file': read.optional('admin-tls-key-file'),
       'admin-client-ca-file': read.optional('admin-client-ca-file'),
     }),
+    relayCaFile: read.optional('relay-ca-file'),
     vllmApi: read.isOn('vllm-api'),
     loraRoot: read.optional('lora-root'),
     adapters: read.list('adapter').map(adapterOf),
@@ -249,6 +257,8 @@ function requireConsistent(config: ServerConfig): void {
   if (config.adminTokenFile === null && open !== undefined) {
     throw new ConfigError(`--admin-token-file is required where ${open.flag} (${open.host}) is not loopback`);
   }
+  if (config.relayCaFile !== null && config.adminTls === null)
+    throw new ConfigError('--relay-ca-file needs --admin-tls-cert-file');
   if (config.loraRoot !== null && !config.vllmApi) throw new ConfigError('--lora-root needs --vllm-api');
 }
 

@@ -10,11 +10,13 @@ import { NAME_LENGTH_MAX } from '../contract/adapter-api.ts';
 import { LorikeetError } from '../contract/errors.ts';
 import { quoted } from '../contract/strict-json.ts';
 import { isBearer } from '../transfer/bearer.ts';
+import type { CaFile } from '../transfer/ca-file.ts';
 import { keepRoom } from '../transfer/connections.ts';
 import { bodyDeadlineMs } from '../transfer/limits.ts';
 import { answerOf, refuseUnreadable } from '../transfer/refusal.ts';
 import type { RelayLimits } from '../transfer/relay.ts';
 import { listenerOptions, type TlsFiles } from '../transfer/tls-files.ts';
+import { openOnward } from './onward.ts';
 import { registerAdminRoutes } from './routes.ts';
 
 const HEADER_BYTES_MAX = 32 << 10;
@@ -32,6 +34,8 @@ export interface AdminAppOptions {
   token: () => string | Promise<string>;
   /** Absent or null: callers speak plain HTTP. */
   tls?: TlsFiles | null;
+  /** Of the pods that bodies go on to over TLS; absent or null: to none. */
+  relayCa?: CaFile | null;
   metrics?: AdminMetrics;
   relayLimits?: Partial<RelayLimits>;
   log: Logger;
@@ -47,7 +51,8 @@ export interface AdminMetrics {
 export function buildAdminApp({
   registry,
   token,
-  tls,
+  tls = null,
+  relayCa = null,
   metrics,
   relayLimits,
   log,
@@ -92,7 +97,7 @@ export function buildAdminApp({
     return refuse(reply, refusal);
   });
   app.get('/healthz', async () => ({ status: 'ok' }));
-  registerAdminRoutes(app, { registry, relayLimits });
+  registerAdminRoutes(app, { registry, onward: openOnward({ tls, relayCa, limits: relayLimits }) });
   return app;
 }
 

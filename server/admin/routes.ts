@@ -1,5 +1,4 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { Agent } from 'undici';
 import type { Held } from '../adapters/host-tier.ts';
 import { type ReceivedAdapter, Receiver } from '../adapters/receive.ts';
 import type { Registry } from '../adapters/registry.ts';
@@ -30,16 +29,14 @@ import {
   writeStep,
 } from '../contract/headers.ts';
 import { bodyDeadlineMs, requireBodySize } from '../transfer/limits.ts';
-import { Relay, type RelayLimits } from '../transfer/relay.ts';
+import { Relay } from '../transfer/relay.ts';
 import { type IncomingBody, pump, readJsonAs } from '../transfer/request-body.ts';
+import type { Onward } from './onward.ts';
 import { readDigest, readName } from './path.ts';
 import { OpenWatches } from './watch.ts';
 
 /** Clients commonly take 16 KiB of reply headers; a longer config that the body carries too is left to the body. */
 const CONFIG_HEADER_CHARACTERS_MAX = 12 << 10;
-/** To one pod at the same time, and how long each may take to connect. */
-const RELAYS_MAX = 16;
-const CONNECT_MS = 3_000;
 
 type Params = { name: string; digest: string };
 type Call = FastifyRequest<{ Params: Params }>;
@@ -48,24 +45,17 @@ type Method = 'GET' | 'PUT' | 'POST' | 'DELETE';
 
 export interface AdminRoutes {
   registry: Registry;
-  relayLimits?: Partial<RelayLimits> | undefined;
-}
-
-/** How bodies go on to other pods. */
-interface Onward {
-  dispatcher: Agent;
-  limits: Partial<RelayLimits>;
+  onward: Onward;
 }
 
 /** The admin API as server/contract/adapter-api.ts defines it. A usual method that a path lacks is answered 405. */
-export function registerAdminRoutes(app: FastifyInstance, { registry, relayLimits = {} }: AdminRoutes): void {
-  const watches = new OpenWatches(registry);
+export function registerAdminRoutes(app: FastifyInstance, { registry, onward }: AdminRoutes): void {
+  const state = () => ({ ...registry.state(), relays: onward.isHopeful() });
+  const watches = new OpenWatches(registry, state);
   app.addHook('preClose', async () => watches.endAll());
-  const dispatcher = new Agent({ connections: RELAYS_MAX, connect: { timeout: CONNECT_MS } });
-  app.addHook('onClose', () => dispatcher.destroy());
-  const onward = { dispatcher, limits: relayLimits };
+  app.addHook('onClose', () => onward.dispatcher.destroy());
   const routes: Record<string, Partial<Record<Method, Handler>>> = {
-    '/lora/v1/state': { GET: async () => registry.state() },
+    '/lora/v1/state': { GET: async () => state() },
     '/lora/v1/watch': { GET: (call, reply) => watch(watches, call, reply) },
     '/lora/v1/seeded': { POST: (call, reply) => seeded(registry, call, reply) },
     '/lora/v1/adapters/:name': { DELETE: (call, reply) => remove(registry, call, reply) },
@@ -95,7 +85,7 @@ async function upload(
   { reply, onward }: { reply: FastifyReply; onward: Onward },
 ): Promise<StageReply> {
   const { raw, headers } = call;
-  const urls = readRelay(headers, raw.socket.localPort ?? 0);
+  const urls = readRelay(headers, { scheme: onward.scheme, port: raw.socket.localPort ?? 0 });
   if (urls.length === 0) return await stage(registry, call, reply);
   const bytes = readContentLength(headers);
   if (bytes === null) throw expected('length_required', 'content-length', 'a body of announced length', null);

@@ -1,6 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import type { Registry } from '../adapters/registry.ts';
 import { StateLog } from '../adapters/state-log.ts';
+import type { PodState } from '../contract/adapter-api.ts';
 import { LorikeetError } from '../contract/errors.ts';
 import type { WantedEvents } from '../contract/headers.ts';
 
@@ -84,9 +85,9 @@ export class OpenWatches {
   readonly #log: StateLog;
   readonly #open = new Set<ServerResponse>();
 
-  constructor(registry: Registry) {
+  constructor(registry: Registry, state: () => PodState) {
     this.#registry = registry;
-    this.#log = new StateLog({ state: () => registry.state() });
+    this.#log = new StateLog({ state });
   }
 
   requireRoom(): void {

@@ -7,7 +7,8 @@ import type { Running } from '../contract/program.ts';
 import { ByteBudget, budgetOfHeap } from '../openai/byte-budget.ts';
 import { Gate } from '../openai/gate.ts';
 import { answer, buildHttpApp, listen } from '../openai/http-app.ts';
-import { CaFile, connectorOf } from '../transfer/ca-file.ts';
+import { CaFile } from '../transfer/ca-file.ts';
+import { connectorOf } from '../transfer/client-tls.ts';
 import { isLoopback } from '../transfer/loopback.ts';
 import { TokenFile } from '../transfer/token-file.ts';
 import { LoraRoot } from '../vllm/lora-root.ts';
@@ -37,7 +38,7 @@ export async function startBridge(config: BridgeConfig, log: Logger): Promise<Br
   const dispatcher = new Agent({ connect: { timeout: CONNECT_MS } });
   const ca = config.pushCaFile === null ? null : await CaFile.read(config.pushCaFile);
   const pushing =
-    ca === null ? dispatcher : new Agent({ connect: connectorOf(ca, CONNECT_MS), allowH2: false });
+    ca === null ? dispatcher : new Agent({ connect: connectorOf({ ca }, CONNECT_MS), allowH2: false });
   const { serving, keep } = config;
   const fleet = new Fleet({
     discover: typeof serving === 'string' ? byDns(serving) : async () => serving,

@@ -137,6 +137,8 @@ export const PodState = z.object({
   /** Counts activations and removals. */
   epoch: z.number().int(),
   seeded: z.boolean(),
+  /** Passes bodies on to other pods. Absent in pods of before: those that speak plain HTTP do. */
+  relays: z.boolean().optional(),
 });
 export type PodState = z.infer<typeof PodState>;
 

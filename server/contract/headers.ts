@@ -79,12 +79,19 @@ export function writeAllow(checks: readonly string[]): Record<string, string> {
  * make the pod call them, so that only what an admin API can be at is let through: an address, not a name, and the port of
  * the pod's own.
  */
-export function readRelay(fields: Fields, adminPort: number): string[] {
+/** `scheme` null: the pod passes nothing on. */
+export function readRelay(
+  fields: Fields,
+  { scheme, port }: { scheme: 'http' | 'https' | null; port: number },
+): string[] {
   const value = textOf(fields, HEADER.relay);
   if (value === undefined) return [];
   const urls = value.split(',').map((item) => item.trim());
-  const want = `at most ${RELAY_PODS_MAX} addresses as http://10.1.2.3:${adminPort}`;
-  const isRight = urls.length <= RELAY_PODS_MAX && urls.every((url) => isAdminUrl(url, adminPort));
+  if (scheme === null)
+    throw expected('malformed_request', HEADER.relay, 'none without --relay-ca-file', value);
+  const own = { scheme, port: String(port) };
+  const want = `at most ${RELAY_PODS_MAX} addresses as ${scheme}://10.1.2.3:${port}`;
+  const isRight = urls.length <= RELAY_PODS_MAX && urls.every((url) => isAdminUrl(url, own));
   if (isRight && new Set(urls).size === urls.length) return urls;
   throw expected('malformed_request', HEADER.relay, want, value);
 }
@@ -93,10 +100,10 @@ export function writeRelay(urls: readonly string[]): Record<string, string> {
   return urls.length === 0 ? {} : { [HEADER.relay]: urls.join(',') };
 }
 
-function isAdminUrl(text: string, adminPort: number): boolean {
-  const [, host = '', port] = /^https?:\/\/([\d.]+|\[[\da-f:]+\]):(\d{1,5})$/.exec(text) ?? [];
+function isAdminUrl(text: string, own: { scheme: string; port: string }): boolean {
+  const [, scheme, host = '', port] = /^(https?):\/\/([\d.]+|\[[\da-f:]+\]):(\d{1,5})$/.exec(text) ?? [];
   const address = host.replace(/^\[|\]$/g, '');
-  return isIP(address) !== 0 && !isOffPods(address) && port === String(adminPort);
+  return isIP(address) !== 0 && !isOffPods(address) && scheme === own.scheme && port === own.port;
 }
 
 /** No pod has one of these: none at all, link-local (where clouds keep their metadata), multicast. */

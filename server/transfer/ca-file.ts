@@ -1,5 +1,4 @@
 import { readFile, stat } from 'node:fs/promises';
-import { buildConnector } from 'undici';
 import { ConfigError } from '../contract/flags.ts';
 import { requireCertificates } from './tls-files.ts';
 
@@ -33,18 +32,6 @@ export class CaFile {
     this.#pem = await readPem(this.#path).catch(() => this.#pem);
     return this.#pem;
   }
-}
-
-/** For an undici Agent: new connections trust what the file holds then. */
-export function connectorOf(ca: CaFile, timeoutMs: number): buildConnector.connector {
-  // A session that goes on would not ask anew who is there.
-  const fixed = { timeout: timeoutMs, allowH2: false, maxCachedSessions: 0 };
-  return (options, callback) => {
-    ca.current().then(
-      (pem) => buildConnector({ ...fixed, ca: pem })(options, callback),
-      (error: Error) => callback(error, null),
-    );
-  };
 }
 
 async function readPem(path: string): Promise<string> {

@@ -11,6 +11,8 @@ import type { TlsPaths } from './tls-flags.ts';
 const LOOK_MS = 2_000;
 /** Handshakes that take longer are cut, as headers are that do not come. */
 const HANDSHAKE_MS = 10_000;
+/** Of a certificate's extended key usages. */
+const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
 const MIN_VERSION = 'TLSv1.2';
 
 interface TlsLog {
@@ -18,9 +20,12 @@ interface TlsLog {
   warn(fields: object, message: string): void;
 }
 
-interface Material {
+export interface KeyPair {
   cert: string;
   key: string;
+}
+
+interface Material extends KeyPair {
   ca?: string;
 }
 
@@ -61,6 +66,18 @@ export class TlsFiles {
       minVersion: MIN_VERSION,
       handshakeTimeout: HANDSHAKE_MS,
     };
+  }
+
+  /** For servers that ask who calls. */
+  get pair(): KeyPair {
+    const { cert, key } = this.#material;
+    return { cert, key };
+  }
+
+  /** Whether a server that asks clients for certificates, as this one may, would take its own. */
+  get isKnownToItsLike(): boolean {
+    const usages = new X509Certificate(this.#material.cert).keyUsage as string[] | undefined;
+    return this.#paths.clientCa === null || usages === undefined || usages.includes(CLIENT_AUTH);
   }
 
   /** A name that the certificate is for, by which others that have the same know its server; null: there is none. */
@@ -127,7 +144,7 @@ async function readMaterial({ cert, key, clientCa }: TlsPaths): Promise<Material
 }
 
 /** `where`: what the certificate and the key were read from. */
-export function requirePair(pair: { cert: string; key: string }, where: { cert: string; key: string }): void {
+export function requirePair(pair: KeyPair, where: KeyPair): void {
   const certificate = parsed(where.cert, 'a certificate', () => new X509Certificate(pair.cert));
   const key = parsed(where.key, 'a private key', () => createPrivateKey(pair.key));
   if (!certificate.checkPrivateKey(key)) throw new Error(`${where.key} is not the key of ${where.cert}`);

@@ -17,6 +17,7 @@ describe('flags', () => {
       adminPort: 8001,
       adminTokenFile: null,
       adminTls: null,
+      relayCaFile: null,
       vllmApi: false,
       loraRoot: null,
       adapters: [],
@@ -52,6 +53,7 @@ describe('flags', () => {
         'admin-tls-cert-file': ['--admin-tls-key-file', 'key'],
         'admin-tls-key-file': ['--admin-tls-cert-file', 'cert'],
         'admin-client-ca-file': ['--admin-tls-cert-file', 'cert', '--admin-tls-key-file', 'key'],
+        'relay-ca-file': ['--admin-tls-cert-file', 'cert', '--admin-tls-key-file', 'key'],
       };
       const base = needed[name] ?? [];
       const environment = { [environmentName(name)]: variable };
@@ -134,6 +136,7 @@ describe('flags', () => {
     [['--lora-root', 'x'], /--lora-root needs --vllm-api/],
     [['--admin-tls-cert-file', 'x'], /--admin-tls-cert-file needs --admin-tls-key-file/],
     [['--admin-tls-key-file', 'x'], /--admin-tls-key-file needs --admin-tls-cert-file/],
+    [['--relay-ca-file', 'x'], /--relay-ca-file needs --admin-tls-cert-file/],
     [['--admin-client-ca-file', 'x'], /--admin-client-ca-file needs --admin-tls-cert-file/],
     [['--port', '8001'], /both 8001/],
     [['--max-batch', '64', '--max-batch-tokens', '32'], /each running sequence needs a token/],

@@ -27,11 +27,11 @@ export class TestCa {
   }
 
   /** `san`: as DNS:pod.test or IP:127.0.0.1. */
-  issue(san: string, subject = san): Issued {
+  issue(san: string, subject = san, more: string[] = []): Issued {
     const name = san.replace(/\W/g, '-');
     this.#request([
       ...['-CA', this.#path('ca.crt'), '-CAkey', this.#path('ca.key'), '-subj', `/CN=${subject}`],
-      ...['-addext', `subjectAltName=${san}`, '-addext', 'basicConstraints=critical,CA:FALSE'],
+      ...['-addext', `subjectAltName=${san}`, '-addext', 'basicConstraints=critical,CA:FALSE', ...more],
       ...['-keyout', this.#path(`${name}.key`), '-out', this.#path(`${name}.crt`)],
     ]);
     const read = (ending: string) => readFileSync(this.#path(`${name}.${ending}`), 'utf8');

@@ -4,7 +4,8 @@ import { request } from 'node:https';
 import { connect } from 'node:tls';
 import { Agent, fetch } from 'undici';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
-import { CaFile, connectorOf } from '../../../server/transfer/ca-file.ts';
+import { CaFile } from '../../../server/transfer/ca-file.ts';
+import { connectorOf } from '../../../server/transfer/client-tls.ts';
 import { TlsFiles } from '../../../server/transfer/tls-files.ts';
 import { digestOf, goodAdapter } from '../../support/adapter-files.ts';
 import { type Issued, SecretVolume, TestCa } from '../../support/certificates.ts';
@@ -39,7 +40,7 @@ beforeEach(async () => {
   volume = new SecretVolume();
   show(pair, ca);
   trusted = await CaFile.read(volume.path('ca.crt'));
-  agent = new Agent({ connect: connectorOf(trusted, 3_000), allowH2: false });
+  agent = new Agent({ connect: connectorOf({ ca: trusted }, 3_000), allowH2: false });
   rigs = [];
 });
 afterEach(async () => {
@@ -113,7 +114,7 @@ it('a new certificate of a new CA is used by server and clients without a restar
   });
   // A connection of before would hide what a new one meets.
   await agent.close();
-  agent = new Agent({ connect: connectorOf(trusted, 3_000), allowH2: false });
+  agent = new Agent({ connect: connectorOf({ ca: trusted }, 3_000), allowH2: false });
   expect((await pushTo(rig)).status).toBe(200);
 });
 

@@ -6,6 +6,7 @@ import { Registry } from '../../../server/adapters/registry.ts';
 import { buildAdminApp } from '../../../server/admin/admin-app.ts';
 import type { Geometry } from '../../../server/contract/adapter-api.ts';
 import { NativeEngine } from '../../../server/engine/native.ts';
+import type { CaFile } from '../../../server/transfer/ca-file.ts';
 import type { RelayLimits } from '../../../server/transfer/relay.ts';
 import type { TlsFiles } from '../../../server/transfer/tls-files.ts';
 import { FakeEngine } from '../fake-engine.ts';
@@ -33,6 +34,8 @@ export interface ScriptedPodOptions {
   relayLimits?: Partial<RelayLimits>;
   /** Else it speaks plain HTTP. */
   tls?: TlsFiles;
+  /** Of the pods that it passes bodies on to over TLS. */
+  relayCa?: CaFile;
 }
 
 /** The real admin API over a fake engine, with faults on request. */
@@ -81,8 +84,8 @@ export class ScriptedPod {
       waiting: { max: 8, turnMax: 2 },
       log,
     });
-    const { relayLimits = {}, tls = null } = this.#options;
-    const options = { registry: this.registry, token: () => POD_TOKEN, relayLimits, tls, log };
+    const { relayLimits = {}, tls = null, relayCa = null } = this.#options;
+    const options = { registry: this.registry, token: () => POD_TOKEN, relayLimits, tls, relayCa, log };
     this.#app = buildAdminApp(options);
     this.#script(this.#app);
     await this.#app.listen({ host: this.host, port: this.port });
