@@ -44,9 +44,9 @@ export interface FleetChange {
   freed?: boolean;
 }
 
-/** Pods that speak TLS do not know whom among each other to trust: each is served by the operator. */
-export function mayRelay({ adminUrl }: Pod): boolean {
-  return adminUrl.startsWith('http:');
+/** One that speaks TLS does not say so where it knows no CA of the others: those are served by the operator. */
+export function mayRelay({ adminUrl, state }: Pick<Pod, 'adminUrl' | 'state'>): boolean {
+  return state?.relays ?? adminUrl.startsWith('http:');
 }
 
 export function hasFreed(before: PodState['used'], after: PodState['used']): boolean {

@@ -20,6 +20,7 @@ import { keyOf } from '../../../operator/kube/resource.ts';
 import { standingOf } from '../../../operator/placement/tenancy.ts';
 import { openDispatcher } from '../../../operator/pods/dispatcher.ts';
 import { Fleet } from '../../../operator/pods/fleet.ts';
+import type { PodTls } from '../../../operator/pods/tls.ts';
 import type { PoolDeps } from '../../../operator/pool/deps.ts';
 import { Errands } from '../../../operator/source/errands.ts';
 import { Spool } from '../../../operator/spool/spool.ts';
@@ -31,6 +32,12 @@ import { kubePod, serverPool } from './objects.ts';
 const TIMEOUTS = { shortMs: 400, stallMs: 400, silenceMs: 600, transferMs: 3_000, watchIdleMs: 25_000 };
 const PASSES_MAX = 100;
 
+/** Whom the operator expects pods to be, and what it calls them with. */
+interface HarnessTls {
+  serverName: string;
+  shown: PodTls;
+}
+
 class AdapterCache extends Map<string, LoraAdapter> {
   list(): LoraAdapter[] {
     return [...this.values()];
@@ -40,7 +47,10 @@ class AdapterCache extends Map<string, LoraAdapter> {
 export type Harness = Awaited<ReturnType<typeof startHarness>>;
 
 /** An operator without an API server: caches that tests write, real links to pods with the real admin API. */
-export async function startHarness(pods: Omit<ScriptedPodOptions, 'host' | 'port'>[] = [{}, {}]) {
+export async function startHarness(
+  pods: Omit<ScriptedPodOptions, 'host' | 'port'>[] = [{}, {}],
+  tls: HarnessTls | null = null,
+) {
   const servers: ScriptedPod[] = [];
   for (const [index, options] of pods.entries()) {
     const host = `127.0.1.${index + 1}`;
@@ -48,6 +58,8 @@ export async function startHarness(pods: Omit<ScriptedPodOptions, 'host' | 'port
     servers.push(await ScriptedPod.start({ ...options, host, port }));
   }
   const pool = serverPool(servers[0]?.port ?? 1);
+  if (tls !== null)
+    pool.spec.admin.tls = { serverName: tls.serverName, caSecretRef: { name: 'ca', key: 'ca' } };
   const pools = new Map<string, ServerPool>([[keyOf(pool), pool]]);
   const adapters = new AdapterCache();
   const kubePods = servers.map((server, index) => kubePod(`pod-${index}`, server.host));
@@ -56,7 +68,7 @@ export async function startHarness(pods: Omit<ScriptedPodOptions, 'host' | 'port
     pools: { list: () => [...pools.values()] },
     pods: { list: () => kubePods },
     readToken: async () => ({ token: POD_TOKEN, previous: null }),
-    readTls: async () => ({}),
+    readTls: async () => tls?.shown ?? {},
     dispatcher,
     clock: systemClock,
     random: () => 0,

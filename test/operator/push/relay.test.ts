@@ -8,6 +8,7 @@ import { digestOf } from '../../support/adapter-files.ts';
 import { FakePod } from '../../support/pod/fake-pod.ts';
 import { refusal } from '../../support/pod/fault.ts';
 import { type CallFault, POD_TOKEN, ScriptedPod } from '../../support/pod/scripted-pod.ts';
+import { podState } from '../../support/pod/state.ts';
 import { bigAdapter } from './adapters.ts';
 import { put, type Rig, startRig } from './harness.ts';
 
@@ -123,17 +124,21 @@ describe('a push to many pods', () => {
 });
 
 describe('chains', () => {
-  const named = (scheme: string) =>
-    Array.from({ length: 4 }, (_, at) =>
-      Object.assign(new FakePod({ name: `pod-${at}` }), { adminUrl: `${scheme}://10.0.0.${at}:8001` }),
-    );
+  const named = (scheme: string, relays?: boolean) =>
+    Array.from({ length: 4 }, (_, at) => {
+      const pod = new FakePod({ name: `pod-${at}` });
+      const state = podState(relays === undefined ? {} : { relays });
+      return Object.assign(pod, { state, adminUrl: `${scheme}://10.0.0.${at}:8001` });
+    });
 
   it('are made of pods that speak plain HTTP, from so many on', () => {
     expect(chainsOf(named('http'), 4)).toHaveLength(1);
     expect(chainsOf(named('http'), 5)).toHaveLength(4);
   });
 
-  it('are not made of pods that speak TLS', () => {
+  it('are made of pods that speak TLS where they say that they pass bodies on', () => {
+    expect(chainsOf(named('https', true), 4)).toHaveLength(1);
+    expect(chainsOf(named('https', false), 4)).toHaveLength(4);
     expect(chainsOf(named('https'), 4)).toHaveLength(4);
   });
 });

@@ -15,6 +15,7 @@ export interface StateOptions {
   limits?: Partial<PodState['limits']>;
   used?: Partial<PodState['used']>;
   seeded?: boolean;
+  relays?: boolean;
 }
 
 /** The report of a pod that holds nothing and may be ready, but for what is given. */
@@ -24,6 +25,7 @@ export function podState({
   limits,
   used,
   seeded = true,
+  relays,
 }: StateOptions = {}): PodState {
   return {
     bootId: 'boot',
@@ -42,6 +44,7 @@ export function podState({
     adapters,
     epoch: 1,
     seeded,
+    ...(relays !== undefined && { relays }),
   };
 }
 
