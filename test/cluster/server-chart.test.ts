@@ -40,7 +40,7 @@ describe('the server chart', () => {
       ...{ host: '10.1.2.3', port: 8000, allowedOrigins: ['*'], adminHost: '10.1.2.3', adminPort: 8001 },
       ...{
         adminTokenFile: '/etc/lorikeet/admin/token',
-        adminTls: null,
+        ...{ adminTls: null, relayCaFile: null },
         readyWhen: 'seeded',
         logLevel: 'info',
         stepTimeoutMs: 9_000,
@@ -75,7 +75,8 @@ describe('the server chart', () => {
       const manifests = await helmTemplate({ chart, values: { ...values, admin: { ...values.admin, tls } } });
       const dir = '/etc/lorikeet/tls';
       const paths = { cert: `${dir}/tls.crt`, key: `${dir}/tls.key`, clientCa: `${dir}/ca.crt` };
-      expect(parseServerConfig(argsOf(manifests), {})?.adminTls).toEqual(paths);
+      const config = parseServerConfig(argsOf(manifests), {});
+      expect([config?.adminTls, config?.relayCaFile]).toEqual([paths, `${dir}/ca.crt`]);
       const [podSecret, clientSecret] = names;
       const pool = manifests.find(({ kind }) => kind === 'ServerPool') as Manifest;
       const { admin } = ServerPoolSpec.parse(pool.spec);

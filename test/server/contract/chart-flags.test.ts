@@ -46,6 +46,7 @@ const PROGRAMS: Chart[] = [
       'admin-token-file',
       'admin-tls-cert-file',
       'admin-tls-key-file',
+      'relay-ca-file',
       'admin-client-ca-file',
     ],
     otherDefaults: { 'ready-when': 'seeded', 'shutdown-timeout': '60' },
