@@ -8,7 +8,8 @@ import { ByteBudget, budgetOfHeap } from '../openai/byte-budget.ts';
 import { Gate } from '../openai/gate.ts';
 import { answer, buildHttpApp, listen } from '../openai/http-app.ts';
 import { CaFile } from '../transfer/ca-file.ts';
-import { connectorOf } from '../transfer/client-tls.ts';
+import { type ClientTls, connectorOf } from '../transfer/client-tls.ts';
+import { KeyPairFiles } from '../transfer/key-pair-files.ts';
 import { isLoopback } from '../transfer/loopback.ts';
 import { TokenFile } from '../transfer/token-file.ts';
 import { LoraRoot } from '../vllm/lora-root.ts';
@@ -36,9 +37,10 @@ export async function startBridge(config: BridgeConfig, log: Logger): Promise<Br
   const token = config.tokenFile === null ? null : await trustedToken(config.tokenFile, config.host);
   const root = await openRoot(config.loraRoot);
   const dispatcher = new Agent({ connect: { timeout: CONNECT_MS } });
-  const ca = config.pushCaFile === null ? null : await CaFile.read(config.pushCaFile);
-  const pushing =
-    ca === null ? dispatcher : new Agent({ connect: connectorOf({ ca }, CONNECT_MS), allowH2: false });
+  const pushing = new Agent({
+    connect: connectorOf(await pushTlsOf(config), CONNECT_MS),
+    allowH2: false,
+  });
   const { serving, keep } = config;
   const fleet = new Fleet({
     discover: typeof serving === 'string' ? byDns(serving) : async () => serving,
@@ -144,6 +146,15 @@ async function openRoot(dir: string): Promise<LoraRoot> {
   return await LoraRoot.at(dir).catch((cause: NodeJS.ErrnoException) => {
     throw new ConfigError(`--lora-root ${dir} cannot be opened: ${cause.code}`, { cause });
   });
+}
+
+async function pushTlsOf({ pushCaFile, pushPair, pushServerName }: BridgeConfig): Promise<ClientTls> {
+  const pair = pushPair === null ? null : await KeyPairFiles.read(pushPair);
+  return {
+    ca: pushCaFile === null ? null : await CaFile.read(pushCaFile),
+    pair: pair === null ? undefined : () => pair.current(),
+    serverName: () => pushServerName,
+  };
 }
 
 /** Past the deadline what still runs is cut off. */

@@ -1,6 +1,7 @@
 import { ConfigError, FlagReader, type Flags, helpText } from '../contract/flags.ts';
 import { LOG_LEVELS, type LogLevel } from '../contract/log.ts';
 import { isLoopback } from '../transfer/loopback.ts';
+import { readTlsPaths } from '../transfer/tls-flags.ts';
 import { type PushPlace, readPlace } from './target.ts';
 
 export interface BridgeConfig {
@@ -8,6 +9,10 @@ export interface BridgeConfig {
   pushTokenFile: string;
   /** Null: --push is trusted where the system trusts it. */
   pushCaFile: string | null;
+  /** Null: it shows no certificate. */
+  pushPair: { cert: string; key: string } | null;
+  /** Null: whom the URLs of --push name. */
+  pushServerName: string | null;
   /** URLs of pods, or the name and port of a headless Service. */
   serving: string[] | string;
   loraRoot: string;
@@ -33,6 +38,17 @@ export const FLAGS = {
     value: 'FILE',
     default: null,
     help: 'CA of the certificates of --push; else those that the system trusts',
+  },
+  'push-cert-file': {
+    value: 'FILE',
+    default: null,
+    help: 'certificate to show --push where it asks for one, the chain below it',
+  },
+  'push-key-file': { value: 'FILE', default: null, help: 'its key' },
+  'push-server-name': {
+    value: 'NAME',
+    default: null,
+    help: 'DNS name that the certificates of --push are for; else what its URLs name',
   },
   serving: { value: 'URL', default: null, help: "pods' serving APIs; this or --serving-dns" },
   'serving-dns': {
@@ -88,6 +104,11 @@ export function parseConfig(args: string[], environment: NodeJS.ProcessEnv): Bri
     push: readPlace(push),
     pushTokenFile: read.text('push-token-file'),
     pushCaFile: read.optional('push-ca-file'),
+    pushPair: readTlsPaths({
+      'push-cert-file': read.optional('push-cert-file'),
+      'push-key-file': read.optional('push-key-file'),
+    }),
+    pushServerName: read.optional('push-server-name'),
     serving: servingOf(urlsOf('serving', read.list('serving')), read.optional('serving-dns')),
     loraRoot: read.text('lora-root'),
     host: read.text('host'),
@@ -100,6 +121,9 @@ export function parseConfig(args: string[], environment: NodeJS.ProcessEnv): Bri
     shutdownTimeoutMs: read.integer('shutdown-timeout', 0, 3600) * 1000,
     logLevel: read.oneOf('log-level'),
   };
+  const [plain] = push.filter((url) => url.startsWith('http:'));
+  if (config.pushPair !== null && plain !== undefined)
+    throw new ConfigError(`--push-cert-file needs https URLs for --push, not ${plain}`);
   if (config.tokenFile === null && !isLoopback(config.host))
     throw new ConfigError(`--token-file is required where --host (${config.host}) is not loopback`);
   return config;

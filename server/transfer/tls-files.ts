@@ -135,12 +135,17 @@ export function urlOf(server: HttpServer): string {
 }
 
 async function readMaterial({ cert, key, clientCa }: TlsPaths): Promise<Material> {
-  const material = { cert: await readFile(cert, 'utf8'), key: await readFile(key, 'utf8') };
-  requirePair(material, { cert, key });
+  const material = await readKeyPair({ cert, key });
   if (clientCa === null) return material;
   const ca = await readFile(clientCa, 'utf8');
   requireCertificates(ca, clientCa);
   return { ...material, ca };
+}
+
+export async function readKeyPair(paths: { cert: string; key: string }): Promise<KeyPair> {
+  const pair = { cert: await readFile(paths.cert, 'utf8'), key: await readFile(paths.key, 'utf8') };
+  requirePair(pair, paths);
+  return pair;
 }
 
 /** `where`: what the certificate and the key were read from. */

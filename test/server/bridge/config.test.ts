@@ -19,6 +19,8 @@ describe('flags of the bridge', () => {
       push: { kind: 'pods', adminUrls: ['http://a:8001'] },
       pushTokenFile: 'token',
       pushCaFile: null,
+      pushPair: null,
+      pushServerName: null,
       serving: ['http://a:8000'],
       loraRoot: 'out',
       host: '127.0.0.1',
@@ -35,14 +37,19 @@ describe('flags of the bridge', () => {
 
   it.each(Object.keys(FLAGS))('--%s is also an environment variable, and wins', (name) => {
     const samples: Record<string, [flag: string, variable: string]> = {
-      push: ['http://b', 'http://c'],
+      push: ['https://b', 'https://c'],
       serving: ['http://b', 'http://c'],
       'serving-dns': ['b:1', 'c:2'],
       host: ['127.0.0.7', '127.0.0.9'],
       'log-level': ['warn', 'debug'],
     };
+    const needed: Record<string, string[]> = {
+      'push-cert-file': ['--push', 'https://a', '--push-key-file', 'key'],
+      'push-key-file': ['--push', 'https://a', '--push-cert-file', 'cert'],
+    };
     const [flag, variable] = samples[name] ?? ['7', '9'];
-    const base = without(name, ...(name === 'serving-dns' ? ['serving'] : []));
+    const others = [...(name === 'serving-dns' ? ['serving'] : []), ...(name in needed ? ['push'] : [])];
+    const base = [...without(name, ...others), ...(needed[name] ?? [])];
     const environment = { [environmentName(name)]: variable };
     const byFlag = parseConfig([...base, `--${name}`, flag], environment);
     expect(byFlag).toEqual(parseConfig([...base, `--${name}`, flag], {}));
@@ -81,6 +88,11 @@ describe('flags of the bridge', () => {
     [[...without('serving'), '--serving-dns', 'pods'], /a name and a port/],
     [[...without(), '--serving', 'a:8000'], /http or https URLs for --serving but received a:8000/],
     [[...without(), '--push', 'http://op/v1/namespaces/x'], /Expected one URL for --push/],
+    [[...without(), '--push-cert-file', 'x'], /--push-cert-file needs --push-key-file/],
+    [
+      [...without(), '--push-cert-file', 'x', '--push-key-file', 'x'],
+      /--push-cert-file needs https URLs for --push, not http:\/\/a:8001/,
+    ],
     [[...without(), '--keep', '0'], /from 1 to 17/],
     [[...without(), '--host', '0.0.0.0'], /--token-file is required where --host \(0\.0\.0\.0\)/],
   ])('refuse %j', (args, says) => {
