@@ -154,6 +154,20 @@ describe('the server chart', () => {
     });
   });
 
+  it('shows one that speaks TLS to the operator where its CA is named', async () => {
+    const operator = { pushCaSecret: 'push-ca' };
+    const spec = await bridgeOfNotes({ ...values, vllmDialect: true, operator });
+    const [bridge] = spec.initContainers as { args: string[]; volumeMounts: object[] }[];
+    expect(parseBridgeConfig(bridge?.args ?? [], {})).toMatchObject({
+      push: { namespaceUrl: 'https://lorikeet.lorikeet-system.svc:8080/v1/namespaces/test' },
+      pushCaFile: '/etc/lorikeet/push/ca.crt',
+    });
+    const mount = { name: 'lorikeet-push-ca', mountPath: '/etc/lorikeet/push', readOnly: true };
+    expect(bridge?.volumeMounts).toContainEqual(mount);
+    const secret = { secretName: 'push-ca', items: [{ key: 'ca.crt', path: 'ca.crt' }] };
+    expect(spec.volumes).toContainEqual({ name: 'lorikeet-push-ca', secret });
+  });
+
   it.each([
     [{ model: { name: 'parrot' } }, '/model/volume'],
     [{ ...SERVER_VALUES, model: { ...SERVER_VALUES.model, name: '' } }, '/model/name'],
