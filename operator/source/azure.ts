@@ -2,7 +2,14 @@ import { createHmac } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import type { AddressGuard } from './address-guard.ts';
 import { endpointOf } from './endpoint.ts';
-import { OBJECTS, type ObjectKey, type ObjectStore, type Span, type StoredObject } from './port.ts';
+import {
+  type NewObject,
+  OBJECTS,
+  type ObjectKey,
+  type ObjectStore,
+  type Span,
+  type StoredObject,
+} from './port.ts';
 import { prefixOf } from './s3-location.ts';
 import { caOf, type ReadAccess, type Values } from './secret-access.ts';
 import { Retryable, type SourcedAdapter, type SourceError, Terminal } from './types.ts';
@@ -83,18 +90,26 @@ class AzureStore implements ObjectStore {
     return bodyOf(answer, object, span, this.#nameOf(object.key));
   }
 
+  /** Put Blob: what comes to less than its length is no blob. */
+  async write({ key, size, body }: NewObject, signal: AbortSignal): Promise<void> {
+    const what = { 'content-length': String(size), 'x-ms-blob-type': 'BlockBlob' };
+    const answer = await this.#web.send({ ...this.#requestOf('PUT', key, what), body }, signal);
+    answer.body.destroy();
+    if (answer.status !== 201) throw this.#failure(answer, key);
+  }
+
   close(): void {
     this.#web.close();
   }
 
-  #requestOf(method: 'GET' | 'HEAD', key: ObjectKey, conditions: Record<string, string>): WebRequest {
+  #requestOf(method: WebRequest['method'], key: ObjectKey, more: Record<string, string>): WebRequest {
     const { account, versionId } = this.#location;
     const { accountKey = null, sas = null } = this.#access ?? {};
     const url = this.#urlOf(key);
     if (key === OBJECTS.tensors && versionId !== null) url.searchParams.set('versionid', versionId);
     for (const [name, value] of sas ?? []) url.searchParams.set(name, value);
     const headers = {
-      ...conditions,
+      ...more,
       'x-ms-date': this.#date().toUTCString(),
       'x-ms-version': API_VERSION,
     };

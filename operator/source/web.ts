@@ -5,6 +5,8 @@ import {
   type IncomingMessage,
 } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { rootCertificates } from 'node:tls';
 import { type AddressGuard, portOf } from './address-guard.ts';
 import { noAnswerOf } from './no-answer.ts';
@@ -12,9 +14,11 @@ import type { Span, StoredObject } from './port.ts';
 import { Retryable, type SourceError, Terminal } from './types.ts';
 
 export interface WebRequest {
-  method: 'GET' | 'HEAD';
+  method: 'GET' | 'HEAD' | 'PUT';
   url: URL;
   headers?: Record<string, string>;
+  /** As long as `content-length` says. It can be sent once only: `follow` is nowhere. */
+  body?: Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
   /** For people: without query and credentials. */
   name: string;
   /** `origin`: a redirect to another host is an answer. */
@@ -65,7 +69,10 @@ export class Web {
     this.#https.destroy();
   }
 
-  async #ask({ method, url, headers, name }: WebRequest, signal: AbortSignal): Promise<WebAnswer> {
+  async #ask(
+    { method, url, headers, body: given, name }: WebRequest,
+    signal: AbortSignal,
+  ): Promise<WebAnswer> {
     try {
       await this.#guard.requireAllowed(url);
       signal.throwIfAborted();
@@ -79,7 +86,9 @@ export class Web {
         lookup: this.#guard.lookupFor(portOf(url)),
         signal,
       });
-      sent.on('response', resolve).on('error', reject).end();
+      sent.on('response', resolve).on('error', reject);
+      if (given === undefined) sent.end();
+      else pipeline(Readable.from(given), sent).catch(reject);
       const body = await promise;
       if (method === 'HEAD') body.resume();
       return { status: body.statusCode ?? 0, headers: body.headers, body };

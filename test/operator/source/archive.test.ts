@@ -1,7 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { archiveOf } from '../../../operator/source/archive.ts';
 import type { SourcedAdapter } from '../../../operator/source/types.ts';
-import type { SpooledRevision } from '../../../operator/spool/spool.ts';
 import { digestOf, goodAdapter } from '../../support/adapter-files.ts';
 import {
   adapter,
@@ -14,6 +13,7 @@ import {
   spool,
   store,
 } from './object-store-bench.ts';
+import { spooled } from './source-bench.ts';
 
 const FILES = goodAdapter(7);
 const DIGEST = digestOf(FILES);
@@ -38,12 +38,7 @@ function folderOf(wanted: SourcedAdapter): SourcedAdapter {
   return found;
 }
 
-async function spooledRevision(): Promise<SpooledRevision> {
-  const writer = spool.begin();
-  await writer.write(FILES.tensors);
-  await writer.commit(DIGEST, { config: JSON.parse(FILES.config.toString()) });
-  return spool.open(DIGEST) as SpooledRevision;
-}
+const spooledRevision = () => spooled(FILES, spool);
 
 const written = () =>
   proxy.seen.filter(({ method }) => method === 'PUT').map(({ url }) => url.split('/').at(-1)?.split('?')[0]);

@@ -41,6 +41,7 @@ export class FakeAzure {
     const [container = ''] = name.split('/');
     const isContainer = [...this.blobs.keys()].some((key) => key.startsWith(`${container}/`));
     if (!isContainer) return refuse(404, 'ContainerNotFound');
+    if (request.method === 'PUT') return this.#put(name, request, response);
     const blob = this.blobs.get(name);
     if (!blob) return refuse(404, 'BlobNotFound');
     const { 'if-match': match } = request.headers;
@@ -48,14 +49,31 @@ export class FakeAzure {
     return sendFile(request, response, { bytes: blob.bytes, headers: { etag: blob.etag } });
   }
 
-  #isSigned({ method, headers }: IncomingMessage, url: URL): boolean {
-    if (url.searchParams.get('sig') === 'a+b/c=') return url.searchParams.get('sp') === 'r';
+  /** A blob is there as a whole, or not at all. */
+  async #put(name: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const chunks: Buffer[] = [];
+    try {
+      for await (const chunk of request) chunks.push(chunk as Buffer);
+    } catch {
+      return;
+    }
+    this.blobs.set(name, { bytes: Buffer.concat(chunks), etag: `"${this.blobs.size}"` });
+    response.writeHead(201, { 'content-length': 0 }).end();
+  }
+
+  #isSigned({ method = '', headers }: IncomingMessage, url: URL): boolean {
+    const permission = method === 'PUT' ? 'w' : 'r';
+    if (url.searchParams.get('sig') === 'a+b/c=')
+      return url.searchParams.get('sp')?.includes(permission) ?? false;
     const text =
       `${method}\n` +
-      '\n\n\n\n\n\n\n' + // encoding, language, length, MD5, type, date, if-modified-since
+      '\n\n' + // encoding, language
+      `${headers['content-length'] ?? ''}\n` +
+      '\n\n\n\n' + // MD5, type, date, if-modified-since
       `${headers['if-match'] ?? ''}\n` +
       '\n\n' + // if-none-match, if-unmodified-since
       `${headers.range ?? ''}\n` +
+      (method === 'PUT' ? 'x-ms-blob-type:BlockBlob\n' : '') +
       `x-ms-date:${headers['x-ms-date']}\nx-ms-version:${headers['x-ms-version']}\n` +
       `/${ACCOUNT}${url.pathname}` +
       (url.searchParams.has('versionid') ? `\nversionid:${url.searchParams.get('versionid')}` : '');

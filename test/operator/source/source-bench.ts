@@ -6,7 +6,8 @@ import { systemClock } from '../../../operator/kube/clock.ts';
 import { AddressGuard } from '../../../operator/source/address-guard.ts';
 import { openSources, sourceOf } from '../../../operator/source/index.ts';
 import type { FetchLimits, SourcedAdapter } from '../../../operator/source/types.ts';
-import { Spool } from '../../../operator/spool/spool.ts';
+import { Spool, type SpooledRevision } from '../../../operator/spool/spool.ts';
+import { type AdapterFiles, digestOf } from '../../support/adapter-files.ts';
 import { PARROT_GEOMETRY } from '../../support/parrot-geometry.ts';
 
 const LIMITS: FetchLimits = { maxBytes: 8 * 2 ** 20, fit: { geometry: PARROT_GEOMETRY, maxRank: 64 } };
@@ -22,7 +23,7 @@ export async function openBench(
   const dir = await mkdtemp(join(tmpdir(), 'lorikeet-source-'));
   const spool = new Spool({ dir, maxBytes: 64 * 2 ** 20 });
   const secrets = new Map<string, Record<string, string>>();
-  const { sources } = openSources({
+  const { sources, archive } = openSources({
     readSecret: async (_namespace, name) => secrets.get(name) ?? null,
     guard: new AddressGuard({ allowed, apiServer: null }),
     clock: systemClock,
@@ -52,6 +53,8 @@ export async function openBench(
   };
   return {
     secrets,
+    archive,
+    spool,
     resolve,
     fetch,
     /** How it failed, as a condition says it. */
@@ -65,4 +68,13 @@ export async function openBench(
     },
     close: () => rm(dir, { recursive: true, force: true }),
   };
+}
+
+/** A revision as it is after a push. */
+export async function spooled(files: AdapterFiles, spool: Spool): Promise<SpooledRevision> {
+  const digest = digestOf(files);
+  const writer = spool.begin();
+  await writer.write(files.tensors);
+  await writer.commit(digest, { config: JSON.parse(files.config.toString()) });
+  return spool.open(digest) as SpooledRevision;
 }
