@@ -103,7 +103,9 @@ export class Lookup {
 
   /** Resolves when a request for the current (null) or the named revision may be submitted. */
   enter(name: string, digest: string | null, signal: AbortSignal): Promise<void> {
-    return this.#options.turns.enter(this.#wanted(name, digest), signal);
+    const wanted = this.#wanted(name, digest);
+    this.#options.adapters.traffic.count(name);
+    return this.#options.turns.enter(wanted, signal);
   }
 
   /** Resolves once the current (null) or the named revision has come into a slot, or another one is current. */

@@ -1,7 +1,7 @@
 import type { AdapterState, Geometry, PodState, RevisionState } from '../contract/adapter-api.ts';
 import { FACTOR_DTYPES } from '../contract/format/bind.ts';
 import type { EngineInfo, EngineSnapshot } from '../engine/port.ts';
-import type { Adapter, Revision } from './adapters.ts';
+import type { Adapter, Adapters, Revision } from './adapters.ts';
 
 export interface BaseIdentity {
   /** The served name. */
@@ -23,7 +23,7 @@ export interface PodFacts {
   hostBytesUsed: number;
   seeded: boolean;
   engine: { info: EngineInfo; snapshot: EngineSnapshot };
-  adapters: Adapter[];
+  adapters: Adapters;
 }
 
 type Slots = Map<string, EngineSnapshot['slots'][number]>;
@@ -43,7 +43,13 @@ export function describePod(facts: PodFacts): PodState {
       dtypes: [...FACTOR_DTYPES],
     },
     used: { slots: snapshot.slots.length, pages: snapshot.pagesUsed, hostBytes: facts.hostBytesUsed },
-    adapters: facts.adapters.map((adapter) => describeAdapter(adapter, slots)),
+    adapters: facts.adapters.all().map((adapter) => {
+      const requestsPerMinute = facts.adapters.traffic.perMinute(adapter.name);
+      return {
+        ...describeAdapter(adapter, slots),
+        ...(requestsPerMinute > 0 && { requestsPerMinute }),
+      };
+    }),
     epoch: snapshot.epoch,
     seeded: facts.seeded,
   };
@@ -80,4 +86,9 @@ function describeRevision(revision: Revision, current: string | null, slots: Slo
     rank,
     modules,
   };
+}
+
+/** Revisions with running or waiting requests. */
+export function leasedIn({ slots }: EngineSnapshot): Set<string> {
+  return new Set(slots.flatMap(({ revision, leases }) => (leases > 0 ? [revision] : [])));
 }

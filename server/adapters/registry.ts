@@ -26,7 +26,7 @@ import { requireLater, requireNotOlder, staleFence } from './fences.ts';
 import { type Held, HostTier } from './host-tier.ts';
 import { LateComers } from './late-comers.ts';
 import { Lookup } from './lookup.ts';
-import { type BaseIdentity, describePod, type PodLimits, residencyOf } from './pod-state.ts';
+import { type BaseIdentity, describePod, leasedIn, type PodLimits, residencyOf } from './pod-state.ts';
 import { adapterNotFound, baseModelName, noEffect, revisionNotFound } from './refusals.ts';
 import { hasNoEffect, newRevision, stageReply } from './replies.ts';
 import { SlotTurns } from './slot-turns.ts';
@@ -94,7 +94,7 @@ export class Registry {
       bringIn: (digest) => this.#bringIn(digest),
     });
     this.#lateComers = new LateComers({
-      isAwaited: (digest) => this.#adapters.isAwaited(digest, leasedIn(options.engine)),
+      isAwaited: (digest) => this.#adapters.isAwaited(digest, leasedIn(options.engine.snapshot())),
       hasRoom: () => this.#turns.waiters === 0 && this.#turns.hasRoom(),
       bringIn: (digest) => this.#bringIn(digest),
       onError: (error, digest) => this.#log.warn({ revision: digest, err: error }, 'it could not come in'),
@@ -249,7 +249,7 @@ export class Registry {
       hostBytesUsed: this.tier.usedBytes,
       seeded: this.#seeded,
       engine: { info: this.#engine.info, snapshot: this.#engine.snapshot() },
-      adapters: this.#adapters.all(),
+      adapters: this.#adapters,
     });
   }
 
@@ -257,6 +257,11 @@ export class Registry {
   subscribe(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  /** Called every TICK_MS: from time to time the traffic that the pod reports is brought up to date. */
+  tick(): void {
+    if (this.#adapters.traffic.tick()) this.#changed();
   }
 
   get subscribers(): number {
@@ -368,7 +373,7 @@ export class Registry {
 
   #droppable(): (digest: string) => boolean {
     const kept = this.#adapters.currents();
-    for (const revision of leasedIn(this.#engine)) kept.add(revision);
+    for (const revision of leasedIn(this.#engine.snapshot())) kept.add(revision);
     return (digest) => !kept.has(digest) && !this.#digests.isBusy(digest);
   }
 
@@ -394,9 +399,4 @@ export class Registry {
     this.#wake();
     for (const listener of this.#listeners) listener();
   }
-}
-
-/** Revisions with running or waiting requests. */
-function leasedIn(engine: AdapterEngine): Set<string> {
-  return new Set(engine.snapshot().slots.flatMap(({ revision, leases }) => (leases > 0 ? [revision] : [])));
 }

@@ -1,6 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import type { Registry } from '../adapters/registry.ts';
 import { StateLog } from '../adapters/state-log.ts';
+import { TICK_MS } from '../adapters/traffic.ts';
 import type { PodState } from '../contract/adapter-api.ts';
 import { LorikeetError } from '../contract/errors.ts';
 import type { WantedEvents } from '../contract/headers.ts';
@@ -84,10 +85,12 @@ export class OpenWatches {
   readonly #registry: Registry;
   readonly #log: StateLog;
   readonly #open = new Set<ServerResponse>();
+  readonly #ticking: NodeJS.Timeout;
 
   constructor(registry: Registry, state: () => PodState) {
     this.#registry = registry;
     this.#log = new StateLog({ state });
+    this.#ticking = setInterval(() => registry.tick(), TICK_MS).unref();
   }
 
   requireRoom(): void {
@@ -106,6 +109,7 @@ export class OpenWatches {
   }
 
   endAll(): void {
+    clearInterval(this.#ticking);
     for (const response of this.#open) response.end();
   }
 }

@@ -107,6 +107,8 @@ export const AdapterState = z.object({
   fence: Fence.nullable(),
   /** What that activation said of `accepted`; null where it said nothing. */
   accepted: Acceptance.nullish(),
+  /** Requests for it in a minute, roughly; absent: hardly any, or the pod does not count them. */
+  requestsPerMinute: z.number().int().nonnegative().optional(),
   revisions: z.array(RevisionState),
 });
 export type AdapterState = z.infer<typeof AdapterState>;

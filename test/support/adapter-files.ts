@@ -120,7 +120,7 @@ export function withMetadata(file: Buffer, metadata: Record<string, string>): Bu
   return Buffer.concat([length, json, file.subarray(end)]);
 }
 
-function mulberry32(seed: number): () => number {
+export function mulberry32(seed: number): () => number {
   let state = seed;
   return () => {
     state = (state + 0x6d2b79f5) | 0;
