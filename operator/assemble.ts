@@ -114,6 +114,7 @@ export function assemble(parts: Parts): {
       return missingFor(pod, { pods, adapters, records, shares });
     },
     shortages: (poolKey) => shortagesIn(adapterDeps, poolKey),
+    placesDueInMs: (poolKey) => places.dueInMs(adapterDeps, poolKey),
     isBuried: (poolKey, servedName) => tombstones.has(poolKey, servedName),
     nextSequence: () => records.nextSequence(),
     liveAdapters: (namespace, signal) => objects.liveIn(namespace, signal),

@@ -2,6 +2,7 @@ import type { PodState } from '../../server/contract/adapter-api.ts';
 import { type LoraAdapter, servedNameOf } from '../api/lora-adapter.ts';
 import { poolKeyOf } from '../api/names.ts';
 import type { ServerPool } from '../api/server-pool.ts';
+import type { Clock } from '../kube/clock.ts';
 import { keyOf } from '../kube/resource.ts';
 import { assign, type Share } from '../placement/assign.ts';
 import type { Claim, Site } from '../placement/claim.ts';
@@ -10,6 +11,7 @@ import { placementOf } from '../placement/placement.ts';
 import { siteOf } from '../placement/site.ts';
 import type { Standing } from '../placement/tenancy.ts';
 import type { Pod } from '../pods/pod.ts';
+import { type Paces, pacesOf, trafficOf } from './paces.ts';
 import type { Records } from './records.ts';
 
 /** What a revision takes of a pod's host memory beside its bytes: as server/adapters counts it, a little rounded up. */
@@ -34,11 +36,13 @@ export interface PlacesDeps {
   standing: (adapter: LoraAdapter) => Standing;
   /** Looks at an adapter again. */
   requeue: (key: string) => void;
+  clock: Pick<Clock, 'monotonicMs'>;
 }
 
 /** A site, and what the pod said when it was made of it. */
 interface Seen {
   site: Site;
+  traffic: ReadonlyMap<string, number>;
   state: PodState | null;
   reachable: boolean;
 }
@@ -49,6 +53,7 @@ interface Facts {
   names: ReadonlySet<string>;
   keys: ReadonlyMap<string, string>;
   seen: ReadonlyMap<string, Seen>;
+  paces: Paces;
 }
 
 type Known = Facts & Shares;
@@ -71,13 +76,19 @@ export class Places {
       return null;
     }
     if (known !== undefined && isSame(known, facts)) {
-      this.#known.set(poolKey, { ...known, seen: facts.seen });
+      this.#known.set(poolKey, { ...known, seen: facts.seen, paces: facts.paces });
       return known;
     }
     const next = { ...facts, ...decide(facts) };
     this.#known.set(poolKey, next);
     if (known !== undefined) for (const key of movedIn(known, next)) deps.requeue(key);
     return next;
+  }
+
+  /** In how long the answer may be another though nothing changes; null: it will not. */
+  dueInMs({ clock }: Pick<PlacesDeps, 'clock'>, poolKey: string): number | null {
+    const dueMs = this.#known.get(poolKey)?.paces.dueMs ?? null;
+    return dueMs === null ? null : Math.max(0, dueMs - clock.monotonicMs());
   }
 
   /** The same where every adapter goes to every pod too; null: there is no such pool. */
@@ -119,11 +130,6 @@ function factsOf(deps: PlacesDeps, poolKey: string, known: Known | undefined): F
   const layers = pods.find(({ state }) => state !== null)?.state?.baseModel.geometry.layers ?? 0;
   const isNew = owners.some(({ metadata }) => !known?.byId.has(metadata.uid ?? ''));
   const holders = isNew ? holdersIn(pods) : new Map<string, Set<string>>();
-  const claims = owners.map((adapter) => {
-    const share = known?.byId.get(adapter.metadata.uid ?? '');
-    const held = share?.pods ?? holders.get(servedNameOf(adapter)) ?? new Set();
-    return claimOf(adapter, { bytes: bytesOf(adapter, { records, layers }), held });
-  });
   const areNamesSame = known?.names.size === names.size && [...names].every((name) => known.names.has(name));
   const seen = new Map(
     pods.map((pod) => {
@@ -131,7 +137,24 @@ function factsOf(deps: PlacesDeps, poolKey: string, known: Known | undefined): F
       return [pod.uid, before !== undefined && isSameWord(before, pod) ? before : see(pod, names)];
     }),
   );
-  return { claims, names, keys, seen };
+  const heldBy = (adapter: LoraAdapter) =>
+    known?.byId.get(adapter.metadata.uid ?? '')?.pods ?? holders.get(servedNameOf(adapter)) ?? new Set();
+  const traffic = [...seen.values()].map((each) => each.traffic);
+  const nowMs = deps.clock.monotonicMs();
+  const paces = pacesOf(owners, traffic, {
+    before: known?.paces,
+    heldBy: (item) => heldBy(item).size,
+    nowMs,
+  });
+  const claims = owners.map((adapter) => {
+    const byTraffic = paces.byId.get(adapter.metadata.uid ?? '')?.pods ?? 0;
+    return claimOf(adapter, {
+      bytes: bytesOf(adapter, { records, layers }),
+      held: heldBy(adapter),
+      byTraffic,
+    });
+  });
+  return { claims, names, keys, seen, paces };
 }
 
 function bytesOf(
@@ -145,15 +168,16 @@ function bytesOf(
   return revision.bytes + REVISION_BYTES + revision.targetModules.length * layers * MODULE_BYTES;
 }
 
-function claimOf(adapter: LoraAdapter, { bytes, held }: Pick<Claim, 'bytes' | 'held'>): Claim {
+function claimOf(
+  adapter: LoraAdapter,
+  { bytes, held, byTraffic }: Pick<Claim, 'bytes' | 'held' | 'byTraffic'>,
+): Claim {
   const { mode = 'All', replicas, spread, priority = 0 } = adapter.spec.placement ?? {};
   return {
     id: adapter.metadata.uid ?? '',
-    ...{ mode, replicas, priority, bytes, held },
+    ...{ mode, replicas, priority, bytes, held, byTraffic },
     spread: spread === 'zone',
     since: Date.parse(adapter.metadata.creationTimestamp ?? '') || 0,
-    // No pod reports how many requests an adapter gets.
-    traffic: 0,
   };
 }
 
@@ -162,7 +186,7 @@ function isSameWord({ state, reachable }: Seen, pod: Pod): boolean {
 }
 
 function see(pod: Pod, names: ReadonlySet<string>): Seen {
-  return { site: siteOf(pod, names), state: pod.state, reachable: pod.reachable };
+  return { site: siteOf(pod, names), traffic: trafficOf(pod), state: pod.state, reachable: pod.reachable };
 }
 
 /** Uids of pods by served name; what only waits for its last requests to end is not held. */

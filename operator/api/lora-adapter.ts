@@ -96,10 +96,13 @@ const PlacementSpec = z.object({
     .enum(['All', 'Fixed', 'Auto'])
     .default('All')
     .describe(
-      'All: every pod of the pool. Fixed: as many as replicas says. Auto: as many as its share of the traffic asks for, at least replicas.',
+      'All: every pod of the pool. Fixed: as many as replicas says. Auto: as many as its share of the traffic asks for, at least replicas and at most maxReplicas.',
     ),
   replicas: Replicas.optional().describe(
     'A number of pods, or a share of the pool such as "50%", rounded up. Fixed needs it; the least of Auto, by default 1.',
+  ),
+  maxReplicas: Replicas.optional().describe(
+    'The most of Auto, in the same words; by default all. Where replicas is more, that counts.',
   ),
   spread: z
     .enum(['zone'])
@@ -124,6 +127,10 @@ const PLACEMENT_RULES = [
   {
     rule: "!has(self.replicas) || (has(self.mode) && self.mode != 'All')",
     message: 'replicas needs mode Fixed or Auto',
+  },
+  {
+    rule: "!has(self.maxReplicas) || (has(self.mode) && self.mode == 'Auto')",
+    message: 'maxReplicas needs mode Auto',
   },
 ];
 

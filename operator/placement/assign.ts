@@ -35,8 +35,7 @@ const PASSES_MAX = 1_000;
 export function assign(claims: readonly Claim[], sites: readonly Site[]): Map<string, Share> {
   const board = new Board(sites);
   const shares = new Map<string, Share>();
-  const traffic = claims.reduce((sum, claim) => sum + (claim.mode === 'Auto' ? claim.traffic : 0), 0);
-  const seats = claims.toSorted(byPrecedence).map((claim) => new Seat(claim, board, traffic));
+  const seats = claims.toSorted(byPrecedence).map((claim) => new Seat(claim, board));
   const everywhere = seats.filter(({ claim }) => claim.mode === 'All');
   for (const seat of everywhere) for (const site of sites.keys()) seat.place(site);
   note(everywhere, board, shares);

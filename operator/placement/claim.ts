@@ -22,8 +22,8 @@ export interface Claim extends Pick<PlacementSpec, 'mode' | 'replicas' | 'priori
   since: number;
   /** Host memory that a pod needs for it; 0: not known yet. */
   bytes: number;
-  /** Requests per second. */
-  traffic: number;
+  /** Of mode Auto: how many pods its traffic asks for, which come on top of its least. */
+  byTraffic: number;
   /** Ids of pods that report that they hold it. */
   held: ReadonlySet<string>;
 }
@@ -35,24 +35,11 @@ export interface Wanted {
   target: number;
 }
 
-/** Above what its share of the traffic asks for, as a factor, an adapter by traffic keeps pods that it has. */
-const KEPT_SHARE = 1.5;
-
-/**
- * How many pods an adapter is to have. By traffic: its share of it, of all pods; more at once, fewer only when its share
- * times KEPT_SHARE asks for fewer than it has.
- */
-export function wantedBy(
-  claim: Claim,
-  { pods, holders, traffic }: { pods: number; holders: number; traffic: number },
-): Wanted {
+/** How many of `pods` an adapter is to have. */
+export function wantedBy(claim: Claim, pods: number): Wanted {
   if (claim.mode === 'All') return { least: pods, target: pods };
   const least = replicasOf(claim.replicas ?? 1, pods);
-  if (claim.mode === 'Fixed') return { least, target: least };
-  const share = traffic > 0 ? (claim.traffic / traffic) * pods : 0;
-  const within = (replicas: number) => Math.max(least, Math.min(pods, Math.ceil(replicas)));
-  const up = within(share);
-  return { least, target: Math.max(up, Math.min(within(share * KEPT_SHARE), holders)) };
+  return { least, target: claim.mode === 'Fixed' ? least : Math.max(least, claim.byTraffic) };
 }
 
 /** Who gets room first: the higher priority, then the older object. */

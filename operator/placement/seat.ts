@@ -53,7 +53,7 @@ export class Seat {
   readonly #board: Board;
   readonly #perZone: Int32Array;
 
-  constructor(claim: Claim, board: Board, traffic: number) {
+  constructor(claim: Claim, board: Board) {
     this.claim = claim;
     this.#board = board;
     const hash = hashOf(claim.id);
@@ -61,8 +61,7 @@ export class Seat {
     for (const [site, pod] of board.hashes.entries()) this.#weights[site] = weightOf(hash, pod);
     this.#perZone = new Int32Array(board.zoneCount);
     this.held = new Set([...claim.held].flatMap((id) => board.index.get(id) ?? []));
-    const holders = [...this.held].filter((site) => board.reports(site)).length;
-    this.wanted = wantedBy(claim, { pods: board.sites.length, holders, traffic });
+    this.wanted = wantedBy(claim, board.sites.length);
   }
 
   get lacks(): boolean {

@@ -24,6 +24,8 @@ export interface PoolDeps {
   missingFor: (pod: Pod, pods: readonly Pod[], adapters: readonly LoraAdapter[]) => Missing[];
   /** Adapters that have fewer pods than they ask for, and why. */
   shortages: (poolKey: string) => Shortage[];
+  /** In how long they may be placed elsewhere though nothing changes; null: they will not. */
+  placesDueInMs: (poolKey: string) => number | null;
   /** Whether an adapter of this name was deleted while pods of the pool were silent. */
   isBuried: (poolKey: string, servedName: string) => boolean;
   nextSequence: () => number;

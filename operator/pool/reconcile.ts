@@ -40,6 +40,7 @@ export async function reconcilePool(deps: PoolDeps, key: string, signal: AbortSi
   const againMs = Math.min(
     seeding.againMs ?? Number.POSITIVE_INFINITY,
     failed ? CLEAN_RETRY_MS : Number.POSITIVE_INFINITY,
+    deps.placesDueInMs(key) ?? Number.POSITIVE_INFINITY,
   );
   return Number.isFinite(againMs) ? { kind: 'again', afterMs: againMs } : { kind: 'done' };
 }

@@ -218,6 +218,7 @@ function makePoolDeps(deps: AdapterDeps, fleet: Fleet, world: World): PoolDeps {
       return missingFor(pod, { pods, adapters, records: deps.records, shares });
     },
     shortages: (poolKey) => shortagesIn(deps, poolKey),
+    placesDueInMs: (poolKey) => deps.places.dueInMs(deps, poolKey),
     isBuried: (poolKey, name) => deps.tombstones.has(poolKey, name),
     nextSequence: () => deps.records.nextSequence(),
     liveAdapters: async () => deps.adapters.list(),

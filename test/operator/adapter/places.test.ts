@@ -2,6 +2,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { type Why, whyOf } from '../../../operator/adapter/why.ts';
 import { reconcilePool } from '../../../operator/pool/reconcile.ts';
 import { goodAdapter } from '../../support/adapter-files.ts';
+import { eventually } from '../../support/eventually.ts';
 import { refusal } from '../../support/pod/fault.ts';
 import { type Harness, startHarness } from './harness.ts';
 import { kubePod, loraAdapter, POOL_KEY, pushedAdapter } from './objects.ts';
@@ -207,6 +208,76 @@ describe('an adapter for some of the pods', () => {
     await harness.settle('sql');
     await reconcilePool(harness.poolDeps, POOL_KEY, signal);
     expect(harness.servers.map(({ registry }) => registry.seeded)).toEqual([true, true]);
+  });
+});
+
+describe('an adapter by traffic', () => {
+  const auto = (name: string, more: object = {}) =>
+    loraAdapter(name, { spec: { placement: { mode: 'Auto', ...more } } });
+
+  async function ask(name: string, times: number) {
+    for (const { registry } of harness.servers) {
+      const isThere = registry.state().adapters.some((adapter) => adapter.name === name);
+      for (let request = 0; isThere && request < times; request += 1)
+        await registry.lookup.enter(name, null, signal);
+    }
+  }
+  /** Ends ten seconds of asking. */
+  function told() {
+    for (const { registry } of harness.servers) registry.tick();
+  }
+  const untilTold = (name: string, isSo: (perMinute: number) => boolean) =>
+    eventually(`pods tell the traffic of ${name}`, { timeoutMs: 5_000 }, () => {
+      const states = harness.fleet.podsOf(POOL_KEY).flatMap(({ state }) => state?.adapters ?? []);
+      const rates = states.filter((adapter) => adapter.name === name);
+      return rates.every(({ requestsPerMinute = 0 }) => isSo(requestsPerMinute)) || undefined;
+    });
+
+  it('has more pods when it is asked for more, at most maxReplicas, and fewer when it has not been for minutes', async () => {
+    harness = await startHarness([{}, {}, {}, {}]);
+    let passedMs = 0;
+    const { clock } = harness.deps;
+    harness.deps.clock = { ...clock, monotonicMs: () => clock.monotonicMs() + passedMs };
+    harness.apply(auto('sql', { maxReplicas: '75%' }));
+    await harness.settle('sql');
+    expect(holders('sql')).toHaveLength(1);
+
+    await ask('sql', 60);
+    told();
+    await untilTold('sql', (perMinute) => perMinute > 0);
+    await harness.settle('sql', () => holders('sql').length === 2);
+    expect(harness.deps.places.dueInMs(harness.deps, POOL_KEY)).toBeGreaterThan(20_000);
+    passedMs += 30_000;
+    await harness.settle('sql', () => holders('sql').length === 3);
+    expect(harness.deps.places.dueInMs(harness.deps, POOL_KEY)).toBeNull();
+    await harness.settle('sql');
+    expect(harness.statusOf('sql').pods?.summary).toBe('3/3');
+
+    for (let tick = 0; tick < 7; tick += 1) told();
+    await untilTold('sql', (perMinute) => perMinute === 0);
+    await harness.settle('sql');
+    expect(holders('sql')).toHaveLength(3);
+    const outcome = await reconcilePool(harness.poolDeps, POOL_KEY, signal);
+    expect(outcome).toMatchObject({ kind: 'again', afterMs: expect.any(Number) });
+    passedMs += 300_000;
+    await harness.settle('sql', () => holders('sql').length === 1);
+  });
+
+  it('leaves pods to the one that gets most of it', async () => {
+    harness = await startHarness([{}, {}, {}, {}]);
+    harness.apply(auto('sql'));
+    harness.apply(auto('chat'));
+    harness.source.put(2);
+    await harness.settle('sql');
+    await harness.settle('chat');
+    await ask('sql', 60);
+    await ask('chat', 20);
+    told();
+    await untilTold('sql', (perMinute) => perMinute > 0);
+    await untilTold('chat', (perMinute) => perMinute > 0);
+    await harness.settle('sql', () => holders('sql').length === 2);
+    await harness.settle('chat');
+    expect(holders('chat')).toHaveLength(1);
   });
 });
 

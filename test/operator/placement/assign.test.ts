@@ -12,7 +12,7 @@ function site(name: string, more: Partial<Site> = {}): Site {
 
 function claim(id: string, more: Partial<Claim> = {}): Claim {
   const shape = { mode: 'Fixed', replicas: 1, priority: 0, spread: false } as const;
-  return { id, ...shape, since: 0, bytes: 10, traffic: 0, held: NOTHING, ...more };
+  return { id, ...shape, since: 0, bytes: 10, byTraffic: 0, held: NOTHING, ...more };
 }
 
 const sitesOf = (...names: string[]) => names.map((name) => site(name));
@@ -45,7 +45,7 @@ const Claims = fc
       priority: fc.constantFrom(0, 0, 0, 1, 2),
       since: fc.integer({ min: 0, max: 3 }),
       bytes: fc.integer({ min: 0, max: 40 }),
-      traffic: fc.constantFrom(0, 1, 5, 30),
+      byTraffic: fc.constantFrom(0, 1, 2, 5, 9),
       held: fc.array(fc.integer({ min: 0, max: 9 }), { maxLength: 6 }),
     }),
     { maxLength: 10 },
@@ -237,29 +237,20 @@ describe('a pool with', () => {
 
 describe('an adapter by traffic', () => {
   const sites = Array.from({ length: 10 }, (_, index) => site(`p${index}`));
-  const heldBy = (count: number) => new Set(sites.slice(0, count).map(({ id }) => id));
-  const replicas = (traffic: number, held: number, least: Claim['replicas'] = 1) =>
-    assign(
-      [
-        claim('hot', { mode: 'Auto', replicas: least, traffic, held: heldBy(held) }),
-        claim('rest', { mode: 'Auto', traffic: 100 - traffic }),
-      ],
-      sites,
-    ).get('hot')?.pods.size;
+  const replicas = (byTraffic: number, least: Claim['replicas'], pods: readonly Site[] = sites) =>
+    assign([claim('hot', { mode: 'Auto', replicas: least, byTraffic })], pods).get('hot')?.pods.size;
 
-  it('has its share of the pods, at least what it asks for', () => {
-    expect([0, 5, 30, 100].map((traffic) => replicas(traffic, 0))).toEqual([1, 1, 3, 10]);
-    expect([0, 30].map((traffic) => replicas(traffic, 0, '20%'))).toEqual([2, 3]);
-  });
-
-  it('grows at once and shrinks only when its share is far below what it has', () => {
-    expect([30, 50, 60].map((traffic) => replicas(traffic, 4))).toEqual([4, 5, 6]);
-    expect([26, 20, 2].map((traffic) => replicas(traffic, 4))).toEqual([4, 3, 1]);
+  it('has as many pods as that asks for, at least what it asks for itself, and none too few for want of room', () => {
+    expect([0, 1, 4, 10, 11].map((byTraffic) => replicas(byTraffic, 1))).toEqual([1, 1, 4, 10, 10]);
+    expect([0, 4].map((byTraffic) => replicas(byTraffic, '20%'))).toEqual([2, 4]);
+    const full = sites.map((item, index) => ({ ...item, roomBytes: index < 3 ? 10 : 9 }));
+    expect(replicas(5, 1, full)).toBe(3);
   });
 
   it('gives up what it has above its least to one of its priority that has nothing', () => {
     const tight = sites.slice(0, 2).map((item) => ({ ...item, roomBytes: 10 }));
-    const hot = claim('hot', { mode: 'Auto', traffic: 10, held: heldBy(2) });
+    const held = new Set(tight.map(({ id }) => id));
+    const hot = claim('hot', { mode: 'Auto', byTraffic: 2, held });
     const shares = assign([hot, claim('cold', { since: 1 })], tight);
     expect([...shares.values()].map(({ pods }) => pods.size)).toEqual([1, 1]);
   });
