@@ -206,7 +206,8 @@ function isSame(known: Facts, facts: Facts): boolean {
   if (known.claims.length !== facts.claims.length || known.seen.size !== facts.seen.size) return false;
   const areClaimsSame = facts.claims.every((claim, index) => isSameBut(claim, known.claims[index], 'held'));
   return (
-    areClaimsSame && [...facts.seen].every(([uid, { site }]) => isSameBut(site, known.seen.get(uid)?.site))
+    areClaimsSame &&
+    [...facts.seen].every(([uid, { site }]) => isSameBut(site, known.seen.get(uid)?.site, 'kvFree'))
   );
 }
 

@@ -138,22 +138,27 @@ function losersAt(
 /** From the fullest zone to one that has at least two pods less. */
 function evenOut(seat: Seat, board: Board): boolean {
   if (!seat.isUneven) return false;
-  const from = worst(seat, (site) => seat.inZoneOf(site));
+  const from = inFullestZone(seat);
   if (from === null) return false;
   const isBetter = (item: number) => seat.inZoneOf(item) + 2 <= seat.inZoneOf(from);
   return move(seat, from, best(seat, board, { allows: (item) => isBetter(item) && seat.fits(item) }));
 }
 
-/** From a pod with more adapters than slots to one that has a slot for it. */
+/** From a pod with more adapters than slots to one that has a slot for it: from the fullest from which it can. */
 function unload(seat: Seat, board: Board): boolean {
-  const from = worst(seat, (site) => board.excess(site));
-  if (from === null || board.excess(from) <= 0) return false;
-  const isBetter = (item: number) =>
-    board.excess(item) < 0 &&
-    (!seat.claim.spread ||
+  const free = [...board.sites.keys()].filter((site) => board.excess(site) < 0);
+  if (free.length === 0) return false;
+  const crowded = [...seat.placed]
+    .filter((site) => board.excess(site) > 0)
+    .sort((a, b) => board.excess(b) - board.excess(a) || (seat.outweighs(a, b) ? 1 : -1));
+  return crowded.some((from) => {
+    const isBetter = (item: number) =>
+      !seat.claim.spread ||
       board.zones[item] === board.zones[from] ||
-      seat.inZoneOf(item) < seat.inZoneOf(from));
-  return move(seat, from, best(seat, board, { allows: (item) => isBetter(item) && seat.fits(item) }));
+      seat.inZoneOf(item) < seat.inZoneOf(from);
+    const to = best(seat, board, { among: free, allows: (item) => isBetter(item) && seat.fits(item) });
+    return move(seat, from, to);
+  });
 }
 
 function move(seat: Seat, from: number, to: number | null): boolean {
@@ -196,11 +201,11 @@ function prefers(seat: Seat, board: Board, [a, b]: [number, number]): boolean {
   return seat.outweighs(a, b);
 }
 
-/** The placed site of the highest measure, and of equals the one that it likes least. */
-function worst(seat: Seat, measure: (site: number) => number): number | null {
+/** The placed site in whose zone most are, and of equals the one that it likes least. */
+function inFullestZone(seat: Seat): number | null {
   let found: number | null = null;
   for (const site of seat.placed) {
-    const by = found === null ? 1 : measure(site) - measure(found);
+    const by = found === null ? 1 : seat.inZoneOf(site) - seat.inZoneOf(found);
     if (found === null || by > 0 || (by === 0 && seat.outweighs(found, site))) found = site;
   }
   return found;

@@ -11,6 +11,8 @@ export interface Site {
   slots: number;
   /** Host memory for the adapters that are placed; null: the pod does not report. */
   roomBytes: number | null;
+  /** Which part of its KV blocks is free, 0 to 1; 1 where the pod does not tell. It decides where an adapter goes, never that it goes. */
+  kvFree: number;
 }
 
 /** An adapter as placement sees it: what it asks for, and what is so. */

@@ -16,3 +16,14 @@ export function weightOf(adapter: number, pod: number): number {
   mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35);
   return (mixed ^ (mixed >>> 16)) >>> 0;
 }
+
+/** A pod that is full is not out of the question. */
+const FREE_LEAST = 0.05;
+
+/**
+ * The weight where pods are not alike: each gets a part of the adapters in proportion to what it has free. Where all have
+ * the same free, scores are in the order of weights.
+ */
+export function scoreOf(weight: number, free: number): number {
+  return Math.max(free, FREE_LEAST) / -Math.log((weight + 0.5) / 2 ** 32);
+}

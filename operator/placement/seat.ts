@@ -1,5 +1,5 @@
 import { type Claim, type Site, type Wanted, wantedBy } from './claim.ts';
-import { hashOf, weightOf } from './hash.ts';
+import { hashOf, scoreOf, weightOf } from './hash.ts';
 
 /** The pods of a pool while they are given out. A site is named by its place in `sites`. */
 export class Board {
@@ -49,7 +49,7 @@ export class Seat {
   /** Where pods report that they hold it. */
   readonly held: ReadonlySet<number>;
   /** Of rendezvous hashing, by site. */
-  readonly #weights: Uint32Array;
+  readonly #scores: Float64Array;
   readonly #board: Board;
   readonly #perZone: Int32Array;
 
@@ -57,8 +57,9 @@ export class Seat {
     this.claim = claim;
     this.#board = board;
     const hash = hashOf(claim.id);
-    this.#weights = new Uint32Array(board.sites.length);
-    for (const [site, pod] of board.hashes.entries()) this.#weights[site] = weightOf(hash, pod);
+    this.#scores = Float64Array.from(board.sites, ({ kvFree }, site) =>
+      scoreOf(weightOf(hash, board.hashes[site] as number), kvFree),
+    );
     this.#perZone = new Int32Array(board.zoneCount);
     this.held = new Set([...claim.held].flatMap((id) => board.index.get(id) ?? []));
     this.wanted = wantedBy(claim, board.sites.length);
@@ -102,7 +103,7 @@ export class Seat {
 
   /** It would rather be on `a`, where nothing else tells the two apart. */
   outweighs(a: number, b: number): boolean {
-    const by = (this.#weights[a] as number) - (this.#weights[b] as number);
+    const by = (this.#scores[a] as number) - (this.#scores[b] as number);
     const { sites } = this.#board;
     return by === 0 ? (sites[a]?.id ?? '') < (sites[b]?.id ?? '') : by > 0;
   }

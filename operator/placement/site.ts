@@ -1,3 +1,4 @@
+import type { PodState } from '../../server/contract/adapter-api.ts';
 import type { Pod } from '../pods/pod.ts';
 import type { Site } from './claim.ts';
 
@@ -5,9 +6,15 @@ import type { Site } from './claim.ts';
 export function siteOf(pod: Pod, names: ReadonlySet<string>): Site {
   const { uid: id, name, zone = null, state, reachable } = pod;
   if (!reachable || state === null)
-    return { id, name, zone, slots: Number.MAX_SAFE_INTEGER, roomBytes: null };
+    return { id, name, zone, slots: Number.MAX_SAFE_INTEGER, roomBytes: null, kvFree: 1 };
   const others = state.adapters.filter((adapter) => !names.has(adapter.name));
   const revisions = others.flatMap((adapter) => adapter.revisions);
   const takenBytes = revisions.reduce((sum, { bytes }) => sum + bytes, 0);
-  return { id, name, zone, slots: state.limits.slots, roomBytes: state.limits.hostBytes - takenBytes };
+  const roomBytes = state.limits.hostBytes - takenBytes;
+  return { id, name, zone, slots: state.limits.slots, roomBytes, kvFree: kvFreeOf(state) };
+}
+
+function kvFreeOf({ limits, used }: PodState): number {
+  if (!limits.kvBlocks || used.kvBlocks === undefined) return 1;
+  return Math.max(0, Math.min(1, 1 - used.kvBlocks / limits.kvBlocks));
 }

@@ -1,7 +1,6 @@
 import { type Acceptance, type Fence, HEADER } from '../contract/adapter-api.ts';
 import { expected } from '../contract/errors.ts';
 import { type Expectation, meetsExpectation } from '../contract/expectation.ts';
-import { Traffic } from './traffic.ts';
 
 /** One revision under one served name. */
 export interface Revision {
@@ -36,7 +35,6 @@ export interface Adapter {
 
 /** The served names of a pod and their revisions. Decides and remembers; knows no engine and no bytes. */
 export class Adapters {
-  readonly traffic = new Traffic();
   readonly #byName = new Map<string, Adapter>();
   #activations = 0;
 

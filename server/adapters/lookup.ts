@@ -1,8 +1,10 @@
 import { type Expectation, meetsExpectation } from '../contract/expectation.ts';
+import type { AdapterEngine } from '../engine/port.ts';
 import type { Adapters, Revision } from './adapters.ts';
 import { findExpected, findPinned } from './adapters.ts';
 import type { ChangeWaits } from './change-waits.ts';
 import type { HostTier } from './host-tier.ts';
+import { Load } from './load.ts';
 import { adapterNotFound, revisionNotFound } from './refusals.ts';
 import type { SlotTurns } from './slot-turns.ts';
 
@@ -26,14 +28,17 @@ export interface LookupOptions {
   tier: HostTier;
   turns: SlotTurns;
   changes: ChangeWaits;
+  engine: AdapterEngine;
 }
 
 /** What requests ask of the pod's adapters: which revision a name means, and its turn for a slot. */
 export class Lookup {
+  readonly load: Load;
   readonly #options: LookupOptions;
 
   constructor(options: LookupOptions) {
     this.#options = options;
+    this.load = new Load(options.engine);
   }
 
   /** Which target a request's `model` names: the base, an adapter, or a pinned revision `name@step-42`, `name@3fa9c1`. */
@@ -104,7 +109,7 @@ export class Lookup {
   /** Resolves when a request for the current (null) or the named revision may be submitted. */
   enter(name: string, digest: string | null, signal: AbortSignal): Promise<void> {
     const wanted = this.#wanted(name, digest);
-    this.#options.adapters.traffic.count(name);
+    this.load.traffic.count(name);
     return this.#options.turns.enter(wanted, signal);
   }
 

@@ -1,7 +1,8 @@
 import type { AdapterState, Geometry, PodState, RevisionState } from '../contract/adapter-api.ts';
 import { FACTOR_DTYPES } from '../contract/format/bind.ts';
-import type { EngineInfo, EngineSnapshot } from '../engine/port.ts';
-import type { Adapter, Adapters, Revision } from './adapters.ts';
+import type { EngineSnapshot } from '../engine/port.ts';
+import type { Adapter, Revision } from './adapters.ts';
+import type { Load } from './load.ts';
 
 export interface BaseIdentity {
   /** The served name. */
@@ -22,15 +23,17 @@ export interface PodFacts {
   limits: PodLimits;
   hostBytesUsed: number;
   seeded: boolean;
-  engine: { info: EngineInfo; snapshot: EngineSnapshot };
-  adapters: Adapters;
+  load: Load;
+  adapters: Adapter[];
 }
 
 type Slots = Map<string, EngineSnapshot['slots'][number]>;
 
 /** What the admin API says of the pod. Tiers and leases are what the engine reports now, never what we remember. */
 export function describePod(facts: PodFacts): PodState {
-  const { info, snapshot } = facts.engine;
+  const { load } = facts;
+  const { info } = load.engine;
+  const snapshot = load.engine.snapshot();
   const slots: Slots = new Map(snapshot.slots.map((slot) => [slot.revision, slot]));
   return {
     bootId: facts.bootId,
@@ -39,12 +42,18 @@ export function describePod(facts: PodFacts): PodState {
       ...facts.limits,
       slots: info.slots,
       pages: info.pages,
+      kvBlocks: info.kvBlocks,
       modules: Object.keys(facts.baseModel.geometry.modules),
       dtypes: [...FACTOR_DTYPES],
     },
-    used: { slots: snapshot.slots.length, pages: snapshot.pagesUsed, hostBytes: facts.hostBytesUsed },
-    adapters: facts.adapters.all().map((adapter) => {
-      const requestsPerMinute = facts.adapters.traffic.perMinute(adapter.name);
+    used: {
+      slots: snapshot.slots.length,
+      pages: snapshot.pagesUsed,
+      kvBlocks: load.kvBlocksUsed,
+      hostBytes: facts.hostBytesUsed,
+    },
+    adapters: facts.adapters.map((adapter) => {
+      const requestsPerMinute = load.traffic.perMinute(adapter.name);
       return {
         ...describeAdapter(adapter, slots),
         ...(requestsPerMinute > 0 && { requestsPerMinute }),

@@ -102,6 +102,7 @@ export class Registry {
     this.lookup = new Lookup({
       baseModelName: options.baseModel.name,
       adapters: this.#adapters,
+      engine: options.engine,
       tier: this.tier,
       turns: this.#turns,
       changes: new ChangeWaits({
@@ -248,8 +249,8 @@ export class Registry {
       limits: this.limits,
       hostBytesUsed: this.tier.usedBytes,
       seeded: this.#seeded,
-      engine: { info: this.#engine.info, snapshot: this.#engine.snapshot() },
-      adapters: this.#adapters,
+      load: this.lookup.load,
+      adapters: this.#adapters.all(),
     });
   }
 
@@ -259,9 +260,9 @@ export class Registry {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Called every TICK_MS: from time to time the traffic that the pod reports is brought up to date. */
+  /** Called every TICK_MS: from time to time what the pod reports of its load is brought up to date. */
   tick(): void {
-    if (this.#adapters.traffic.tick()) this.#changed();
+    if (this.lookup.load.tick()) this.#changed();
   }
 
   get subscribers(): number {

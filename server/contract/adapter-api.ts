@@ -127,6 +127,8 @@ export const PodState = z.object({
   limits: z.object({
     slots: z.number().int(),
     pages: z.number().int(),
+    /** Absent: the pod does not tell. */
+    kvBlocks: z.number().int().optional(),
     hostBytes: z.number().int(),
     maxRank: z.number().int(),
     maxAdapterBytes: z.number().int(),
@@ -134,7 +136,13 @@ export const PodState = z.object({
     modules: z.array(z.string()).default([]),
     dtypes: z.array(z.string()),
   }),
-  used: z.object({ slots: z.number().int(), pages: z.number().int(), hostBytes: z.number().int() }),
+  used: z.object({
+    slots: z.number().int(),
+    pages: z.number().int(),
+    /** Of running sequences, roughly and in the last minute. */
+    kvBlocks: z.number().int().optional(),
+    hostBytes: z.number().int(),
+  }),
   adapters: z.array(AdapterState),
   /** Counts activations and removals. */
   epoch: z.number().int(),

@@ -129,6 +129,7 @@ export interface Switched {
 export interface EngineInfo {
   slots: number;
   pages: number;
+  kvBlocks: number;
 }
 
 export interface EngineSnapshot {
@@ -137,6 +138,8 @@ export interface EngineSnapshot {
   /** Counts activations and deactivations. */
   epoch: number;
   pagesUsed: number;
+  /** Of running sequences. */
+  kvBlocksUsed: number;
   slots: { revision: string; state: 'staging' | 'ready' | 'retired'; leases: number }[];
 }
 

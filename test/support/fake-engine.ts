@@ -27,6 +27,7 @@ export class FakeEngine implements Engine {
   readonly current = new Map<string, string>();
   nextStageError: Error | null = null;
   gate: Promise<void> | null = null;
+  kvBlocksUsed = 0;
   /** Every staging that packed bytes: what a resident revision is spared. */
   readonly packed: string[] = [];
   /** Revisions that running requests were to go on with. */
@@ -207,7 +208,7 @@ export class FakeEngine implements Engine {
       epoch: this.#epoch,
       running: 0,
       waiting: 0,
-      kvBlocksUsed: 0,
+      kvBlocksUsed: this.kvBlocksUsed,
       pagesUsed: this.#slots.reduce((pages, slot) => pages + slot.pages, 0),
       slots: this.#slots.map(({ slot, revision, state, leases, pages }) => ({
         slot,

@@ -7,7 +7,7 @@ const SEED = { seed: 20261130, numRuns: 500 };
 const NOTHING: ReadonlySet<string> = new Set();
 
 function site(name: string, more: Partial<Site> = {}): Site {
-  return { id: `uid-${name}`, name, zone: null, slots: 100, roomBytes: 1_000, ...more };
+  return { id: `uid-${name}`, name, zone: null, slots: 100, roomBytes: 1_000, kvFree: 1, ...more };
 }
 
 function claim(id: string, more: Partial<Claim> = {}): Claim {
@@ -29,6 +29,7 @@ const Sites = fc
       zone: fc.constantFrom(null, 'a', 'b', 'c'),
       slots: fc.integer({ min: 1, max: 4 }),
       roomBytes: fc.oneof({ weight: 6, arbitrary: fc.integer({ min: 0, max: 100 }) }, fc.constant(null)),
+      kvFree: fc.constantFrom(0, 0.1, 0.5, 1),
     }),
     { maxLength: 8 },
   )
@@ -80,6 +81,33 @@ describe('any pool', () => {
         expect(placesOf(assign(fedBack(claims, first), sites))).toEqual(placesOf(first));
       }),
       { ...SEED, numRuns: 5_000 },
+    );
+  });
+
+  it('moves nothing for the sake of free KV blocks, however they come and go', () => {
+    fc.assert(
+      fc.property(Sites, Claims, fc.infiniteStream(fc.constantFrom(0, 0.25, 1)), (sites, claims, free) => {
+        const first = assign(claims, sites);
+        const after = sites.map((item) => ({ ...item, kvFree: free.next().value as number }));
+        expect(placesOf(assign(fedBack(claims, first), after))).toEqual(placesOf(first));
+      }),
+      { ...SEED, numRuns: 3_000 },
+    );
+  });
+
+  it('never brings an adapter to a pod because it has fewer KV blocks free, nor away because it has more', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 8 }), fc.nat(), fc.string(), (count, at, id) => {
+        const pods = (kvFree: number) =>
+          Array.from({ length: count }, (_, index) =>
+            site(`p${index}`, { kvFree: index === at % count ? kvFree : 0.5 }),
+          );
+        const isAt = (kvFree: number) =>
+          namesOf(assign([claim(id)], pods(kvFree)).get(id)).includes(`p${at % count}`);
+        if (isAt(0.2)) expect(isAt(0.5)).toBe(true);
+        if (isAt(0.5)) expect(isAt(0.9)).toBe(true);
+      }),
+      SEED,
     );
   });
 
@@ -186,6 +214,18 @@ describe('a pool with', () => {
       expect(count).toBeGreaterThan(10);
       expect(count).toBeLessThan(30);
     }
+  });
+
+  it('pods of which one has few KV blocks free gives it few adapters, and all when it has the only room', () => {
+    const sites = [site('p0', { kvFree: 0.1, slots: 1_000 }), site('p1', { kvFree: 0.9, slots: 1_000 })];
+    const claims = Array.from({ length: 200 }, (_, index) => claim(`a${index}`, { bytes: 1 }));
+    const countAt = (shares: ReadonlyMap<string, Share>, name: string) =>
+      [...shares.values()].filter((share) => namesOf(share).includes(name)).length;
+    const shares = assign(claims, sites);
+    expect(countAt(shares, 'p0')).toBeGreaterThan(5);
+    expect(countAt(shares, 'p0')).toBeLessThan(40);
+    const tight = [site('p0', { kvFree: 0 }), site('p1', { roomBytes: 0 })];
+    expect(countAt(assign(claims, tight), 'p0')).toBe(200);
   });
 
   it('a pod that does not report has adapters elsewhere, and there only where nobody else is left', () => {
