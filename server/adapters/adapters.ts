@@ -36,7 +36,15 @@ export interface Adapter {
 /** The served names of a pod and their revisions. Decides and remembers; knows no engine and no bytes. */
 export class Adapters {
   readonly #byName = new Map<string, Adapter>();
+  /** Names by each digest that they have, retired or not. */
+  readonly #names = new Map<string, Set<string>>();
+  readonly #listeners: ((name: string) => void)[] = [];
   #activations = 0;
+
+  /** Calls the listener with each name of which something is no more as it was; it must not throw. */
+  onTouched(listener: (name: string) => void): void {
+    this.#listeners.push(listener);
+  }
 
   all(): Adapter[] {
     return [...this.#byName.values()];
@@ -59,9 +67,11 @@ export class Adapters {
       revisions: new Map<string, Revision>(),
     };
     this.#byName.set(name, adapter);
+    this.#touch(name);
     const known = adapter.revisions.get(revision.digest);
     if (known === undefined) {
       adapter.revisions.set(revision.digest, revision);
+      this.#names.set(revision.digest, (this.#names.get(revision.digest) ?? new Set()).add(name));
       return revision;
     }
     known.retired = false;
@@ -83,6 +93,18 @@ export class Adapters {
     adapter.fence = fence;
     adapter.accepted = accepted;
     if (fence !== null) adapter.highestFence = fence;
+    this.#touch(adapter.name);
+  }
+
+  /** The name stands for no revision any more, and keeps those it has. */
+  withdraw(adapter: Adapter): void {
+    adapter.current = null;
+    this.#touch(adapter.name);
+  }
+
+  retire(adapter: Adapter, revision: Revision): void {
+    revision.retired = true;
+    this.#touch(adapter.name);
   }
 
   /** Takes a revision from a name, and the name away with its last one. */
@@ -90,23 +112,32 @@ export class Adapters {
     if (adapter.current === digest) adapter.current = null;
     adapter.revisions.delete(digest);
     if (adapter.revisions.size === 0) this.#byName.delete(adapter.name);
+    const names = this.#names.get(digest);
+    names?.delete(adapter.name);
+    if (names?.size === 0) this.#names.delete(digest);
+    this.#touch(adapter.name);
   }
 
   /** Names that let go of a revision whose sequences still run: it serves again, so these count as the others' now. */
   forgetRetired(digest: string): void {
-    for (const adapter of this.all()) {
+    for (const adapter of this.having(digest)) {
       if (adapter.revisions.get(digest)?.retired) this.remove(adapter, digest);
     }
   }
 
   /** Served names under which a revision is, other than as a retired one. */
   namesOf(digest: string): Adapter[] {
-    return this.all().filter((adapter) => adapter.revisions.get(digest)?.retired === false);
+    return this.having(digest).filter((adapter) => adapter.revisions.get(digest)?.retired === false);
+  }
+
+  /** The same, and those under which it is a retired one. */
+  having(digest: string): Adapter[] {
+    return [...(this.#names.get(digest) ?? [])].flatMap((name) => this.#byName.get(name) ?? []);
   }
 
   /** Whether a name stands for it while others of its revisions have leases. */
   isAwaited(digest: string, leased: Set<string>): boolean {
-    return this.all().some(
+    return this.having(digest).some(
       ({ current, revisions }) =>
         current === digest && [...revisions.keys()].some((other) => other !== digest && leased.has(other)),
     );
@@ -115,6 +146,10 @@ export class Adapters {
   /** Digests of all current revisions. */
   currents(): Set<string> {
     return new Set(this.all().flatMap(({ current }) => (current === null ? [] : [current])));
+  }
+
+  #touch(name: string): void {
+    for (const listener of this.#listeners) listener(name);
   }
 }
 

@@ -22,14 +22,14 @@ export class Load {
     return this.#kvBlocksUsed;
   }
 
-  /** Ends a tick. True where what is told has moved. */
-  tick(): boolean {
+  /** Ends a tick. Whether what is told has moved, and of which adapters. */
+  tick(): { moved: boolean; names: string[] } {
     const { info } = this.engine;
     this.#recent = [...this.#recent, this.engine.snapshot().kvBlocksUsed].slice(-KV_TICKS);
     const used = Math.round(this.#recent.reduce((sum, each) => sum + each, 0) / this.#recent.length);
     const hasKvMoved = Math.abs(used - this.#kvBlocksUsed) > info.kvBlocks / KV_STEPS;
     if (hasKvMoved) this.#kvBlocksUsed = used;
-    const hasTrafficMoved = this.traffic.tick();
-    return hasKvMoved || hasTrafficMoved;
+    const names = this.traffic.tick();
+    return { moved: hasKvMoved || names.length > 0, names };
   }
 }

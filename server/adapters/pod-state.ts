@@ -21,20 +21,31 @@ export interface PodFacts {
   bootId: string;
   baseModel: BaseIdentity;
   limits: PodLimits;
-  hostBytesUsed: number;
+  tier: { usedBytes: number };
   seeded: boolean;
-  load: Load;
-  adapters: Adapter[];
 }
 
-type Slots = Map<string, EngineSnapshot['slots'][number]>;
+/** A pod's state without its adapters. */
+export type PodTotals = Omit<PodState, 'adapters'>;
 
-/** What the admin API says of the pod. Tiers and leases are what the engine reports now, never what we remember. */
-export function describePod(facts: PodFacts): PodState {
-  const { load } = facts;
+/** By revision. */
+export type Slots = ReadonlyMap<string, EngineSnapshot['slots'][number]>;
+
+export function slotsOf(snapshot: EngineSnapshot): Slots {
+  return new Map(snapshot.slots.map((slot) => [slot.revision, slot]));
+}
+
+/** Revisions of which a state says something else than it did with the slots before. */
+export function changedSlots(before: Slots, after: Slots): string[] {
+  const revisions = new Set([...before.keys(), ...after.keys()]);
+  return [...revisions].filter((revision) => {
+    const [was, is] = [before.get(revision), after.get(revision)];
+    return was?.state !== is?.state || was?.leases !== is?.leases;
+  });
+}
+
+export function describeTotals(facts: PodFacts, load: Load, snapshot: EngineSnapshot): PodTotals {
   const { info } = load.engine;
-  const snapshot = load.engine.snapshot();
-  const slots: Slots = new Map(snapshot.slots.map((slot) => [slot.revision, slot]));
   return {
     bootId: facts.bootId,
     baseModel: facts.baseModel,
@@ -50,15 +61,8 @@ export function describePod(facts: PodFacts): PodState {
       slots: snapshot.slots.length,
       pages: snapshot.pagesUsed,
       kvBlocks: load.kvBlocksUsed,
-      hostBytes: facts.hostBytesUsed,
+      hostBytes: facts.tier.usedBytes,
     },
-    adapters: facts.adapters.map((adapter) => {
-      const requestsPerMinute = load.traffic.perMinute(adapter.name);
-      return {
-        ...describeAdapter(adapter, slots),
-        ...(requestsPerMinute > 0 && { requestsPerMinute }),
-      };
-    }),
     epoch: snapshot.epoch,
     seeded: facts.seeded,
   };
@@ -76,10 +80,18 @@ export function residencyOf({ adapters, limits }: PodState): {
   return { slots: limits.slots, resident: named('slot'), host: named('host') };
 }
 
-function describeAdapter(adapter: Adapter, slots: Slots): AdapterState {
+/** Tiers and leases are what the engine reports now, never what we remember. */
+export function describeAdapter(adapter: Adapter, slots: Slots, requestsPerMinute: number): AdapterState {
   const { name, current, fence, accepted, revisions } = adapter;
   const states = [...revisions.values()].map((revision) => describeRevision(revision, current, slots));
-  return { name, current, fence, accepted, revisions: states };
+  return {
+    name,
+    current,
+    fence,
+    accepted,
+    revisions: states,
+    ...(requestsPerMinute > 0 && { requestsPerMinute }),
+  };
 }
 
 function describeRevision(revision: Revision, current: string | null, slots: Slots): RevisionState {

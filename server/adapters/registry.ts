@@ -26,7 +26,8 @@ import { requireLater, requireNotOlder, staleFence } from './fences.ts';
 import { type Held, HostTier } from './host-tier.ts';
 import { LateComers } from './late-comers.ts';
 import { Lookup } from './lookup.ts';
-import { type BaseIdentity, describePod, leasedIn, type PodLimits, residencyOf } from './pod-state.ts';
+import { PodReport } from './pod-report.ts';
+import { type BaseIdentity, leasedIn, type PodLimits, residencyOf } from './pod-state.ts';
 import { adapterNotFound, baseModelName, noEffect, revisionNotFound } from './refusals.ts';
 import { hasNoEffect, newRevision, stageReply } from './replies.ts';
 import { SlotTurns } from './slot-turns.ts';
@@ -58,6 +59,8 @@ export class Registry {
   readonly bootId = randomUUID();
   readonly tier: HostTier;
   readonly lookup: Lookup;
+  /** What is said of the pod outside. */
+  readonly report: PodReport;
   readonly hashing = new HashThread();
   /** Memory for the body of an adapter. */
   readonly allocate: (bytes: number) => Buffer;
@@ -110,6 +113,7 @@ export class Registry {
         waitingMax: options.waiting.max,
       }),
     });
+    this.report = new PodReport({ pod: this, adapters: this.#adapters, load: this.lookup.load });
     options.engine.onEnded(() => this.#wake());
     options.engine.onFreed((digest) => this.#freed(digest));
   }
@@ -212,7 +216,7 @@ export class Registry {
       const targets = [...adapter.revisions.keys()].filter((known) => digest === null || known === digest);
       if (adapter.current !== null && targets.includes(adapter.current)) {
         await this.#engine.deactivate(name);
-        adapter.current = null;
+        this.#adapters.withdraw(adapter);
       }
       let leases = 0;
       for (const target of targets) leases += await this.#removeRevision(adapter, target);
@@ -243,15 +247,7 @@ export class Registry {
   }
 
   state(): PodState {
-    return describePod({
-      bootId: this.bootId,
-      baseModel: this.baseModel,
-      limits: this.limits,
-      hostBytesUsed: this.tier.usedBytes,
-      seeded: this.#seeded,
-      load: this.lookup.load,
-      adapters: this.#adapters.all(),
-    });
+    return this.report.state();
   }
 
   /** Calls `listener` after each change; it must not throw. Returns how to end it. */
@@ -262,7 +258,7 @@ export class Registry {
 
   /** Called every TICK_MS: from time to time what the pod reports of its load is brought up to date. */
   tick(): void {
-    if (this.lookup.load.tick()) this.#changed();
+    if (this.report.tick()) this.#changed();
   }
 
   get subscribers(): number {
@@ -360,7 +356,7 @@ export class Registry {
     return this.#digests.run(digest, async () => {
       const revision = adapter.revisions.get(digest);
       if (revision === undefined) return 0;
-      revision.retired = true;
+      this.#adapters.retire(adapter, revision);
       if (this.#adapters.namesOf(digest).length > 0) {
         this.#adapters.remove(adapter, digest);
         return 0;

@@ -38,15 +38,15 @@ export class Traffic {
     return this.#counts.size;
   }
 
-  /** Ends a tick. True where what is told has moved. */
-  tick(): boolean {
-    let moved = false;
+  /** Ends a tick; answers with the adapters of which something else is told now. */
+  tick(): string[] {
+    const moved: string[] = [];
     for (const [name, count] of this.#counts) {
       const all = count.ticks.reduce((sum, each) => sum + each, 0);
       const requests = all < LEAST && count.told * all === 0 ? 0 : Math.max(all, LEAST);
       if (isNews(count.told, requests)) {
         count.told = requests;
-        moved = true;
+        moved.push(name);
       }
       if (all === 0 && count.told === 0) this.#counts.delete(name);
       count.ticks = [...count.ticks, 0].slice(-TICKS);

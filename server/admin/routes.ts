@@ -50,8 +50,9 @@ export interface AdminRoutes {
 
 /** The admin API as server/contract/adapter-api.ts defines it. A usual method that a path lacks is answered 405. */
 export function registerAdminRoutes(app: FastifyInstance, { registry, onward }: AdminRoutes): void {
-  const state = () => ({ ...registry.state(), relays: onward.isHopeful() });
-  const watches = new OpenWatches(registry, state);
+  const relays = () => onward.isHopeful();
+  const state = () => ({ ...registry.state(), relays: relays() });
+  const watches = new OpenWatches(registry, relays);
   app.addHook('preClose', async () => watches.endAll());
   app.addHook('onClose', () => onward.dispatcher.destroy());
   const routes: Record<string, Partial<Record<Method, Handler>>> = {

@@ -1,8 +1,8 @@
 import type { ServerResponse } from 'node:http';
+import type { PodReport } from '../adapters/pod-report.ts';
 import type { Registry } from '../adapters/registry.ts';
-import { StateLog } from '../adapters/state-log.ts';
+import { type Reported, StateLog } from '../adapters/state-log.ts';
 import { TICK_MS } from '../adapters/traffic.ts';
-import type { PodState } from '../contract/adapter-api.ts';
 import { LorikeetError } from '../contract/errors.ts';
 import type { WantedEvents } from '../contract/headers.ts';
 
@@ -87,9 +87,10 @@ export class OpenWatches {
   readonly #open = new Set<ServerResponse>();
   readonly #ticking: NodeJS.Timeout;
 
-  constructor(registry: Registry, state: () => PodState) {
+  /** `relays`: whether the pod can hand bodies on to others. */
+  constructor(registry: Registry, relays: () => boolean) {
     this.#registry = registry;
-    this.#log = new StateLog({ state });
+    this.#log = new StateLog({ report: withRelays(registry.report, relays) });
     this.#ticking = setInterval(() => registry.tick(), TICK_MS).unref();
   }
 
@@ -112,4 +113,13 @@ export class OpenWatches {
     clearInterval(this.#ticking);
     for (const response of this.#open) response.end();
   }
+}
+
+function withRelays(report: PodReport, relays: () => boolean): Reported {
+  return {
+    look: () => ({ ...report.look(), relays: relays() }),
+    names: () => report.names(),
+    adapter: (name) => report.adapter(name),
+    onTouched: (listener) => report.onTouched(listener),
+  };
 }

@@ -21,6 +21,9 @@ import { adapterState, digest, podState } from '../../support/pod/state.ts';
 class Script {
   readonly #adapters = new Map<string, string>();
   readonly #listeners = new Set<() => void>();
+  readonly #touched: ((name: string) => void)[] = [];
+  /** Names that were described since the test last forgot them. */
+  described: string[] = [];
   boot = 'a';
   epoch = 0;
   log = this.#newLog();
@@ -41,6 +44,7 @@ class Script {
   change(name: string, hex: string | null): void {
     if (hex === null) this.#adapters.delete(name);
     else this.#adapters.set(name, hex);
+    for (const touch of this.#touched) touch(name);
     this.epoch += 1;
     for (const listener of this.#listeners) listener();
   }
@@ -51,7 +55,17 @@ class Script {
   }
 
   #newLog(): StateLog {
-    return new StateLog({ state: () => this.state, namesMax: 3 });
+    const report = {
+      look: () => this.state,
+      names: () => this.#adapters.keys(),
+      adapter: (name: string) => {
+        this.described.push(name);
+        const hex = this.#adapters.get(name);
+        return hex === undefined ? null : adapterState(name, digest(hex));
+      },
+      onTouched: (listener: (name: string) => void) => void this.#touched.push(listener),
+    };
+    return new StateLog({ report, namesMax: 3 });
   }
 }
 
@@ -167,6 +181,29 @@ describe('the changes of a pod', () => {
       expect(pod.log.sequence).toBeGreaterThan(moment);
     }
     expect(pod.log.since(moment)).toBeNull();
+  });
+
+  it('cost a look at the names that they touch, however many others there are', () => {
+    const pod = new Script();
+    for (let index = 0; index < 100; index++) pod.change(`other-${index}`, '1');
+    pod.change('a', '1');
+    const before = pod.log.sequence;
+    pod.described = [];
+    pod.change('a', '2');
+    pod.log.invalidate();
+    expect(pod.log.since(before)?.adapters.map(({ name }) => name)).toEqual(['a']);
+    expect(pod.described).toEqual(['a']);
+  });
+
+  it('are none where a name was touched and is as it was', () => {
+    const pod = new Script();
+    pod.change('a', '1');
+    const before = pod.log.sequence;
+    pod.change('a', '2');
+    pod.change('a', '1');
+    pod.epoch -= 2;
+    pod.log.invalidate();
+    expect(pod.log.sequence).toBe(before);
   });
 });
 

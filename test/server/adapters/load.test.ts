@@ -10,7 +10,7 @@ function told(used: readonly number[]): { kvBlocks: number[]; moves: number } {
   let moves = 0;
   const kvBlocks = used.map((many) => {
     kvBlocksUsed = many;
-    if (load.tick()) moves += 1;
+    if (load.tick().moved) moves += 1;
     return load.kvBlocksUsed;
   });
   return { kvBlocks, moves };
