@@ -20,6 +20,15 @@ export interface Attempt {
   used: PodState['used'] | null;
 }
 
+/** What a pod has answered and its own reports do not show yet. */
+export interface Confirmed {
+  bootId: string;
+  digest: string;
+  as: 'held' | 'current';
+  /** Monotonic: it is asked again after that. */
+  untilMs: number;
+}
+
 export type Observed = 'unreachable' | 'absent' | 'held' | 'current';
 export type Action = 'none' | 'stage' | 'activate' | 'refused' | 'backoff' | 'hold' | 'wait';
 
@@ -28,6 +37,8 @@ export interface Row {
   observed: Observed;
   action: Action;
   attempt: Attempt | null;
+  /** Null where the pod's report shows it by now, or never will. */
+  confirmed: Confirmed | null;
 }
 
 export interface PlanInput {
@@ -36,6 +47,7 @@ export interface PlanInput {
   digest: string | null;
   pods: Pod[];
   attemptOf: (pod: Pod) => Attempt | null;
+  confirmedBy: (pod: Pod) => Confirmed | null;
   /** Some pod refused this revision before any fleet served it: it is activated nowhere. */
   refusedSomewhere: boolean;
   /** None is activated before all hold it. */
@@ -54,6 +66,7 @@ export interface PlanInput {
  *   D       | unreachable, or no report yet   | any                       | wait      its watch will tell
  *   D       | current = D                     | any                       | none      done, and confirmed
  *   D       | another is current, suspended   | any                       | none      nothing changes
+ *   D       | less than it has confirmed      | any                       | wait      its watch will tell, or 30 s end that
  *   D       | anything else                   | refused for what it is    | refused   until D or the pod changes
  *   D       | D not there                     | failed, not yet due       | backoff
  *   D       | D not there                     | did not fit; less is taken| stage     it may fit now
@@ -67,7 +80,14 @@ export function plan(input: PlanInput): Row[] {
   const rows = input.pods.map((pod) => {
     const attempt = relevantAttempt(input.attemptOf(pod), pod, input.digest);
     const observed = observe(pod, input.servedName, input.digest);
-    return { pod, observed, attempt, action: decide(pod, { observed, attempt, input }) };
+    const confirmed = unreported(input.confirmedBy(pod), pod, { observed, input });
+    return {
+      pod,
+      observed,
+      attempt,
+      confirmed,
+      action: decide(pod, { observed, attempt, confirmed, input }),
+    };
   });
   return input.isBarrier && isBefore(rows) ? rows.map(heldBack) : rows;
 }
@@ -84,17 +104,30 @@ function heldBack(row: Row): Row {
 
 function decide(
   pod: Pod,
-  { observed, attempt, input }: { observed: Observed; attempt: Attempt | null; input: PlanInput },
+  { observed, attempt, confirmed, input }: Omit<Row, 'pod' | 'action'> & { input: PlanInput },
 ): Action {
   if (input.digest === null) return 'none';
   if (observed === 'unreachable') return 'wait';
   if (observed === 'current') return 'none';
   const isServed = adapterIn(pod.state, input.servedName)?.current ?? null;
   if (input.onlyWhereNothing && isServed !== null) return 'none';
+  if (confirmed !== null) return 'wait';
   if (attempt?.terminal) return 'refused';
   if (attempt !== null && attempt.retryAtMs > input.nowMs && !mayFit(pod, attempt)) return 'backoff';
   if (observed === 'absent') return 'stage';
   return input.refusedSomewhere ? 'hold' : 'activate';
+}
+
+/** A report may be later than the answer to a call: what it lacks then is not lacking. */
+function unreported(
+  confirmed: Confirmed | null,
+  { state }: Pod,
+  { observed, input }: { observed: Observed; input: PlanInput },
+): Confirmed | null {
+  if (confirmed === null || confirmed.untilMs <= input.nowMs) return null;
+  if (confirmed.digest !== input.digest || confirmed.bootId !== state?.bootId) return null;
+  const isBehind = observed === 'absent' || (observed === 'held' && confirmed.as === 'current');
+  return isBehind ? confirmed : null;
 }
 
 function mayFit({ state }: Pod, { code, used }: Attempt): boolean {

@@ -3,7 +3,7 @@ import type { LoraAdapterStatus, RevisionRecord } from '../api/lora-adapter.ts';
 import type { Pod } from '../pods/pod.ts';
 import type { Spool } from '../spool/spool.ts';
 import type { Failure } from './failures.ts';
-import type { Attempt } from './plan.ts';
+import type { Attempt, Confirmed } from './plan.ts';
 import { Refusals } from './refusals.ts';
 
 /** A trainer that pushes every second must not fill the list of events. */
@@ -58,6 +58,8 @@ export class AdapterRecord {
   #config: unknown | null = null;
   /** By pod uid. */
   readonly #attempts = new Map<string, Attempt>();
+  /** By pod uid. */
+  readonly #confirmed = new Map<string, Confirmed>();
   readonly #refused = new Refusals();
   #lost: string | null = null;
   #lastSwap: LastSwap;
@@ -139,6 +141,10 @@ export class AdapterRecord {
     return this.#attempts.get(podUid) ?? null;
   }
 
+  confirmedBy(podUid: string): Confirmed | null {
+    return this.#confirmed.get(podUid) ?? null;
+  }
+
   /** With the words of a pod that refused the revision for what it is. */
   refusalOf(digest: string): Failure | null {
     return this.#refused.of(digest);
@@ -214,6 +220,7 @@ export class AdapterRecord {
 
   /** Content that one pod refuses for what it is, is refused for all. */
   failPod(podUid: string, attempt: Attempt, failure: Failure): void {
+    this.#confirmed.delete(podUid);
     this.#attempts.set(podUid, attempt);
     if (!failure.terminal) return;
     if (!this.#refused.note(attempt.digest, podUid, { bootId: attempt.bootId, failure })) return;
@@ -223,13 +230,24 @@ export class AdapterRecord {
 
   clearPod(podUid: string): void {
     this.#attempts.delete(podUid);
+    this.#confirmed.delete(podUid);
+  }
+
+  /** A pod has answered that it did what it was asked, and has not reported it. */
+  awaitReport(podUid: string, confirmed: Confirmed): void {
+    this.#confirmed.set(podUid, confirmed);
+  }
+
+  /** It has reported it, or will not. */
+  endAwait(podUid: string): void {
+    this.#confirmed.delete(podUid);
   }
 
   /** Pods come and go, and start anew with other limits; what they answered must not stay for ever. */
   keepPods(pods: readonly Pod[]): void {
     const uids = new Set(pods.map(({ uid }) => uid));
-    for (const uid of this.#attempts.keys()) {
-      if (!uids.has(uid)) this.#attempts.delete(uid);
+    for (const uid of [...this.#attempts.keys(), ...this.#confirmed.keys()]) {
+      if (!uids.has(uid)) this.clearPod(uid);
     }
     const cleared = this.#refused.keep(pods);
     // Pods that went back to the last good revision are given this one after all, which needs a later fence.

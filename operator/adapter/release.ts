@@ -54,6 +54,7 @@ async function removeFrom(
 ): Promise<boolean> {
   try {
     await pod.client.remove(servedName, null, fenceOf(deps, record), signal);
+    record.clearPod(pod.uid);
     deps.metrics.removed('moved');
     await deps.fleet.whenState(pod, (state) => adapterIn(state, servedName) === undefined, REPORT_MS);
     return true;

@@ -20,7 +20,9 @@ export async function report(draft: Draft, deps: AdapterDeps, verdicts: Verdicts
     const status = conclude(draft, { verdicts, rows, pushUrl, now: clock.date() });
     announce(draft, deps, status);
     deps.status.write(adapter, status);
-    for (const { action, attempt } of rows) {
+    for (const { pod, action, attempt, confirmed } of rows) {
+      if (confirmed) lookAgain(draft, confirmed.untilMs - clock.monotonicMs());
+      else record.endAwait(pod.uid);
       if (action === 'backoff' && attempt) lookAgain(draft, attempt.retryAtMs - clock.monotonicMs());
     }
   });

@@ -21,6 +21,7 @@ export function rowsOf(draft: Draft, deps: AdapterDeps): Row[] {
     digest,
     pods: placement.desired.filter((pod) => present.has(pod)),
     attemptOf: (pod) => record.attemptOf(pod.uid),
+    confirmedBy: (pod) => record.confirmedBy(pod.uid),
     refusedSomewhere:
       digest !== null && record.refusalOf(digest) !== null && record.current?.digest !== digest,
     isBarrier: draft.adapter.spec.update.consistency === 'Barrier',

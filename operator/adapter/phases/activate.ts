@@ -1,4 +1,4 @@
-import type { ActivateRequest, PodState } from '../../../server/contract/adapter-api.ts';
+import type { ActivateRequest } from '../../../server/contract/adapter-api.ts';
 import type { Lock } from '../../../server/transfer/serial.ts';
 import { PodUnreachable } from '../../../server/transfer/unreachable.ts';
 import { type RevisionRecord, shortDigest } from '../../api/lora-adapter.ts';
@@ -12,6 +12,7 @@ import { type Draft, NEXT, type Phase, STOP } from '../draft.ts';
 import { adapterIn } from '../plan.ts';
 import { type Swap, swap } from '../publish/swap.ts';
 import { rowsOf, targetOf } from '../rows.ts';
+import { whenReported } from './reported.ts';
 
 /** A pod reports a swap at once; this only bounds how long the word of the watch is waited for. */
 const REPORT_MS = 500;
@@ -62,13 +63,12 @@ export async function activateOn(
   const order = { servedName, requestFor, fence: fenceOf(deps, record) };
   const outcome = await swap(pods, order, deps.clock, signal);
   for (const { pod, error } of outcome.results) {
-    if (error === null) record.clearPod(pod.uid);
-    else noteFailure(draft, deps, pod, { digest: target.digest, error });
+    if (error !== null) noteFailure(draft, deps, pod, { digest: target.digest, error });
     if (error instanceof PodUnreachable && outcome.timing !== null) pod.client.breaker.suspect();
   }
   const confirmed = outcome.results.flatMap(({ pod, error }) => (error === null ? [pod] : []));
-  const isCurrent = (state: PodState) => adapterIn(state, servedName)?.current === target.digest;
-  const reported = Promise.all(confirmed.map((pod) => deps.fleet.whenState(pod, isCurrent, REPORT_MS)));
+  const word = { digest: target.digest, as: 'current', waitMs: REPORT_MS } as const;
+  const reported = Promise.all(confirmed.map((pod) => whenReported(draft, deps, pod, word)));
   noteSwap(draft, deps, { lock, target, outcome, confirmed: confirmed.length });
   return { outcome, reported };
 }

@@ -1,8 +1,7 @@
-import type { PodState } from '../../../server/contract/adapter-api.ts';
 import type { Pod } from '../../pods/pod.ts';
 import type { AdapterDeps } from '../deps.ts';
 import type { Draft } from '../draft.ts';
-import { revisionIn } from '../plan.ts';
+import { whenReported } from './reported.ts';
 
 /** A pod reports what it was given at once; this only bounds how long that is waited for. */
 const REPORT_MS = 2_000;
@@ -15,6 +14,5 @@ export function waived({ adapter }: Draft): string[] {
 /** Called when a pod said that it has a revision; returns when it reports it. */
 export async function delivered(draft: Draft, deps: AdapterDeps, pod: Pod, digest: string): Promise<void> {
   deps.metrics.loaded(pod.uid, draft.record.uid);
-  const isThere = (state: PodState) => revisionIn(state, draft.servedName, digest) !== undefined;
-  await deps.fleet.whenState(pod, isThere, REPORT_MS);
+  await whenReported(draft, deps, pod, { digest, as: 'held', waitMs: REPORT_MS });
 }

@@ -43,7 +43,6 @@ export async function stageByRelay(
   const answers = new Map(reply?.relayed?.map(({ url, revision }) => [url, revision]));
   answers.set(first.adminUrl, reply?.revision ?? null);
   const served = fit.filter(({ adminUrl }) => answers.get(adminUrl) === digest);
-  for (const pod of served) draft.record.clearPod(pod.uid);
   await Promise.all(served.map((pod) => delivered(draft, deps, pod, digest)));
   return new Set(served);
 }

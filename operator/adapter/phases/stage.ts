@@ -59,7 +59,6 @@ async function stagePod(
     // A pod that gave no answer last time is asked something short first.
     if (draft.record.attemptOf(pod.uid)?.code === 'Unreachable') await pod.client.state(delivery.life);
     await deliver(draft, deps, pod, delivery);
-    draft.record.clearPod(pod.uid);
     return true;
   } catch (error) {
     signal.throwIfAborted();

@@ -23,9 +23,11 @@ it('a swap behind a barrier begins nowhere before all pods hold the revision, an
   fc.assert(
     fc.property(kinds, (all) => {
       const pods = all.map((kind, index) => new FakePod({ name: `pod-${index}`, ...PODS[kind] }));
-      const common = { servedName: 'sql', digest: D, pods, attemptOf: () => null, refusedSomewhere: false };
+      const common = { servedName: 'sql', digest: D, pods, attemptOf: () => null, confirmedBy: () => null };
       const actions = (isBarrier: boolean) =>
-        plan({ ...common, isBarrier, onlyWhereNothing: false, nowMs: 0 }).map(({ action }) => action);
+        plan({ ...common, isBarrier, refusedSomewhere: false, onlyWhereNothing: false, nowMs: 0 }).map(
+          ({ action }) => action,
+        );
       const mayBegin = all.includes('current') || all.every((kind) => kind === 'held');
       const expected = actions(false).map((action) => (action === 'activate' && !mayBegin ? 'hold' : action));
       expect(actions(true)).toEqual(expected);

@@ -31,7 +31,7 @@ function concluded(pods: Pod[], change: Partial<Conclusion> = {}, adapter: LoraA
     ...{ adapter, ...named, placement, record },
     ...{ standing: 'allowed', againMs: null, askedMs: null, quietMs: 0 },
   };
-  const input = { servedName: 'sql', digest: NEW, pods, attemptOf: () => null };
+  const input = { servedName: 'sql', digest: NEW, pods, attemptOf: () => null, confirmedBy: () => null };
   const rows = plan({
     ...input,
     refusedSomewhere: false,

@@ -151,6 +151,7 @@ describe('status from a plan', () => {
     observed: 'current',
     action: 'none',
     attempt: null,
+    confirmed: null,
     ...overrides,
   });
   const silent = (name: string, error: string | null) =>

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type Attempt, plan, planRemoval } from '../../../operator/adapter/plan.ts';
+import { type Attempt, type Confirmed, plan, planRemoval } from '../../../operator/adapter/plan.ts';
 import { FakePod, type FakePodOptions } from '../../support/pod/fake-pod.ts';
 import { adapterState, digest, held } from '../../support/pod/state.ts';
 
@@ -11,11 +11,16 @@ function attempt(overrides: Partial<Attempt> = {}): Attempt {
   return { ...failed, retryAtMs: 2_000, retryAt: new Date(0), used: null, ...overrides };
 }
 
+function confirmed(overrides: Partial<Confirmed> = {}): Confirmed {
+  return { bootId: 'boot', digest: D, as: 'current', untilMs: 2_000, ...overrides };
+}
+
 interface Case {
   name: string;
   desired?: string | null;
   pod?: FakePodOptions;
   last?: Attempt | null;
+  word?: Confirmed;
   refusedSomewhere?: boolean;
   onlyWhereNothing?: boolean;
   action: string;
@@ -82,18 +87,25 @@ const CASES: Case[] = [
   { name: 'held, refused by another pod', pod: HELD, refusedSomewhere: true, action: 'hold' },
   { name: 'suspended, another current', pod: HELD, onlyWhereNothing: true, action: 'none' },
   { name: 'suspended, nothing there', onlyWhereNothing: true, action: 'stage' },
+  { name: 'absent, confirmed just now', word: confirmed({ as: 'held' }), action: 'wait' },
+  { name: 'absent, confirmed long ago', word: confirmed({ untilMs: 1_000 }), action: 'stage' },
+  { name: 'absent, confirmed in an earlier boot', word: confirmed({ bootId: 'old' }), action: 'stage' },
+  { name: 'absent, another revision confirmed', word: confirmed({ digest: OTHER }), action: 'stage' },
+  { name: 'held, confirmed as that', pod: HELD, word: confirmed({ as: 'held' }), action: 'activate' },
+  { name: 'held, confirmed as current', pod: HELD, word: confirmed(), action: 'wait' },
+  { name: 'current, confirmed as that', pod: CURRENT, word: confirmed(), action: 'none' },
   { name: 'held only until running requests end', pod: LEAVING, action: 'stage' },
 ];
 
 describe('plan', () => {
   it.each(CASES)(
     '$name → $action',
-    ({ desired = D, pod = {}, last = null, refusedSomewhere = false, onlyWhereNothing = false, action }) => {
-      const pods = [new FakePod(pod)];
-      const input = { servedName: 'sql', digest: desired, pods, attemptOf: () => last, onlyWhereNothing };
-      expect(
-        plan({ ...input, refusedSomewhere, isBarrier: false, nowMs: 1_500 }).map((row) => row.action),
-      ).toEqual([action]);
+    ({ desired = D, pod = {}, last = null, word = null, action, ...flags }) => {
+      const { refusedSomewhere = false, onlyWhereNothing = false } = flags;
+      const input = { servedName: 'sql', digest: desired, pods: [new FakePod(pod)], nowMs: 1_500 };
+      const known = { attemptOf: () => last, confirmedBy: () => word };
+      const rows = plan({ ...input, ...known, refusedSomewhere, onlyWhereNothing, isBarrier: false });
+      expect(rows.map((row) => row.action)).toEqual([action]);
     },
   );
 
@@ -108,6 +120,7 @@ describe('plan', () => {
       digest: D,
       pods,
       attemptOf: () => null,
+      confirmedBy: () => null,
       refusedSomewhere: false,
       isBarrier: false,
       onlyWhereNothing: false,
