@@ -26,7 +26,7 @@ import { Errands } from './source/errands.ts';
 import { openSources } from './source/index.ts';
 import type { Spool } from './spool/spool.ts';
 import type { OperatorMetrics } from './telemetry/metrics.ts';
-import type { Queues, Watches } from './watches.ts';
+import { POOL_DELAY_MS, type Queues, type Watches } from './watches.ts';
 
 export interface Parts {
   config: OperatorConfig;
@@ -93,7 +93,7 @@ export function assemble(parts: Parts): {
     status: adapterStatus,
     events,
     requeue: (key) => queues.adapters.add(key),
-    requeuePool: (poolKey) => queues.pools.add(poolKey),
+    requeuePool: (poolKey) => queues.pools.addAfter(poolKey, POOL_DELAY_MS),
     metrics,
     pushUrl: config.pushUrl,
     relayFrom: config.relayFrom,

@@ -7,14 +7,15 @@ import { type HandlerFailure, WorkQueue } from './kube/queue.ts';
 import { Reflector } from './kube/reflector.ts';
 import { type KubeObject, keyOf, NAMESPACES, PODS } from './kube/resource.ts';
 import type { Rest } from './kube/rest.ts';
+import { ADAPTER_INDEXES, type AdapterIndex } from './placement/lookup.ts';
 import { usesNamespaceLabels } from './placement/tenancy.ts';
 import type { Fleet, KubePod } from './pods/fleet.ts';
 import type { FleetChange } from './pods/pod.ts';
 
 const ADAPTERS_AT_ONCE = 16;
 const POOLS_AT_ONCE = 4;
-/** Pods report each request's lease; a pool's status need not follow each of them. */
-const POOL_DELAY_MS = 200;
+/** Pods report each request's lease, and adapters come by the thousand; a pool need not be looked at for each of them. */
+export const POOL_DELAY_MS = 200;
 
 export interface Queues {
   adapters: WorkQueue;
@@ -45,7 +46,7 @@ export interface WatchOptions {
 
 /** Copies of the three kinds that the operator looks at, and who must be looked at when one of them changes. */
 export class Watches {
-  readonly adapters: Reflector<LoraAdapter>;
+  readonly adapters: Reflector<LoraAdapter, AdapterIndex>;
   readonly pools: Reflector<ServerPool>;
   readonly pods: Reflector<KubePod>;
   readonly #options: WatchOptions;
@@ -62,8 +63,9 @@ export class Watches {
     const { queues, ...common } = options;
     this.#options = options;
     this.#queues = queues;
-    this.adapters = new Reflector<LoraAdapter>({
+    this.adapters = new Reflector<LoraAdapter, AdapterIndex>({
       ...common,
+      indexes: ADAPTER_INDEXES,
       resource: LORA_ADAPTERS,
       onChange: ({ type, object }) => this.#adapterChanged(type, object),
     });
@@ -131,8 +133,7 @@ export class Watches {
 
   #namespaceChanged(name: string): void {
     if (!this.#namespacesSynced) return;
-    for (const adapter of this.adapters.list()) {
-      if (adapter.metadata.namespace !== name || adapter.spec.poolRef.namespace === undefined) continue;
+    for (const adapter of this.adapters.by('guests', name)) {
       this.#queues.adapters.add(keyOf(adapter));
       this.#queues.pools.add(poolKeyOf(adapter));
     }
@@ -155,17 +156,17 @@ export class Watches {
   }
 
   #wakeWaiting(poolKey: string): void {
-    for (const adapter of this.adapters.list()) {
+    for (const adapter of this.adapters.by('pool', poolKey)) {
       const key = keyOf(adapter);
-      if (poolKeyOf(adapter) === poolKey && this.#waitsForRoom(key)) this.#queues.adapters.add(key);
+      if (this.#waitsForRoom(key)) this.#queues.adapters.add(key);
     }
   }
 
   #lookAt(poolKey: string, names: 'all' | string[]): void {
-    if (names !== 'all' && names.length === 0) return;
-    for (const adapter of this.adapters.list()) {
-      if (poolKeyOf(adapter) !== poolKey) continue;
-      if (names === 'all' || names.includes(servedNameOf(adapter))) this.#queues.adapters.add(keyOf(adapter));
-    }
+    const found =
+      names === 'all'
+        ? this.adapters.by('pool', poolKey)
+        : names.flatMap((name) => [...this.adapters.by('name', `${poolKey} ${name}`)]);
+    for (const adapter of found) this.#queues.adapters.add(keyOf(adapter));
   }
 }

@@ -8,6 +8,7 @@ import type { Elector } from '../kube/leader.ts';
 import type { Log } from '../kube/log.ts';
 import type { KubeObject } from '../kube/resource.ts';
 import type { StatusWriter } from '../kube/status-writer.ts';
+import type { AdapterLookup } from '../placement/lookup.ts';
 import type { Standing } from '../placement/tenancy.ts';
 import type { Fleet } from '../pods/fleet.ts';
 import type { Archive } from '../source/archive.ts';
@@ -38,7 +39,7 @@ export interface AdapterMetrics {
 
 /** Everything that reconciling and publishing act through. */
 export interface AdapterDeps {
-  adapters: Cache<LoraAdapter>;
+  adapters: Cache<LoraAdapter> & AdapterLookup;
   pools: Cache<ServerPool>;
   /** Whether an adapter may be in the pool that it names. */
   standing: (adapter: LoraAdapter) => Standing;

@@ -55,7 +55,7 @@ export function openDraft(deps: AdapterDeps, adapter: LoraAdapter): Draft {
   const pods = pool === null ? [] : deps.fleet.podsOf(poolKey);
   const spec = LoraAdapterSpec.safeParse(adapter.spec);
   const everywhere = placementFor(spec.success ? spec.data : null, pool, pods);
-  const shares = deps.places.of(deps, poolKey);
+  const shares = deps.places.of(deps, poolKey, adapter);
   const share = shares?.byId.get(adapter.metadata.uid ?? '');
   return {
     // Defaults are filled in here too: the object may be older than the field.
@@ -71,11 +71,6 @@ export function openDraft(deps: AdapterDeps, adapter: LoraAdapter): Draft {
     askedMs: null,
     quietMs: 0,
   };
-}
-
-/** The adapters that may be where they want to be: others have no claim to a name. */
-export function tenants({ adapters, standing }: Pick<AdapterDeps, 'adapters' | 'standing'>): LoraAdapter[] {
-  return adapters.list().filter((adapter) => standing(adapter) !== 'refused');
 }
 
 export function lookAgain(draft: Draft, afterMs: number): void {

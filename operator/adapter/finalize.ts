@@ -2,11 +2,11 @@ import { setCondition } from '../api/conditions.ts';
 import { ADAPTER_FINALIZER, type LoraAdapter } from '../api/lora-adapter.ts';
 import { durationMs } from '../api/quantity.ts';
 import type { Outcome } from '../kube/queue.ts';
-import { ownerOfName } from '../placement/owner.ts';
+import { ownerIn } from '../placement/lookup.ts';
 import type { Pod } from '../pods/pod.ts';
 import { podNames, podsText } from '../pods/words.ts';
 import { type AdapterDeps, fenceOf } from './deps.ts';
-import { type Draft, openDraft, tenants } from './draft.ts';
+import { type Draft, openDraft } from './draft.ts';
 import { adapterIn, planRemoval } from './plan.ts';
 
 const REPORT_MS = 1_000;
@@ -28,7 +28,7 @@ export async function finalize(
   const draft = openDraft(deps, adapter);
   if (draft.standing === 'unknown') return { kind: 'again', afterMs: CHECK_MS };
   // What it had there before it was refused, the pool has removed; its name may be that of another one now.
-  const owner = ownerOfName(tenants(deps), draft.poolKey, draft.servedName);
+  const owner = ownerIn(deps, draft.poolKey, draft.servedName);
   const isFirst = owner === null || owner.metadata.uid === adapter.metadata.uid;
   const isOwner = draft.standing === 'allowed' && isFirst;
   // A cache may be behind: what is destroyed is looked up first.
@@ -77,9 +77,8 @@ async function removeFromPods(draft: Draft, deps: AdapterDeps, signal: AbortSign
 
 /** Where another pool has the pod by now, the name may be that of another adapter. */
 function formerPods({ poolKey, servedName }: Draft, deps: AdapterDeps): Pod[] {
-  const adapters = tenants(deps);
   const isOurs = (poolKeyNow: string | null) =>
-    poolKeyNow === null || ownerOfName(adapters, poolKeyNow, servedName) === null;
+    poolKeyNow === null || ownerIn(deps, poolKeyNow, servedName) === null;
   return deps.fleet.formerOf(poolKey).flatMap(({ pod, poolKeyNow }) => (isOurs(poolKeyNow) ? [pod] : []));
 }
 

@@ -1,15 +1,16 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { PodState } from '../../server/contract/adapter-api.ts';
 import { type LoraAdapter, servedNameOf } from '../api/lora-adapter.ts';
-import { poolKeyOf } from '../api/names.ts';
 import type { ServerPool } from '../api/server-pool.ts';
 import type { Clock } from '../kube/clock.ts';
 import { keyOf } from '../kube/resource.ts';
 import { assign, type Share } from '../placement/assign.ts';
 import type { Claim, Site } from '../placement/claim.ts';
+import type { AdapterLookup } from '../placement/lookup.ts';
 import { ownersOf } from '../placement/owner.ts';
 import { placementOf } from '../placement/placement.ts';
 import { siteOf } from '../placement/site.ts';
-import type { Standing } from '../placement/tenancy.ts';
+import { type Standing, usesNamespaceLabels } from '../placement/tenancy.ts';
 import type { Pod } from '../pods/pod.ts';
 import { type Paces, pacesOf, trafficOf } from './paces.ts';
 import type { Records } from './records.ts';
@@ -28,7 +29,7 @@ export interface Shares {
 }
 
 export interface PlacesDeps {
-  adapters: { list(): LoraAdapter[] };
+  adapters: AdapterLookup;
   pools: { get(key: string): ServerPool | undefined };
   fleet: { podsOf(poolKey: string): Pod[] };
   records: Pick<Records, 'get'>;
@@ -49,9 +50,15 @@ interface Seen {
 
 /** What decides where adapters should be; what pods hold does so only where nothing has been decided yet. */
 interface Facts {
+  pool: ServerPool;
+  /** Of the pool's adapters in the cache. */
+  version: number;
+  /** Of the base model; 0: no pod has said. */
+  layers: number;
   claims: readonly Claim[];
   names: ReadonlySet<string>;
   keys: ReadonlyMap<string, string>;
+  /** By uid. */
   seen: ReadonlyMap<string, Seen>;
   paces: Paces;
 }
@@ -66,17 +73,19 @@ type Known = Facts & Shares;
 export class Places {
   readonly #known = new Map<string, Known>();
 
-  /** Null: every adapter of the pool goes to every pod. */
-  of(deps: PlacesDeps, poolKey: string): Shares | null {
+  /** Null: every adapter of the pool goes to every pod. `about` is the adapter that is looked at, if it is one. */
+  of(deps: PlacesDeps, poolKey: string, about?: LoraAdapter): Shares | null {
     const known = this.#known.get(poolKey);
-    const facts = membersOf(deps, poolKey).every(goesEverywhere) ? null : factsOf(deps, poolKey, known);
+    if (known !== undefined && isFresh(known, deps, poolKey, about)) return known;
+    const facts = choosesPods(deps, poolKey) ? factsOf(deps, poolKey, known) : null;
     if (facts === null) {
       this.#known.delete(poolKey);
       for (const key of known?.keys.values() ?? []) deps.requeue(key);
       return null;
     }
     if (known !== undefined && isSame(known, facts)) {
-      this.#known.set(poolKey, { ...known, seen: facts.seen, paces: facts.paces });
+      const { seen, version, pool, paces } = facts;
+      this.#known.set(poolKey, { ...known, seen, version, pool, paces });
       return known;
     }
     const next = { ...facts, ...decide(facts) };
@@ -101,14 +110,51 @@ export class Places {
 }
 
 function membersOf({ adapters, standing }: PlacesDeps, poolKey: string): LoraAdapter[] {
-  return adapters
-    .list()
-    .filter((adapter) => poolKeyOf(adapter) === poolKey && standing(adapter) === 'allowed');
+  return [...adapters.by('pool', poolKey)].filter((adapter) => standing(adapter) === 'allowed');
 }
 
-/** The object may be older than the field. */
-function goesEverywhere({ spec, metadata }: LoraAdapter): boolean {
-  return metadata.deletionTimestamp !== undefined || (spec.placement?.mode ?? 'All') === 'All';
+/** Whether some adapter of the pool does not go to every pod. */
+function choosesPods({ adapters, standing }: PlacesDeps, poolKey: string): boolean {
+  for (const adapter of adapters.by('chosen', poolKey)) if (standing(adapter) === 'allowed') return true;
+  return false;
+}
+
+/**
+ * Whether nothing has changed since, as far as that can be told without going through all adapters: what this process
+ * learns of one of them it learns by looking at it.
+ */
+function isFresh(known: Known, deps: PlacesDeps, poolKey: string, about: LoraAdapter | undefined): boolean {
+  const { pools, adapters, records, clock } = deps;
+  const { version, seen, byId, layers, paces } = known;
+  const pool = pools.get(poolKey);
+  if (pool === undefined || usesNamespaceLabels(pool) || !isSamePool(known, pool)) return false;
+  if (adapters.versionOf('pool', poolKey) !== version) return false;
+  if (paces.dueMs !== null && clock.monotonicMs() >= paces.dueMs) return false;
+  const claim = byId.get(about?.metadata.uid ?? '')?.claim;
+  if (claim && about && bytesOf(about, { records, layers }) !== claim.bytes) return false;
+  const pods = podsFor(deps, poolKey, pool);
+  return pods.length === seen.size && pods.every((pod) => isSeen(pod, known));
+}
+
+function isSamePool(known: Known, pool: ServerPool): boolean {
+  if (known.pool !== pool && !isDeepStrictEqual(known.pool.spec, pool.spec)) return false;
+  known.pool = pool;
+  return true;
+}
+
+/** It says what it said, or something else that makes no other site of it and tells of the same traffic. */
+function isSeen(pod: Pod, { seen, names }: Known): boolean {
+  const before = seen.get(pod.uid);
+  if (before === undefined) return false;
+  if (isSameWord(before, pod)) return true;
+  const { site, traffic, state, reachable } = see(pod, names);
+  if (!isSameBut(site, before.site) || !isDeepStrictEqual(traffic, before.traffic)) return false;
+  Object.assign(before, { state, reachable });
+  return true;
+}
+
+function podsFor({ fleet }: PlacesDeps, poolKey: string, pool: ServerPool): Pod[] {
+  return placementOf(pool, fleet.podsOf(poolKey)).desired;
 }
 
 function decide({ claims, seen }: Facts): Pick<Shares, 'byId' | 'sites'> {
@@ -117,16 +163,17 @@ function decide({ claims, seen }: Facts): Pick<Shares, 'byId' | 'sites'> {
 }
 
 function factsOf(deps: PlacesDeps, poolKey: string, known: Known | undefined): Facts | null {
-  const { pools, fleet, records } = deps;
+  const { pools, adapters, records } = deps;
   const pool = pools.get(poolKey);
   if (pool === undefined) return null;
+  const version = adapters.versionOf('pool', poolKey);
   const members = membersOf(deps, poolKey);
   const owners = [...ownersOf(members).values()].filter(
     ({ metadata }) => metadata.deletionTimestamp === undefined,
   );
   const names = new Set(owners.map(servedNameOf));
   const keys = new Map(owners.map((adapter) => [adapter.metadata.uid ?? '', keyOf(adapter)]));
-  const pods = placementOf(pool, fleet.podsOf(poolKey)).desired;
+  const pods = podsFor(deps, poolKey, pool);
   const layers = pods.find(({ state }) => state !== null)?.state?.baseModel.geometry.layers ?? 0;
   const isNew = owners.some(({ metadata }) => !known?.byId.has(metadata.uid ?? ''));
   const holders = isNew ? holdersIn(pods) : new Map<string, Set<string>>();
@@ -154,7 +201,7 @@ function factsOf(deps: PlacesDeps, poolKey: string, known: Known | undefined): F
       byTraffic,
     });
   });
-  return { claims, names, keys, seen, paces };
+  return { pool, version, layers, claims, names, keys, seen, paces };
 }
 
 function bytesOf(

@@ -1,20 +1,20 @@
 import { LorikeetError } from '../../server/contract/errors.ts';
 import type { Verdict } from '../api/conditions.ts';
 import type { LoraAdapter } from '../api/lora-adapter.ts';
-import { poolKeyOf } from '../api/names.ts';
 import { keyOf } from '../kube/resource.ts';
+import { tenantsOf } from '../placement/lookup.ts';
 import { beyondQuota, type Claim, type Excess, nextPush } from '../placement/quota.ts';
 import { bytesText } from '../pods/words.ts';
 import type { AdapterDeps } from './deps.ts';
-import { type Draft, tenants } from './draft.ts';
+import type { Draft } from './draft.ts';
 
 /** How far the adapter is beyond what its namespace may have in the pool, if it gets `wantedBytes`; null: it is not. */
 export function excessOf(draft: Draft, deps: AdapterDeps, wantedBytes: number): Excess | null {
   const quota = draft.pool?.spec.tenancy?.quota;
   if (quota === undefined) return null;
   const { metadata } = draft.adapter;
-  const claims = tenants(deps)
-    .filter((other) => other.metadata.namespace === metadata.namespace && poolKeyOf(other) === draft.poolKey)
+  const claims = tenantsOf(deps, draft.poolKey)
+    .filter((other) => other.metadata.namespace === metadata.namespace)
     .map((other): Claim => {
       const claim = claimOf(other, deps);
       return claim.uid === metadata.uid ? { ...claim, wantedBytes } : claim;

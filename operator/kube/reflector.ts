@@ -4,7 +4,7 @@ import { listAll } from './list.ts';
 import type { Log } from './log.ts';
 import { type KubeObject, keyOf, pathOf, type Resource } from './resource.ts';
 import type { Rest } from './rest.ts';
-import { Store } from './store.ts';
+import { type Indexes, Store } from './store.ts';
 
 export interface Change<T extends KubeObject> {
   type: 'added' | 'updated' | 'deleted';
@@ -13,7 +13,7 @@ export interface Change<T extends KubeObject> {
   previous?: T;
 }
 
-export interface ReflectorOptions<T extends KubeObject> {
+export interface ReflectorOptions<T extends KubeObject, I extends string = never> {
   rest: Rest;
   resource: Resource;
   namespace?: string | undefined;
@@ -21,6 +21,7 @@ export interface ReflectorOptions<T extends KubeObject> {
   log: Log;
   /** Should do no more than put a key into a queue. What it throws is counted and logged. */
   onChange: (change: Change<T>) => void;
+  indexes?: Indexes<T, I>;
   clock?: Clock;
   random?: () => number;
   relistMs?: number;
@@ -68,11 +69,11 @@ const WATCH_MS_MIN = 1_000;
  *
  * Objects handed out are deeply frozen. A changed uid under one name comes as `deleted`, then `added`.
  */
-export class Reflector<T extends KubeObject> {
-  readonly #options: ReflectorOptions<T>;
+export class Reflector<T extends KubeObject, I extends string = never> {
+  readonly #options: ReflectorOptions<T, I>;
   readonly #clock: Clock;
   readonly #random: () => number;
-  readonly #store = new Store<T>();
+  readonly #store: Store<T, I>;
   readonly #synced = Promise.withResolvers<void>();
   readonly counts: ReflectorCounts = {
     lists: 0,
@@ -87,8 +88,9 @@ export class Reflector<T extends KubeObject> {
   #started = false;
   #failures = 0;
 
-  constructor(options: ReflectorOptions<T>) {
+  constructor(options: ReflectorOptions<T, I>) {
     this.#options = options;
+    this.#store = new Store(options.indexes);
     this.#clock = options.clock ?? systemClock;
     this.#random = options.random ?? Math.random;
     // Whoever never asks must not be told by an unhandled rejection.
@@ -101,6 +103,14 @@ export class Reflector<T extends KubeObject> {
 
   list(): T[] {
     return this.#store.list();
+  }
+
+  by(index: I, value: string): Iterable<T> {
+    return this.#store.by(index, value);
+  }
+
+  versionOf(index: I, value: string): number {
+    return this.#store.versionOf(index, value);
   }
 
   /** Resolves after the first whole list; rejects when `run` ends before. */

@@ -48,18 +48,14 @@ export class Seat {
   readonly placed = new Set<number>();
   /** Where pods report that they hold it. */
   readonly held: ReadonlySet<number>;
-  /** Of rendezvous hashing, by site. */
-  readonly #scores: Float64Array;
+  readonly #hash: number;
   readonly #board: Board;
   readonly #perZone: Int32Array;
 
   constructor(claim: Claim, board: Board) {
     this.claim = claim;
     this.#board = board;
-    const hash = hashOf(claim.id);
-    this.#scores = Float64Array.from(board.sites, ({ kvFree }, site) =>
-      scoreOf(weightOf(hash, board.hashes[site] as number), kvFree),
-    );
+    this.#hash = hashOf(claim.id);
     this.#perZone = new Int32Array(board.zoneCount);
     this.held = new Set([...claim.held].flatMap((id) => board.index.get(id) ?? []));
     this.wanted = wantedBy(claim, board.sites.length);
@@ -103,9 +99,16 @@ export class Seat {
 
   /** It would rather be on `a`, where nothing else tells the two apart. */
   outweighs(a: number, b: number): boolean {
-    const by = (this.#scores[a] as number) - (this.#scores[b] as number);
+    // Few are asked for where most adapters stay.
+    const by = this.#scoreOn(a) - this.#scoreOn(b);
     const { sites } = this.#board;
     return by === 0 ? (sites[a]?.id ?? '') < (sites[b]?.id ?? '') : by > 0;
+  }
+
+  /** Of rendezvous hashing. */
+  #scoreOn(site: number): number {
+    const { sites, hashes } = this.#board;
+    return scoreOf(weightOf(this.#hash, hashes[site] as number), (sites[site] as Site).kvFree);
   }
 
   place(site: number): void {

@@ -5,6 +5,7 @@ import type { EventRecorder } from '../kube/events.ts';
 import type { Elector } from '../kube/leader.ts';
 import type { Log } from '../kube/log.ts';
 import type { StatusWriter } from '../kube/status-writer.ts';
+import type { AdapterLookup } from '../placement/lookup.ts';
 import type { Standing } from '../placement/tenancy.ts';
 import type { Fleet } from '../pods/fleet.ts';
 import type { Missing, Pod, Shortage } from '../pods/pod.ts';
@@ -13,7 +14,7 @@ import type { Announcements } from './announced.ts';
 /** Everything that looking after a pool acts through. What it needs to know of adapters it asks for here. */
 export interface PoolDeps {
   pools: { get(key: string): ServerPool | undefined };
-  adapters: { list(): LoraAdapter[] };
+  adapters: Pick<AdapterLookup, 'by'>;
   /** Whether an adapter may be in the pool that it names. */
   standing: (adapter: LoraAdapter) => Standing;
   /** False: only one namespace is watched. */

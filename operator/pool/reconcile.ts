@@ -1,10 +1,10 @@
 import { type Condition, setCondition, type Verdict } from '../api/conditions.ts';
 import type { LoraAdapter } from '../api/lora-adapter.ts';
 import { podsSummary } from '../api/lora-adapter.ts';
-import { poolKeyOf } from '../api/names.ts';
 import type { ServerPool, ServerPoolStatus } from '../api/server-pool.ts';
 import type { Outcome } from '../kube/queue.ts';
 import { keyOf } from '../kube/resource.ts';
+import { tenantsOf } from '../placement/lookup.ts';
 import { placementOf } from '../placement/placement.ts';
 import { announcedOf } from './announced.ts';
 import type { PoolDeps } from './deps.ts';
@@ -24,9 +24,7 @@ export async function reconcilePool(deps: PoolDeps, key: string, signal: AbortSi
   if (deps.leader.leading === null) return { kind: 'again', afterMs: PAUSED_RETRY_MS };
   const pods = deps.fleet.podsOf(key);
   const placement = placementOf(pool, pods);
-  const adapters = deps.adapters
-    .list()
-    .filter((adapter) => poolKeyOf(adapter) === key && deps.standing(adapter) !== 'refused');
+  const adapters = tenantsOf(deps, key);
   const { left, failed } = await cleanPods(deps, { pool, pods: placement.desired, adapters }, signal);
   const seeding = await seedPods(deps, placement.desired, adapters, signal);
   const { held } = seeding;

@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { silentLog } from '../../operator/kube/log.ts';
 import type { Rest } from '../../operator/kube/rest.ts';
+import { ADAPTER_INDEXES } from '../../operator/placement/lookup.ts';
 import type { Fleet } from '../../operator/pods/fleet.ts';
 import type { FleetChange } from '../../operator/pods/pod.ts';
 import { openQueues, type Queues, Watches } from '../../operator/watches.ts';
@@ -16,11 +17,13 @@ beforeEach(() => {
   queues.adapters.add = (key) => void added.push(key);
   queues.pools.addAfter = () => {};
   const watches = new Watches({ rest: {} as Rest, log: silentLog, namespace: undefined, queues });
-  watches.adapters.list = () => [
+  const adapters = [
     loraAdapter('waits'),
     loraAdapter('served'),
     loraAdapter('elsewhere', { spec: { poolRef: { name: 'other' } } }),
   ];
+  watches.adapters.by = (index, value) =>
+    adapters.filter((adapter) => ADAPTER_INDEXES[index](adapter) === value);
   const fleet = {
     onChange: (listener: typeof tell) => {
       tell = listener;

@@ -1,9 +1,9 @@
 import { NAME_LENGTH_MAX, NAME_PATTERN } from '../../../server/contract/adapter-api.ts';
 import { REASONS, type Verdict } from '../../api/conditions.ts';
-import { ownerOfName } from '../../placement/owner.ts';
+import { ownerIn } from '../../placement/lookup.ts';
 import { podsText } from '../../pods/words.ts';
 import type { AdapterDeps } from '../deps.ts';
-import { type Draft, lookAgain, type Phase, tenants } from '../draft.ts';
+import { type Draft, lookAgain, type Phase } from '../draft.ts';
 import { excessOf, excessVerdict } from '../quota.ts';
 import { QUOTA_RETRY_MS } from './admit.ts';
 
@@ -41,7 +41,7 @@ export function placementRefusal(draft: Draft, deps: AdapterDeps): Required<Verd
   }
   const name = nameRefusal(draft);
   if (name !== null) return { status: 'False', reason: 'ServedNameInvalid', message: name };
-  const owner = ownerOfName(tenants(deps), poolKey, servedName);
+  const owner = ownerIn(deps, poolKey, servedName);
   if (owner !== null && owner.metadata.uid !== adapter.metadata.uid) {
     const isNear = owner.metadata.namespace === adapter.metadata.namespace;
     const who = isNear ? `LoraAdapter ${owner.metadata.name}` : 'A LoraAdapter of another namespace';

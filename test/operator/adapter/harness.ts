@@ -17,6 +17,7 @@ import { systemClock } from '../../../operator/kube/clock.ts';
 import { silentLog } from '../../../operator/kube/log.ts';
 import type { Outcome } from '../../../operator/kube/queue.ts';
 import { keyOf } from '../../../operator/kube/resource.ts';
+import { ADAPTER_INDEXES, type AdapterIndex } from '../../../operator/placement/lookup.ts';
 import { standingOf } from '../../../operator/placement/tenancy.ts';
 import { openDispatcher } from '../../../operator/pods/dispatcher.ts';
 import { Fleet } from '../../../operator/pods/fleet.ts';
@@ -39,8 +40,28 @@ interface HarnessTls {
 }
 
 class AdapterCache extends Map<string, LoraAdapter> {
+  #version = 0;
+
+  override set(key: string, adapter: LoraAdapter): this {
+    this.#version += 1;
+    return super.set(key, adapter);
+  }
+
+  override delete(key: string): boolean {
+    this.#version += 1;
+    return super.delete(key);
+  }
+
   list(): LoraAdapter[] {
     return [...this.values()];
+  }
+
+  by(index: AdapterIndex, value: string): LoraAdapter[] {
+    return this.list().filter((adapter) => ADAPTER_INDEXES[index](adapter) === value);
+  }
+
+  versionOf(): number {
+    return this.#version;
   }
 }
 

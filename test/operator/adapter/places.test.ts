@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { type Why, whyOf } from '../../../operator/adapter/why.ts';
 import { reconcilePool } from '../../../operator/pool/reconcile.ts';
 import { goodAdapter } from '../../support/adapter-files.ts';
@@ -52,6 +52,24 @@ function leaves(index: number) {
 }
 
 describe('an adapter for some of the pods', () => {
+  it('is looked at without a walk over the others, where nothing has changed', async () => {
+    harness = await startHarness();
+    for (const name of ['one', 'two']) harness.apply(fixed({ name }, 1));
+    for (const name of ['one', 'two', 'one']) await harness.settle(name);
+    const walks = vi.spyOn(harness.adapters, 'by');
+    const walked = () => walks.mock.calls.filter(([index]) => index !== 'name');
+
+    await harness.once('one');
+    await harness.once('two');
+    expect(walked()).toEqual([]);
+
+    harness.apply(fixed({ name: 'two' }, 2));
+    await harness.once('one');
+    expect(walked()).not.toEqual([]);
+    await harness.settle('two');
+    expect(holders('two')).toEqual([0, 1]);
+  });
+
   it.each([
     [1, 1],
     ['50%', 1],

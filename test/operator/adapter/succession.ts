@@ -8,6 +8,7 @@ import { Tombstones } from '../../../operator/adapter/tombstones.ts';
 import { Vigil } from '../../../operator/adapter/vigil.ts';
 import type { LoraAdapter, LoraAdapterStatus } from '../../../operator/api/lora-adapter.ts';
 import { silentLog } from '../../../operator/kube/log.ts';
+import { ADAPTER_INDEXES, type AdapterIndex } from '../../../operator/placement/lookup.ts';
 import type { Pod } from '../../../operator/pods/pod.ts';
 import type { Spool } from '../../../operator/spool/spool.ts';
 import { LorikeetError } from '../../../server/contract/errors.ts';
@@ -190,6 +191,9 @@ function depsOf(world: Succession, { term, links, write }: View): AdapterDeps {
   const adapters = {
     get: (key: string) => (key === KEY ? world.adapter : undefined),
     list: () => [world.adapter],
+    by: (index: AdapterIndex, value: string) =>
+      [world.adapter].filter((adapter) => ADAPTER_INDEXES[index](adapter) === value),
+    versionOf: () => 0,
   };
   const pool = serverPool(1);
   const deps: Partial<AdapterDeps> = {
