@@ -8,7 +8,6 @@ import { kubePod, NAMESPACE, serverPool } from '../../operator/adapter/objects.t
 import { CONFIG, digestOf, f32, factorName, packSafetensors } from '../../support/adapter-files.ts';
 import { eventually } from '../../support/eventually.ts';
 import { POD_TOKEN } from '../../support/pod/scripted-pod.ts';
-import type { BenchPods } from './pods.ts';
 
 const ADAPTERS = `/apis/lorikeet.dev/v1alpha1/namespaces/${NAMESPACE}/loraadapters`;
 const PODS = `/api/v1/namespaces/${NAMESPACE}/pods`;
@@ -25,6 +24,8 @@ export class BenchCluster {
   readonly #end = new AbortController();
   /** Names of those that are ready. */
   readonly ready = new Set<string>();
+  /** Of those that are ready, what status says of their pods. */
+  readonly #summaries = new Map<string, string>();
   readonly known = new Set<string>();
 
   private constructor(plane: ControlPlane, store: ObjectStore, api: Api) {
@@ -33,7 +34,7 @@ export class BenchCluster {
     this.#api = api;
   }
 
-  static async start(pods: BenchPods): Promise<BenchCluster> {
+  static async start(pods: { hosts: string[]; port: number }): Promise<BenchCluster> {
     const [plane, store] = await Promise.all([startControlPlane(), startObjectStore()]);
     const cluster = new BenchCluster(plane, store, await Api.fromKubeconfig(plane.kubeconfig));
     await plane.kubectl(['apply', '--server-side', '-f', join(ROOT, 'crds')]);
@@ -53,7 +54,7 @@ export class BenchCluster {
     return cluster;
   }
 
-  async createAdapters(count: number): Promise<void> {
+  async createAdapters(count: number, placement?: object): Promise<void> {
     await inTurns(Array.from({ length: count }), async (_, index) => {
       const name = adapterName(index);
       await this.putContent(name, index);
@@ -67,8 +68,19 @@ export class BenchCluster {
         apiVersion: 'lorikeet.dev/v1alpha1',
         kind: 'LoraAdapter',
         metadata: { name, namespace: NAMESPACE },
-        spec: { poolRef: { name: 'parrot' }, source: { objectStore } },
+        spec: { poolRef: { name: 'parrot' }, source: { objectStore }, ...(placement && { placement }) },
       });
+    });
+  }
+
+  /** Of adapters that are ready, how many say so of their pods, as `2/2`. */
+  countOf(summary: string): number {
+    return [...this.#summaries.values()].filter((item) => item === summary).length;
+  }
+
+  async place(placement: object): Promise<void> {
+    await inTurns([...this.known], async (name) => {
+      await this.#api.call('PATCH', `${ADAPTERS}/${name}`, { spec: { placement } });
     });
   }
 
@@ -134,6 +146,9 @@ export class BenchCluster {
     else this.known.add(name);
     if (type !== 'DELETED' && isReady) this.ready.add(name);
     else this.ready.delete(name);
+    const summary = this.ready.has(name) ? status?.pods?.summary : undefined;
+    if (summary === undefined) this.#summaries.delete(name);
+    else this.#summaries.set(name, summary);
   }
 
   async #secret(name: string, stringData: Record<string, string>): Promise<void> {

@@ -4,29 +4,29 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { eventually } from '../../support/eventually.ts';
 import { readOptions } from '../../support/options.ts';
-import { adapterName, BenchCluster } from './cluster.ts';
+import { BenchCluster } from './cluster.ts';
+import { figuresOf } from './figures.ts';
+import { measureFleet } from './fleet.ts';
 import { BenchPods } from './pods.ts';
 import { OperatorProcess } from './process.ts';
+import { change, PATIENCE, say, settled } from './steps.ts';
 
 /**
  * How time, memory and traffic of an operator grow with adapters and pods: a real API server and object store, the
  * operator as a process, pods with the real admin API in this one, all on this machine.
  */
 
-const USAGE = `usage: npm run bench -- operator [--adapters N[,N…]] [--pods N] [--quiet SECONDS]
+const USAGE = `usage: npm run bench -- operator [--adapters N[,N…]] [--pods N] [--quiet SECONDS] [--stand-ins]
   --adapters   in an object store, each on all pods; 100,300,1000 by default, one after the other, each in a new cluster
   --pods       2 by default
-  --quiet      how long nobody changes anything, and writes are counted; 60 by default`;
-
-const PATIENCE = { timeoutMs: 1_800_000, everyMs: 50 };
-
-/** What all calls together waited, so that it may be more than the time that passed. */
-const TURNS = 'lorikeet_operator_api_wait_seconds_sum';
+  --quiet      how long nobody changes anything, and writes are counted; 60 by default
+  --stand-ins  pods without bytes, 200 by default, that one server speaks for: each adapter on two of them, then all on all`;
 
 const values = readOptions(USAGE, {
   options: {
     adapters: { type: 'string', default: '100,300,1000' },
-    pods: { type: 'string', default: '2' },
+    pods: { type: 'string' },
+    'stand-ins': { type: 'boolean', default: false },
     quiet: { type: 'string', default: '60' },
   },
 });
@@ -43,24 +43,13 @@ async function measure(adapters: number, podCount: number, quietSeconds: number)
     const allReady = () =>
       eventually('all are ready', PATIENCE, () => cluster.ready.size === adapters || undefined);
     const figures = async (title: string, act: (operator: OperatorProcess) => Promise<unknown>) => {
-      if (running === null) running = await operator(title);
-      const before = { bytes: pods.sentBytes, stages: pods.stages, activations: pods.activations };
-      const cpu = running.cpuSeconds;
-      const turns = await running.metric(TURNS);
-      const [status, all] = [await cluster.writes('status'), await cluster.writes('all')];
-      const startMs = performance.now();
-      await act(running);
-      const seconds = (performance.now() - startMs) / 1000;
-      const parts = [
-        `${seconds.toFixed(1)} s`,
-        `${(running.cpuSeconds - cpu).toFixed(1)} s CPU`,
-        `${((await running.metric(TURNS)) - turns).toFixed(0)} s in all for turns at the API server`,
-        `peak ${running.peakMiB.toFixed(0)} MiB`,
-        `${((pods.sentBytes - before.bytes) / 1e6).toFixed(1)} MB from pods`,
-        `${pods.stages - before.stages} loads, ${pods.activations - before.activations} activations`,
-        `${(await cluster.writes('status')) - status} status writes of ${(await cluster.writes('all')) - all} writes`,
-      ];
-      say(`  ${title.padEnd(8)} ${parts.join('; ')}`);
+      const open =
+        running ??
+        (async () => {
+          running = await operator(title);
+          return running;
+        });
+      say(await figuresOf(title, { pods, cluster, open }, act));
     };
     await figures('start', allReady);
     await figures('changed', () => change(cluster, pods));
@@ -81,31 +70,9 @@ async function measure(adapters: number, podCount: number, quietSeconds: number)
   }
 }
 
-/** New content for one adapter, from the annotation to the last pod that serves it. */
-async function change(cluster: BenchCluster, pods: BenchPods): Promise<void> {
-  const name = adapterName(0);
-  const digest = await cluster.putContent(name, 1_000_000);
-  await cluster.refresh(name);
-  await eventually('all pods serve it', PATIENCE, () => pods.without(name, digest) === 0 || undefined);
-}
-
-/** Every adapter was looked at, and no look waits. */
-async function settled(operator: OperatorProcess): Promise<void> {
-  let calm = 0;
-  await eventually('it has looked at everything', PATIENCE, async () => {
-    const waiting = await operator.metric('lorikeet_operator_queue_depth');
-    const leads = await operator.metric('lorikeet_operator_leader');
-    calm = waiting === 0 && leads === 1 ? calm + 1 : 0;
-    return calm === 10 || undefined;
-  });
-}
-
-function say(line: string): void {
-  process.stdout.write(`${line}\n`);
-}
-
 const [cpu] = cpus();
 say(`${cpu?.model.trim()}, ${cpus().length} CPUs; operator, API server, object store and pods share them`);
 for (const adapters of values.adapters.split(',').map(Number)) {
-  await measure(adapters, Number(values.pods), Number(values.quiet));
+  const [pods, quietSeconds] = [Number(values.pods ?? (values['stand-ins'] ? 200 : 2)), Number(values.quiet)];
+  await (values['stand-ins'] ? measureFleet : measure)(adapters, pods, quietSeconds);
 }
