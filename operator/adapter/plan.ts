@@ -1,4 +1,5 @@
 import type { PodState, RevisionState } from '../../server/contract/adapter-api.ts';
+import { heldIn } from '../pods/held.ts';
 import { hasFreed, type Pod } from '../pods/pod.ts';
 
 /** What this operator last heard from a pod about a revision, where it was no success. */
@@ -144,7 +145,7 @@ export function observe(pod: Pod, servedName: string, digest: string | null): Ob
 }
 
 export function adapterIn(state: PodState | null, servedName: string) {
-  return state?.adapters.find((adapter) => adapter.name === servedName);
+  return state === null ? undefined : heldIn(state, servedName);
 }
 
 export function revisionIn(

@@ -57,12 +57,14 @@ export function hasFreed(before: PodState['used'], after: PodState['used']): boo
 export function changedAdapters(previous: PodState | null, next: PodState): 'all' | string[] {
   if (previous === null || previous.bootId !== next.bootId || previous.seeded !== next.seeded) return 'all';
   if (previous.baseModel.digest !== next.baseModel.digest) return 'all';
-  const before = new Map(previous.adapters.map((adapter) => [adapter.name, adapter]));
+  // Of a pod that tells changes, what has not changed is the same object in the same place.
+  const isOther = (_: AdapterState, at: number) => previous.adapters[at] !== next.adapters[at];
+  const old = previous.adapters.filter(isOther);
+  const before = new Map(old.map((adapter) => [adapter.name, adapter]));
   const changed: string[] = [];
-  for (const adapter of next.adapters) {
+  for (const adapter of next.adapters.filter(isOther)) {
     const known = before.get(adapter.name);
     before.delete(adapter.name);
-    // Of a pod that tells changes, what has not changed is the same object.
     if (known === adapter) continue;
     if (known === undefined || fingerprint(known) !== fingerprint(adapter)) changed.push(adapter.name);
   }
