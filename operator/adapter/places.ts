@@ -84,8 +84,8 @@ export class Places {
       return null;
     }
     if (known !== undefined && isSame(known, facts)) {
-      const { seen, version, pool, paces } = facts;
-      this.#known.set(poolKey, { ...known, seen, version, pool, paces });
+      const { seen, paces, version, pool } = facts;
+      this.#known.set(poolKey, { ...known, seen, paces, version, pool });
       return known;
     }
     const next = { ...facts, ...decide(facts) };
@@ -124,14 +124,14 @@ function choosesPods({ adapters, standing }: PlacesDeps, poolKey: string): boole
  * learns of one of them it learns by looking at it.
  */
 function isFresh(known: Known, deps: PlacesDeps, poolKey: string, about: LoraAdapter | undefined): boolean {
-  const { pools, adapters, records, clock } = deps;
-  const { version, seen, byId, layers, paces } = known;
+  const { pools, adapters, records } = deps;
+  const { version, seen, byId, layers } = known;
   const pool = pools.get(poolKey);
   if (pool === undefined || usesNamespaceLabels(pool) || !isSamePool(known, pool)) return false;
   if (adapters.versionOf('pool', poolKey) !== version) return false;
-  if (paces.dueMs !== null && clock.monotonicMs() >= paces.dueMs) return false;
   const claim = byId.get(about?.metadata.uid ?? '')?.claim;
   if (claim && about && bytesOf(about, { records, layers }) !== claim.bytes) return false;
+  if (known.paces.dueMs !== null && known.paces.dueMs <= deps.clock.monotonicMs()) return false;
   const pods = podsFor(deps, poolKey, pool);
   return pods.length === seen.size && pods.every((pod) => isSeen(pod, known));
 }
@@ -142,14 +142,14 @@ function isSamePool(known: Known, pool: ServerPool): boolean {
   return true;
 }
 
-/** It says what it said, or something else that makes no other site of it and tells of the same traffic. */
-function isSeen(pod: Pod, { seen, names }: Known): boolean {
+/** It says what it said, or something else that makes no other site of it and tells of no traffic that matters. */
+function isSeen(pod: Pod, { seen, names, paces }: Known): boolean {
   const before = seen.get(pod.uid);
   if (before === undefined) return false;
   if (isSameWord(before, pod)) return true;
-  const { site, traffic, state, reachable } = see(pod, names);
-  if (!isSameBut(site, before.site) || !isDeepStrictEqual(traffic, before.traffic)) return false;
-  Object.assign(before, { state, reachable });
+  const now = see(pod, names);
+  if (paces.byId.size > 0 || !isSameBut(now.site, before.site, 'kvFree')) return false;
+  Object.assign(before, now);
   return true;
 }
 

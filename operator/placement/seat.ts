@@ -99,16 +99,15 @@ export class Seat {
 
   /** It would rather be on `a`, where nothing else tells the two apart. */
   outweighs(a: number, b: number): boolean {
-    // Few are asked for where most adapters stay.
-    const by = this.#scoreOn(a) - this.#scoreOn(b);
     const { sites } = this.#board;
+    const by = this.#score(a) - this.#score(b);
     return by === 0 ? (sites[a]?.id ?? '') < (sites[b]?.id ?? '') : by > 0;
   }
 
-  /** Of rendezvous hashing. */
-  #scoreOn(site: number): number {
+  /** Of rendezvous hashing; few are asked for where most adapters stay. */
+  #score(site: number): number {
     const { sites, hashes } = this.#board;
-    return scoreOf(weightOf(this.#hash, hashes[site] as number), (sites[site] as Site).kvFree);
+    return scoreOf(weightOf(this.#hash, hashes[site] as number), sites[site]?.kvFree ?? 1);
   }
 
   place(site: number): void {
