@@ -6,7 +6,7 @@ import { FaultWorld } from './world.ts';
 
 /** What was under way when the operator ended is done anew by the next one, or by the trainer that heard nothing. */
 const ALLOWANCE = 1;
-const MATRIX_MS = 180_000;
+const MATRIX_MS = 600_000;
 
 /** Starts an API server and an object store, and some hundred operators: about a minute. */
 describe('an operator that crashes at any of its writes', () => {
@@ -23,7 +23,7 @@ describe('an operator that crashes at any of its writes', () => {
     const results = await runPoints(world, { scenario, expected, points });
     tell(`${what}, ${scenario}`, results);
     expect(results.filter(({ failures }) => failures.length > 0)).toEqual([]);
-    expect(results.filter(({ reached }) => reached).length).toBeGreaterThan(points.length / 2);
+    expect(results.filter(({ unmet }) => unmet === null).length).toBeGreaterThan(points.length / 2);
   }
 
   const scenarios = Object.keys(SCENARIOS) as ScenarioName[];
@@ -49,12 +49,12 @@ describe('an operator that crashes at any of its writes', () => {
     async (scenario) => {
       await check('crashes into the past', scenario, (writes) =>
         writes.map((line, index): Point => {
-          const { plan, happened } = staleAfterRestart();
+          const { plan, unmet } = staleAfterRestart();
           return {
             name: `${scenario}: after write ${index + 1}, ${line}`,
             options: { plan, crash: { write: index + 1, when: 'after' } },
             allowance: ALLOWANCE,
-            happened,
+            unmet,
           };
         }),
       );

@@ -16,13 +16,14 @@ export interface Point {
   options: Course;
   /** How often each pod may be asked for each thing beyond the reference. */
   allowance: number;
-  /** The fault took place. */
-  happened?: () => boolean;
+  /** Why the fault did not take place, asked when the run has ended; null: it did. */
+  unmet?: () => string | null;
 }
 
 export interface Result {
   name: string;
-  reached: boolean;
+  /** Null where the fault took place. */
+  unmet: string | null;
   /** Empty where it ended as the reference did. */
   failures: string[];
   /** Differences that are no failures, by their reasons. */
@@ -94,24 +95,26 @@ async function runPoint(
   world: FaultWorld,
   scenario: ScenarioName,
   expected: Outcome,
-  { name, options, allowance, happened }: Point,
+  { name, options, allowance, unmet }: Point,
 ): Promise<Result> {
   try {
     const { outcome, reached } = await runScenario(world, scenario, options, expected);
     const { failures, known } = compare(outcome.end, expected.end);
     failures.push(...redundant(outcome.updates, expected.updates, allowance + outcome.refusals));
-    return { name, reached: happened?.() ?? reached, failures, known };
+    const whyNot = reached ? (unmet?.() ?? null) : 'the run had fewer writes';
+    return { name, unmet: whyNot, failures, known };
   } catch (error) {
     const { message, cause } = error as Error;
-    return { name, reached: true, failures: [`${message} (${cause ?? ''})`], known: [] };
+    return { name, unmet: null, failures: [`${message} (${cause ?? ''})`], known: [] };
   }
 }
 
-/** One line for people: how many points there were, and what is known to be lost at some of them. */
+/** For people: at how many points the fault was met, why not at the others, and what is known to be lost. */
 export function tell(what: string, results: Result[]): void {
-  const reached = results.filter((result) => result.reached);
+  const notMet = results.filter(({ unmet }) => unmet !== null);
   const counts = new Map<string, number>();
   for (const why of results.flatMap(({ known }) => known)) counts.set(why, (counts.get(why) ?? 0) + 1);
   const known = [...counts].map(([why, count]) => `; known, ${count} times: ${why}`).join('');
-  console.log(`${what}: ${reached.length} of ${results.length} points reached${known}`);
+  const others = notMet.map(({ name, unmet }) => `\n  not met: ${name}: ${unmet}`).join('');
+  console.log(`${what}: ${results.length - notMet.length} of ${results.length} faults met${known}${others}`);
 }

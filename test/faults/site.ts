@@ -15,7 +15,8 @@ import { type CrashPoint, countingWrites, isWrite, WriteLog } from './crash.ts';
 export const LORA = '/apis/lorikeet.dev/v1alpha1';
 const POOL = 'parrot';
 const STATUS_INTERVAL_MS = 200;
-const PATIENCE_MS = 30_000;
+/** Ends only what never ends: a machine that does much else may need most of it. */
+const PATIENCE_MS = 120_000;
 /** Longer than it takes from any change to the last write that follows from it. */
 const QUIET_MS = 1_000;
 

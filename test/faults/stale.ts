@@ -22,5 +22,5 @@ export function staleAfterRestart(): Faulty {
       return older ?? answer;
     },
   };
-  return { plan, happened: () => served > 0 };
+  return { plan, unmet: () => (served > 0 ? null : 'no list was asked for again') };
 }

@@ -6,10 +6,10 @@ const OUTAGE_MS = 400;
 /** A reordered event that no other one follows goes on alone. */
 const ALONE_MS = 300;
 
-/** A plan for one run, and whether what it is about came to pass. */
+/** A plan for one run, and why what it is about did not come to pass; null: it did. */
 export interface Faulty {
   plan: ApiPlan;
-  happened(): boolean;
+  unmet(): string | null;
 }
 
 type OnEvent = (line: string, stream: EventStream, call: ApiCall) => void | Promise<void>;
@@ -18,7 +18,7 @@ type OnEvent = (line: string, stream: EventStream, call: ApiCall) => void | Prom
 function atEvent(target: number, act: OnEvent, others: ApiPlan = {}): Faulty {
   let seen = 0;
   return {
-    happened: () => seen >= target,
+    unmet: () => (seen >= target ? null : 'the run had fewer events'),
     plan: {
       ...others,
       event: (call, line, stream) => {
@@ -60,7 +60,7 @@ export const delay = (target: number): Faulty =>
 /** Changes places with the next one of its watch. */
 export function reorder(target: number): Faulty {
   let held: { call: ApiCall; send: () => void } | null = null;
-  const { plan, happened } = atEvent(target, (line, stream, call) => {
+  const { plan, unmet } = atEvent(target, (line, stream, call) => {
     const send = () => {
       if (held?.send === send) stream.send(line);
       if (held?.send === send) held = null;
@@ -73,7 +73,7 @@ export function reorder(target: number): Faulty {
     await plan.event?.(call, line, stream);
     earlier?.send();
   };
-  return { happened, plan: { event } };
+  return { unmet, plan: { event } };
 }
 
 /** The watch breaks just before it, and cannot go on from where it was: only a list tells what happened meanwhile. */
@@ -102,19 +102,19 @@ export function miss(target: number): Faulty {
 /** From it on its watch is silent and stays open. */
 export function blackHole(target: number): Faulty {
   let swallowed: ApiCall | null = null;
-  const { plan, happened } = atEvent(target, (_line, _stream, call) => {
+  const { plan, unmet } = atEvent(target, (_line, _stream, call) => {
     swallowed = call;
   });
   const event: ApiPlan['event'] = (call, line, stream) =>
     call === swallowed ? undefined : plan.event?.(call, line, stream);
-  return { happened, plan: { event } };
+  return { unmet, plan: { event } };
 }
 
 /** The k-th call, watches included, fails in some way instead of arriving; leases are left alone. */
 export function failCall(target: number, before: Before): Faulty {
   let seen = 0;
   return {
-    happened: () => seen >= target,
+    unmet: () => (seen >= target ? null : 'the run had fewer calls'),
     plan: {
       before: ({ kind }) => {
         if (kind === 'leases') return 'pass';

@@ -17,8 +17,15 @@ export const POD_TOKEN = 'a-token-for-tests-only';
 
 export type Operation = 'state' | 'watch' | 'stage' | 'upload' | 'fetch' | 'activate' | 'remove' | 'seeded';
 
-/** `garbage` answers with a 200 that is not of this API; `lostReply` does what was asked, then cuts the connection. */
-export type CallFault = Fault | { kind: 'garbage' } | { kind: 'lostReply' };
+/**
+ * `garbage` answers with a 200 that is not of this API; `lostReply` does what was asked, then cuts the connection;
+ * `halfReply` does so within the body of its answer, or says no more there.
+ */
+export type CallFault =
+  | Fault
+  | { kind: 'garbage' }
+  | { kind: 'lostReply' }
+  | { kind: 'halfReply'; afterBytes: number; end: 'hang' | 'reset' };
 
 export interface ScriptedPodOptions {
   /** A loopback address; each pod of a pool has its own, and all the same port. */
@@ -45,6 +52,8 @@ export class ScriptedPod {
   /** Calls that arrived, in order, faults included. */
   readonly calls: { operation: Operation; line: string; headers: IncomingHttpHeaders }[] = [];
   readonly #options: ScriptedPodOptions;
+  /** Of those that `fail` asked for, each that a call has met, as often as it did. */
+  readonly met: CallFault[] = [];
   readonly #faults = new Map<Operation, { fault: CallFault; times: number }>();
   engine!: FakeEngine;
   registry!: Registry;
@@ -128,9 +137,14 @@ export class ScriptedPod {
       this.calls.push({ operation, line: `${method} ${url}`, headers });
       const fault = this.#take(operation);
       if (fault === null) return;
+      const isMet = () => void this.met.push(fault);
+      if (fault.kind === 'halfReply') return halveReply(reply, fault, isMet);
+      if (fault.kind === 'garbage' || fault.kind === 'lostReply') isMet();
       if (fault.kind === 'garbage') return reply.send({ scripted: true });
       if (fault.kind === 'lostReply') return loseReply(reply);
-      await readBody(raw, bytesBefore(fault));
+      const taken = await readBody(raw, bytesBefore(fault));
+      // A body that ends before is no body that breaks off.
+      if (taken >= (fault.afterBytes ?? 0)) isMet();
       if (fault.kind === 'refuse') throw fault.error;
       if (fault.kind === 'reset') raw.socket.destroy();
       return reply.hijack();
@@ -153,14 +167,42 @@ function loseReply({ raw }: FastifyReply): void {
   }) as typeof raw.writeHead;
 }
 
-/** The first bytes, and leaves the rest unread. */
-async function readBody(request: IncomingMessage, bytes: number): Promise<void> {
+/** Of all that is written to the caller, only the first bytes go out. */
+function halveReply(
+  { raw }: FastifyReply,
+  { afterBytes, end: how }: Extract<CallFault, { kind: 'halfReply' }>,
+  isMet: () => void,
+): void {
+  let left = afterBytes;
+  const write = raw.write.bind(raw) as (chunk: Buffer) => boolean;
+  const end = raw.end.bind(raw);
+  const pass = (chunk: unknown): boolean => {
+    if (chunk === undefined || left < 0) return true;
+    const bytes = Buffer.from(chunk as string | Buffer);
+    const isLast = bytes.length > left;
+    if (left > 0) write(bytes.subarray(0, left));
+    left -= bytes.length;
+    if (!isLast) return true;
+    isMet();
+    if (how === 'reset') setImmediate(() => raw.socket?.destroy());
+    return true;
+  };
+  raw.write = pass as typeof raw.write;
+  raw.end = ((chunk?: unknown) => {
+    pass(chunk);
+    return left < 0 ? raw : end();
+  }) as typeof raw.end;
+}
+
+/** The first bytes, and leaves the rest unread; returns how many there were. */
+async function readBody(request: IncomingMessage, bytes: number): Promise<number> {
   let taken = 0;
-  if (bytes === 0) return;
+  if (bytes === 0) return taken;
   for await (const chunk of request.iterator({ destroyOnReturn: false })) {
     taken += (chunk as Buffer).length;
-    if (taken >= bytes) return;
+    if (taken >= bytes) break;
   }
+  return taken;
 }
 
 function operationOf(method: string, url: string): Operation {
