@@ -21,6 +21,7 @@ import { TokenAuth } from './push/auth.ts';
 import { Running } from './push/running.ts';
 import { buildPushApp } from './push/server.ts';
 import { run } from './run.ts';
+import type { RangeLimits } from './source/ranges.ts';
 import { Spool } from './spool/spool.ts';
 import { registerGauges } from './telemetry/gauges.ts';
 import { buildHealthApp } from './telemetry/health.ts';
@@ -44,6 +45,7 @@ export interface Seams {
   watches?: Pick<WatchOptions, 'relistMs' | 'inactivityMs'>;
   statusIntervalMs?: number;
   podTimeouts?: PodTimeouts;
+  sourceRanges?: Partial<RangeLimits>;
 }
 
 /** Puts the parts together and starts them. `die` is called where the process may not go on. */
@@ -95,6 +97,7 @@ export async function startOperator(
   const parts = assemble({
     ...{ config, rest, log, metrics, spool, queues, watches, fleet, elector },
     statusIntervalMs: seams.statusIntervalMs,
+    sourceRanges: seams.sourceRanges,
   });
   const { records } = parts.adapterDeps;
   watches.follow(fleet, (key) => records.get(key)?.waitsForRoom ?? false);

@@ -24,6 +24,7 @@ import type { PoolDeps } from './pool/deps.ts';
 import { AddressGuard } from './source/address-guard.ts';
 import { Errands } from './source/errands.ts';
 import { openSources } from './source/index.ts';
+import type { RangeLimits } from './source/ranges.ts';
 import type { Spool } from './spool/spool.ts';
 import type { OperatorMetrics } from './telemetry/metrics.ts';
 import { POOL_DELAY_MS, type Queues, type Watches } from './watches.ts';
@@ -40,6 +41,8 @@ export interface Parts {
   elector: Elector;
   /** See StatusWriterOptions. */
   statusIntervalMs?: number | undefined;
+  /** See SourceOptions. */
+  sourceRanges?: Partial<RangeLimits> | undefined;
 }
 
 /** What the two reconcilers act through. `flush` writes what is still pending. */
@@ -80,6 +83,7 @@ export function assemble(parts: Parts): {
       readSecret: secretsOf(rest),
       guard: new AddressGuard({ allowed: config.allowedEndpointCidrs, apiServer: rest.server }),
       clock: systemClock,
+      ranges: parts.sourceRanges,
       ambientCredentials: config.awsIdentity === 'ambient',
     }),
     spool,

@@ -23,7 +23,7 @@ export interface SourceOptions {
   clock: Clock;
   /** See S3Options. Default: off. */
   ambientCredentials?: boolean;
-  ranges?: Partial<RangeLimits>;
+  ranges?: Partial<RangeLimits> | undefined;
 }
 
 const RANGES: RangeLimits = {

@@ -8,7 +8,7 @@ export interface Scenario {
   act(site: Site): Promise<void>;
 }
 
-const NAME = 'policy';
+export const NAME = 'policy';
 const BUCKET = 'adapters';
 const digestOfSeed = (seed: number) => digestOf(goodAdapter(seed));
 
@@ -56,18 +56,19 @@ async function untilServed(site: Site, seed: number): Promise<void> {
 
 async function store(site: Site, seed: number): Promise<void> {
   const { tensors, config } = goodAdapter(seed);
-  await site.store.put(BUCKET, `${site.namespace}/adapter_config.json`, config);
-  await site.store.put(BUCKET, `${site.namespace}/adapter_model.safetensors`, tensors);
+  await site.put(BUCKET, `${site.namespace}/adapter_config.json`, config);
+  await site.put(BUCKET, `${site.namespace}/adapter_model.safetensors`, tensors);
 }
 
 async function applyStored(site: Site): Promise<void> {
   await store(site, 1);
-  const { endpoint } = site.store;
-  const uri = `s3://${BUCKET}/${site.namespace}/`;
-  await apply(site, {
-    objectStore: { uri, endpoint, region: 'us-east-1', credentialsSecretRef: { name: 's3' } },
-  });
+  await apply(site, { objectStore: placeIn(site) });
   await untilServed(site, 1);
+}
+
+function placeIn(site: Site): object {
+  const uri = `s3://${BUCKET}/${site.namespace}/`;
+  return { uri, endpoint: site.storeEndpoint, region: 'us-east-1', credentialsSecretRef: { name: 's3' } };
 }
 
 async function applyPushed(site: Site): Promise<void> {
@@ -98,6 +99,18 @@ export const SCENARIOS = {
       await applyPushed(site);
       await push(site, 2);
       await untilServed(site, 2);
+    },
+  },
+  'durable push': {
+    pods: TWO,
+    act: async (site) => {
+      // Makes the bucket.
+      await site.put(BUCKET, `${site.namespace}/made`, new Uint8Array(1));
+      await apply(site, { push: { durability: 'ObjectStore', objectStore: placeIn(site) } });
+      await push(site, 1);
+      await untilServed(site, 1);
+      await site.loseAll();
+      await untilServed(site, 1);
     },
   },
   rollback: {

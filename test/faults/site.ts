@@ -6,7 +6,9 @@ import { parseConfig } from '../../operator/config.ts';
 import { silentLog } from '../../operator/kube/log.ts';
 import type { PodTimeouts } from '../../operator/pods/client.ts';
 import { openDispatcher } from '../../operator/pods/dispatcher.ts';
+import type { RangeLimits } from '../../operator/source/ranges.ts';
 import type { Api } from '../cluster/api.ts';
+import { FaultProxy } from '../operator/source/fault-proxy.ts';
 import { eventually } from '../support/eventually.ts';
 import { POD_TOKEN, ScriptedPod } from '../support/pod/scripted-pod.ts';
 import { type ApiCall, type ApiPlan, ApiProxy } from './api-proxy.ts';
@@ -38,6 +40,9 @@ export interface SiteOptions {
   relistMs?: number;
   inactivityMs?: number;
   podTimeouts?: PodTimeouts;
+  sourceRanges?: Partial<RangeLimits>;
+  /** What becomes of each request to the object store. */
+  storeFault?: FaultProxy['fault'];
 }
 
 interface Seen {
@@ -66,8 +71,13 @@ export class Site {
   readonly #options: SiteOptions;
   readonly #dir = mkdtempSync(join(tmpdir(), 'lorikeet-faults-'));
   readonly #ended: Promise<unknown>[] = [];
+  /** Where there are faults of the object store. */
+  storeProxy: FaultProxy | null = null;
+  readonly #objects = new Map<string, { bucket: string; bytes: Uint8Array }>();
+  #storeEndpoint: string | null = null;
   #present: Incarnation | null = null;
   #port = 0;
+  #spool = 0;
   #stopped = false;
 
   private constructor(world: World, options: SiteOptions) {
@@ -101,6 +111,7 @@ export class Site {
         admin: { port: site.#port, auth: { tokenSecretRef: { name: 'admin' } } },
       },
     });
+    await site.#between();
     await site.#launch();
     return site;
   }
@@ -123,12 +134,28 @@ export class Site {
     const pod = await ScriptedPod.start({ host, port: this.#port });
     this.#port = pod.port;
     this.pods.set(name, pod);
+    await this.#createPod(name, host);
+  }
+
+  async #createPod(name: string, host: string): Promise<void> {
     const path = `/api/v1/namespaces/${this.namespace}/pods`;
     await this.create(path, {
       metadata: { name, labels: { app: POOL } },
       spec: { containers: [{ name: 'server', image: 'none' }] },
     });
     await this.#tellAddress(name, host);
+  }
+
+  /** Another pod has its name and its address; what answers there stays as it is. */
+  async replacePod(name: string): Promise<void> {
+    const { host } = this.pods.get(name) as ScriptedPod;
+    await this.#deletePod(name);
+    await this.#createPod(name, host);
+  }
+
+  async #deletePod(name: string): Promise<void> {
+    const path = `/api/v1/namespaces/${this.namespace}/pods/${name}`;
+    await this.#world.api.call('DELETE', path, { gracePeriodSeconds: 0 });
   }
 
   /** Two pods have each other's address from now on; what answers there stays as it is. */
@@ -147,9 +174,7 @@ export class Site {
   }
 
   async removePod(name: string): Promise<void> {
-    await this.#world.api.call('DELETE', `/api/v1/namespaces/${this.namespace}/pods/${name}`, {
-      gracePeriodSeconds: 0,
-    });
+    await this.#deletePod(name);
     await this.pods.get(name)?.stop();
     this.pods.delete(name);
   }
@@ -171,8 +196,35 @@ export class Site {
     await this.#world.api.call('DELETE', this.path(plural, name));
   }
 
-  get store(): World['store'] {
-    return this.#world.store;
+  /** Of the object store, as the operator sees it. */
+  get storeEndpoint(): string {
+    return this.#storeEndpoint ?? this.#world.store.endpoint;
+  }
+
+  /** Goes straight to the object store, and is what people want to be there. */
+  async put(bucket: string, key: string, bytes: Uint8Array): Promise<void> {
+    this.#objects.set(key, { bucket, bytes });
+    await this.#world.store.put(bucket, key, bytes);
+  }
+
+  /** All of one name have other bytes for a while. */
+  async overwrite(name: string, bytes: Uint8Array, forMs: number): Promise<{ restored: Promise<void> }> {
+    const before = [...this.#objects].filter(([key]) => key.endsWith(name));
+    const { store } = this.#world;
+    for (const [key, { bucket }] of before) await store.put(bucket, key, bytes);
+    const restore = async () => {
+      await new Promise((resolve) => setTimeout(resolve, forMs));
+      for (const [key, object] of before) await this.put(object.bucket, key, object.bytes);
+    };
+    return { restored: restore() };
+  }
+
+  async #between(): Promise<void> {
+    const { storeFault } = this.#options;
+    if (storeFault === undefined) return;
+    this.storeProxy = new FaultProxy(this.#world.store.endpoint);
+    this.storeProxy.fault = storeFault;
+    this.#storeEndpoint = await this.storeProxy.listen();
   }
 
   /** Asks the operator that lives, again and again, as trainers do, until one answers with 200. */
@@ -221,6 +273,13 @@ export class Site {
     this.#ended.push(this.#launch());
   }
 
+  /** All that holds bytes and is no object store: the operator with its spool, and each pod. */
+  async loseAll(): Promise<void> {
+    this.#spool += 1;
+    this.crash();
+    await Promise.all([...this.pods.values()].map((pod) => pod.restart()));
+  }
+
   async stop(): Promise<void> {
     this.#stopped = true;
     const last = this.#present;
@@ -228,11 +287,12 @@ export class Site {
     last?.cut();
     await Promise.all([...this.#ended, last?.operator.then((operator) => operator.close())]);
     await Promise.all([...this.pods.values()].map((pod) => pod.stop()));
+    await this.storeProxy?.close();
     rmSync(this.#dir, { recursive: true, force: true });
   }
 
   async #launch(): Promise<void> {
-    const { relistMs, inactivityMs, podTimeouts } = this.#options;
+    const { relistMs, inactivityMs, podTimeouts, sourceRanges } = this.#options;
     const proxy = await ApiProxy.start(this.#world.api, this.#counted());
     const agent = openDispatcher();
     const kubeconfig = join(this.#dir, `${this.crashes}.kubeconfig`);
@@ -243,7 +303,10 @@ export class Site {
       `--watch-namespace=${this.namespace}`,
       '--identity=one',
     ];
-    const store = [`--spool-dir=${join(this.#dir, 'spool')}`, '--allow-endpoint-cidr=127.0.0.0/8'];
+    const store = [
+      `--spool-dir=${join(this.#dir, `spool-${this.#spool}`)}`,
+      '--allow-endpoint-cidr=127.0.0.0/8',
+    ];
     const config = parseConfig([...args, ...own, ...store], {});
     if (config === null) throw new Error('no help was asked for');
     const life = new AbortController();
@@ -257,6 +320,7 @@ export class Site {
       watches: { ...(relistMs && { relistMs }), ...(inactivityMs && { inactivityMs }) },
       statusIntervalMs: STATUS_INTERVAL_MS,
       ...(podTimeouts && { podTimeouts }),
+      ...(sourceRanges && { sourceRanges }),
     });
     const cut = () => {
       life.abort(new Error('the operator has crashed'));
