@@ -72,6 +72,7 @@ export interface PlanInput {
  *   D       | D not there                     | failed, not yet due       | backoff
  *   D       | D not there                     | did not fit; less is taken| stage     it may fit now
  *   D       | D not there                     | none, or due              | stage
+ *   D       | D held, not current             | said that D is not there  | as where D is not there
  *   D       | D held, not current             | failed, not yet due       | backoff
  *   D       | D held, not current             | none, or due; D refused   | hold      by another pod
  *   D       | D held, not current             | none, or due; barrier     | hold      D current nowhere, not there somewhere
@@ -80,7 +81,8 @@ export interface PlanInput {
 export function plan(input: PlanInput): Row[] {
   const rows = input.pods.map((pod) => {
     const attempt = relevantAttempt(input.attemptOf(pod), pod, input.digest);
-    const observed = observe(pod, input.servedName, input.digest);
+    const reported = observe(pod, input.servedName, input.digest);
+    const observed = reported === 'held' && isDenial(attempt) ? 'absent' : reported;
     const confirmed = unreported(input.confirmedBy(pod), pod, { observed, input });
     return {
       pod,
@@ -91,6 +93,11 @@ export function plan(input: PlanInput): Row[] {
     };
   });
   return input.isBarrier && isBefore(rows) ? rows.map(heldBack) : rows;
+}
+
+/** What a pod answers when it is asked to serve a revision counts for more than its report of what it holds. */
+function isDenial(attempt: Attempt | null): boolean {
+  return attempt?.code === 'revision_not_found' || attempt?.code === 'adapter_not_found';
 }
 
 /** A swap that has begun anywhere goes on: waiting longer would only keep the pods apart. */

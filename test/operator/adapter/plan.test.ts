@@ -64,6 +64,18 @@ const CASES: Case[] = [
   { name: 'absent, failed just now', last: attempt(), action: 'backoff' },
   { name: 'absent, failed and due', last: attempt({ retryAtMs: 1_000 }), action: 'stage' },
   {
+    name: 'held, says its report, but not when asked to serve it',
+    pod: HELD,
+    last: attempt({ code: 'revision_not_found', retryAtMs: 1_000 }),
+    action: 'stage',
+  },
+  {
+    name: 'held, says its report, but just now not even the name was there',
+    pod: HELD,
+    last: attempt({ code: 'adapter_not_found' }),
+    action: 'backoff',
+  },
+  {
     name: 'absent, did not fit, and less is taken now',
     pod: { used: { slots: 7, pages: 8, hostBytes: 900 } },
     last: attempt({ code: 'no_capacity', used: FULL }),
