@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { refusal } from '../support/pod/fault.ts';
 import type { CallFault, Operation, ScriptedPod } from '../support/pod/scripted-pod.ts';
+import { LIES, type Lie } from './lies.ts';
 import { type Course, type Point, reference, runPoints, tell } from './matrix.ts';
 import type { ScenarioName } from './scenarios.ts';
 import type { Site } from './site.ts';
@@ -45,6 +46,10 @@ const DISTURBANCES: Record<string, (site: Site) => Promise<void>> = {
     for (const pod of site.pods.values()) await pod.restart();
   },
   'two pods take each other’s address': (site) => site.swapAddresses('pod-0', 'pod-1'),
+  'another pod has its name and its address': (site) => site.replacePod('pod-0'),
+  'another pod has its name and its address, and is empty': async (site) => {
+    await Promise.all([podOf(site).restart(), site.replacePod('pod-0')]);
+  },
   'two pods take each other’s address, and one starts anew': async (site) => {
     await site.swapAddresses('pod-0', 'pod-1');
     await podOf(site).restart();
@@ -83,6 +88,36 @@ describe('an operator', () => {
     return { ...pointOf(name, { arrange }), unmet };
   }
 
+  /** While the operator waits for the answer to a call. */
+  function amid(name: string, operation: Operation, disturb: (site: Site) => Promise<void>): Point {
+    let changed: Promise<void> | null = null;
+    const arrange = (site: Site) => {
+      const act = () => {
+        changed = disturb(site);
+      };
+      podOf(site).fail(operation, { kind: 'act', act });
+    };
+    const course = { arrange, disturb: async () => void (await changed) };
+    const unmet = () => (changed === null ? `no ${operation} met it` : null);
+    return { ...pointOf(name, course), unmet };
+  }
+
+  function lying(name: string, { told, forMs }: Lie): Point {
+    let lies = 0;
+    let pod: ScriptedPod | null = null;
+    const arrange = (site: Site) => {
+      pod = podOf(site);
+      pod.say((state) => {
+        const lie = told(state);
+        if (lie !== state) lies += 1;
+        if (lies === 1 && forMs !== null) setTimeout(() => pod?.say(null), forMs);
+        return lie;
+      });
+    };
+    const unmet = () => (lies === 0 ? 'it never lied' : null);
+    return { ...pointOf(name, { arrange }), unmet };
+  }
+
   it.each<ScenarioName & keyof typeof OPERATIONS>(['apply', 'push'])(
     'comes to the same end whatever a pod does once: %s',
     { timeout: MATRIX_MS },
@@ -95,8 +130,18 @@ describe('an operator', () => {
       const changes = Object.entries(DISTURBANCES).map(([name, disturb]) =>
         pointOf(`${scenario}: ${name}`, { disturb }),
       );
+      const midway = OPERATIONS[scenario].flatMap((operation) =>
+        Object.entries(DISTURBANCES).map(([name, disturb]) =>
+          amid(`${scenario}: at ${operation} ${name}`, operation, disturb),
+        ),
+      );
+      const lies = Object.entries(LIES).map(([name, lie]) => lying(`${scenario}: ${name}`, lie));
       const expected = await reference(world, scenario);
-      const results = await runPoints(world, { scenario, expected, points: [...calls, ...changes] });
+      const results = await runPoints(world, {
+        scenario,
+        expected,
+        points: [...calls, ...changes, ...midway, ...lies],
+      });
       tell(`pods, ${scenario}`, results);
       expect(results.filter(({ failures }) => failures.length > 0)).toEqual([]);
       expect(results.filter(({ unmet }) => unmet !== null)).toEqual([]);

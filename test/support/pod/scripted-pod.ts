@@ -4,7 +4,7 @@ import type { FastifyInstance, FastifyReply } from 'fastify';
 import { pino } from 'pino';
 import { Registry } from '../../../server/adapters/registry.ts';
 import { buildAdminApp } from '../../../server/admin/admin-app.ts';
-import type { Geometry } from '../../../server/contract/adapter-api.ts';
+import type { Geometry, PodState } from '../../../server/contract/adapter-api.ts';
 import { NativeEngine } from '../../../server/engine/native.ts';
 import type { CaFile } from '../../../server/transfer/ca-file.ts';
 import type { RelayLimits } from '../../../server/transfer/relay.ts';
@@ -12,6 +12,7 @@ import type { TlsFiles } from '../../../server/transfer/tls-files.ts';
 import { FakeEngine } from '../fake-engine.ts';
 import { bytesBefore, type Fault } from './fault.ts';
 import { BASE_MODEL } from './state.ts';
+import { toldReport } from './told-report.ts';
 
 export const POD_TOKEN = 'a-token-for-tests-only';
 
@@ -19,12 +20,14 @@ export type Operation = 'state' | 'watch' | 'stage' | 'upload' | 'fetch' | 'acti
 
 /**
  * `garbage` answers with a 200 that is not of this API; `lostReply` does what was asked, then cuts the connection;
- * `halfReply` does so within the body of its answer, or says no more there.
+ * `halfReply` does so within the body of its answer, or says no more there; `act` lets something else happen, and cuts
+ * the connection.
  */
 export type CallFault =
   | Fault
   | { kind: 'garbage' }
   | { kind: 'lostReply' }
+  | { kind: 'act'; act: () => void }
   | { kind: 'halfReply'; afterBytes: number; end: 'hang' | 'reset' };
 
 export interface ScriptedPodOptions {
@@ -58,6 +61,7 @@ export class ScriptedPod {
   engine!: FakeEngine;
   registry!: Registry;
   #app: FastifyInstance | null = null;
+  #lie: ((state: PodState) => PodState) | null = null;
 
   private constructor(options: ScriptedPodOptions) {
     this.#options = options;
@@ -94,7 +98,8 @@ export class ScriptedPod {
       log,
     });
     const { relayLimits = {}, tls = null, relayCa = null } = this.#options;
-    const options = { registry: this.registry, token: () => POD_TOKEN, relayLimits, tls, relayCa, log };
+    const registry = this.#told(this.registry);
+    const options = { registry, token: () => POD_TOKEN, relayLimits, tls, relayCa, log };
     this.#app = buildAdminApp(options);
     this.#script(this.#app);
     await this.#app.listen({ host: this.host, port: this.port });
@@ -119,6 +124,12 @@ export class ScriptedPod {
     this.#faults.set(operation, { fault, times });
   }
 
+  /** From now on it says this of what it holds; null: the truth. Watches begin anew. */
+  say(lie: ((state: PodState) => PodState) | null): void {
+    this.#lie = lie;
+    this.#app?.server.closeAllConnections();
+  }
+
   heal(): void {
     this.#faults.clear();
   }
@@ -131,6 +142,20 @@ export class ScriptedPod {
     return this.calls.filter((call) => call.operation === operation).length;
   }
 
+  /** As those who call it see it. */
+  #told(registry: Registry): Registry {
+    const state = () => this.#lie?.(registry.state()) ?? registry.state();
+    const report = toldReport(state);
+    return new Proxy(registry, {
+      get: (target, key) => {
+        if (key === 'state') return state;
+        if (key === 'report') return report;
+        const value = Reflect.get(target, key, target);
+        return typeof value === 'function' ? value.bind(target) : value;
+      },
+    });
+  }
+
   #script(app: FastifyInstance): void {
     app.addHook('preHandler', async ({ method, url, headers, raw }, reply) => {
       const operation = operationOf(method, url);
@@ -139,6 +164,7 @@ export class ScriptedPod {
       if (fault === null) return;
       const isMet = () => void this.met.push(fault);
       if (fault.kind === 'halfReply') return halveReply(reply, fault, isMet);
+      if (fault.kind === 'act') return act(reply, fault);
       if (fault.kind === 'garbage' || fault.kind === 'lostReply') isMet();
       if (fault.kind === 'garbage') return reply.send({ scripted: true });
       if (fault.kind === 'lostReply') return loseReply(reply);
@@ -158,6 +184,12 @@ export class ScriptedPod {
     if (planned.times <= 0) this.#faults.delete(operation);
     return planned.fault;
   }
+}
+
+function act(reply: FastifyReply, fault: Extract<CallFault, { kind: 'act' }>): FastifyReply {
+  fault.act();
+  reply.raw.socket?.destroy();
+  return reply.hijack();
 }
 
 function loseReply({ raw }: FastifyReply): void {
