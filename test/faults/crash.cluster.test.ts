@@ -9,6 +9,7 @@ const ALLOWANCE = 1;
 const BOTH = ['before', 'after'] as const;
 /** For scenarios that are long, and much like another one: before a write is after the one before it, but for timers. */
 const AFTER = ['after'] as const;
+const LONG = new Set<ScenarioName>(['durable push', 'scale']);
 const MATRIX_MS = 600_000;
 
 /** Starts an API server and an object store, and some hundred operators: about a minute. */
@@ -36,7 +37,7 @@ describe('an operator that crashes at any of its writes', () => {
     async (scenario) => {
       await check('crashes', scenario, (writes) =>
         writes.flatMap((line, index): Point[] =>
-          (scenario === 'durable push' ? AFTER : BOTH).map((when) => ({
+          (LONG.has(scenario) ? AFTER : BOTH).map((when) => ({
             name: `${scenario}: ${when} write ${index + 1}, ${line}`,
             options: { crash: { write: index + 1, when } },
             allowance: ALLOWANCE,

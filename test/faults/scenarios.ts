@@ -132,6 +132,16 @@ export const SCENARIOS = {
       await untilServed(site, 1);
     },
   },
+  scale: {
+    pods: TWO,
+    act: async (site) => {
+      await applyStored(site);
+      await site.addPod('pod-2');
+      await untilServed(site, 1);
+      await Promise.all([site.removePod('pod-0'), site.removePod('pod-1')]);
+      await untilServed(site, 1);
+    },
+  },
   delete: {
     pods: TWO,
     act: async (site) => {

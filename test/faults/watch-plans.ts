@@ -127,11 +127,31 @@ export function failCall(target: number, before: Before): Faulty {
 
 export function listingCalls(): { plan: ApiPlan; calls: string[] } {
   const calls: string[] = [];
-  const before: ApiPlan['before'] = ({ method, kind, isWatch }) => {
-    if (kind !== 'leases') calls.push(`${isWatch ? 'WATCH' : method} ${kind}`);
+  const before: ApiPlan['before'] = ({ method, kind, isWatch, isList }) => {
+    const verb = isWatch ? 'WATCH' : isList ? 'LIST' : method;
+    if (kind !== 'leases') calls.push(`${verb} ${kind}`);
     return 'pass';
   };
   return { calls, plan: { before } };
+}
+
+/** The k-th list comes in two pages, and the second is not to be had any more when it is asked for. */
+export function expirePage(target: number): Faulty {
+  let lists = 0;
+  let isMet = false;
+  const before: ApiPlan['before'] = ({ url }) => {
+    if (!url.includes('continue=')) return 'pass';
+    isMet = true;
+    return status(410, 'Expired');
+  };
+  const after: ApiPlan['after'] = ({ isList }, answer) => {
+    if (isList) lists += 1;
+    if (!isList || lists !== target) return answer;
+    const { metadata, items, ...list } = JSON.parse(answer.body.toString());
+    const page = { ...list, metadata: { ...metadata, continue: 'page-2' }, items: items.slice(1) };
+    return { ...answer, body: JSON.stringify(page) };
+  };
+  return { plan: { before, after }, unmet: () => (isMet ? null : 'no second page was asked for') };
 }
 
 export function status(code: number, reason: string, headers: Record<string, string> = {}): Answer {

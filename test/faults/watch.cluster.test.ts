@@ -6,6 +6,7 @@ import {
   delay,
   drop,
   duplicate,
+  expirePage,
   type Faulty,
   failCall,
   listingCalls,
@@ -21,11 +22,14 @@ const MATRIX_MS = 600_000;
 const HEALING_MS = 1_500;
 
 const EVENT_FAULTS = { drop, duplicate, delay, reorder, miss, blackHole };
+/** For what is much like another scenario. */
+const SOME_EVENT_FAULTS = { drop, miss };
 const CALL_FAULTS = {
   '500': () => status(500, 'InternalError'),
   '429': () => status(429, 'TooManyRequests', { 'retry-after': '1' }),
   reset: () => 'reset' as const,
 };
+const READ_FAULTS = { ...CALL_FAULTS, '410': () => status(410, 'Expired') };
 
 /** Starts an API server and an object store, and some hundred operators: about a minute. */
 describe('an operator', () => {
@@ -49,14 +53,14 @@ describe('an operator', () => {
     expect(results.filter(({ unmet }) => unmet === null).length).toBeGreaterThan(points.length / 2);
   }
 
-  it.each<ScenarioName>(['new content', 'pool change'])(
+  it.each<ScenarioName>(['new content', 'pool change', 'scale'])(
     'comes to the same end whichever event of a watch is not as it should be: %s',
     { timeout: MATRIX_MS },
     async (scenario) => {
       const { kinds, plan } = listingEvents();
       await runScenario(world, scenario, { plan });
       const points = kinds.flatMap((kind, index) =>
-        Object.entries(EVENT_FAULTS).map(([fault, make]) =>
+        Object.entries(scenario === 'scale' ? SOME_EVENT_FAULTS : EVENT_FAULTS).map(([fault, make]) =>
           pointOf(`${scenario}: ${fault} event ${index + 1}, ${kind}`, make(index + 1)),
         ),
       );
@@ -71,11 +75,16 @@ describe('an operator', () => {
       const { calls, plan } = listingCalls();
       await runScenario(world, scenario, { plan });
       const points = calls.flatMap((call, index) =>
-        Object.entries(CALL_FAULTS).map(([fault, make]) =>
+        Object.entries(/^(LIST|WATCH)/.test(call) ? READ_FAULTS : CALL_FAULTS).map(([fault, make]) =>
           pointOf(`${scenario}: ${fault} for call ${index + 1}, ${call}`, failCall(index + 1, make())),
         ),
       );
-      await check('calls', scenario, points);
+      const pages = calls
+        .filter((call) => call.startsWith('LIST'))
+        .map((call, index) =>
+          pointOf(`${scenario}: 410 for page 2 of list ${index + 1}, ${call}`, expirePage(index + 1)),
+        );
+      await check('calls', scenario, [...points, ...pages]);
     },
   );
 });
