@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { LoraAdapter } from '../../../operator/api/lora-adapter.ts';
 import { Api } from '../../cluster/api.ts';
 import { type ControlPlane, startControlPlane } from '../../cluster/control-plane.ts';
@@ -8,13 +9,17 @@ import { kubePod, NAMESPACE, serverPool } from '../../operator/adapter/objects.t
 import { CONFIG, digestOf, f32, factorName, packSafetensors } from '../../support/adapter-files.ts';
 import { eventually } from '../../support/eventually.ts';
 import { POD_TOKEN } from '../../support/pod/scripted-pod.ts';
+import { adapterName, say } from './steps.ts';
 
 const ADAPTERS = `/apis/lorikeet.dev/v1alpha1/namespaces/${NAMESPACE}/loraadapters`;
 const PODS = `/api/v1/namespaces/${NAMESPACE}/pods`;
 const BUCKET = 'adapters';
 const AT_ONCE = 16;
 
-export const adapterName = (index: number): string => `adapter-${index}`;
+interface AdapterList {
+  metadata: { resourceVersion: string };
+  items: LoraAdapter[];
+}
 
 /** A real API server with a pool, an object store with adapters, and what is seen of them. */
 export class BenchCluster {
@@ -22,10 +27,8 @@ export class BenchCluster {
   readonly #store: ObjectStore;
   readonly #api: Api;
   readonly #end = new AbortController();
-  /** Names of those that are ready. */
-  readonly ready = new Set<string>();
-  /** Of those that are ready, what status says of their pods. */
-  readonly #summaries = new Map<string, string>();
+  /** Those that are ready, and what status says of their pods, as `2/2`. */
+  readonly ready = new Map<string, string>();
   readonly known = new Set<string>();
 
   private constructor(plane: ControlPlane, store: ObjectStore, api: Api) {
@@ -73,9 +76,8 @@ export class BenchCluster {
     });
   }
 
-  /** Of adapters that are ready, how many say so of their pods, as `2/2`. */
   countOf(summary: string): number {
-    return [...this.#summaries.values()].filter((item) => item === summary).length;
+    return [...this.ready.values()].filter((item) => item === summary).length;
   }
 
   async place(placement: object): Promise<void> {
@@ -130,25 +132,38 @@ export class BenchCluster {
     await Promise.all([this.plane.stop(), this.#store.stop()]);
   }
 
+  /** The API server ends a watch whose reader is behind: from there on all is listed anew. */
   async #follow(): Promise<void> {
-    try {
-      for await (const { type, object } of this.#api.watch(`${ADAPTERS}?watch=true`, this.#end.signal)) {
-        this.#see(type, object as LoraAdapter);
+    const { signal } = this.#end;
+    while (!signal.aborted) {
+      try {
+        const { items, metadata } = (await this.#api.get(ADAPTERS)) as AdapterList;
+        const present = new Set(items.map((item) => item.metadata.name));
+        for (const name of this.known) if (!present.has(name)) this.#forget(name);
+        for (const item of items) this.#see(item);
+        const path = `${ADAPTERS}?watch=true&resourceVersion=${metadata.resourceVersion}`;
+        for await (const { type, object } of this.#api.watch(path, signal)) {
+          if (type === 'DELETED') this.#forget((object as LoraAdapter).metadata.name);
+          else if (type === 'ERROR') break;
+          else this.#see(object as LoraAdapter);
+        }
+      } catch (error) {
+        if (!signal.aborted) say(`the bench's own watch failed: ${(error as Error).message}`);
+        await sleep(100);
       }
-    } catch (error) {
-      if (!this.#end.signal.aborted) throw error;
     }
   }
 
-  #see(type: string, { metadata: { name }, status }: LoraAdapter): void {
+  #see({ metadata: { name }, status }: LoraAdapter): void {
     const isReady = status?.conditions?.some((item) => item.type === 'Ready' && item.status === 'True');
-    if (type === 'DELETED') this.known.delete(name);
-    else this.known.add(name);
-    if (type !== 'DELETED' && isReady) this.ready.add(name);
+    this.known.add(name);
+    if (isReady) this.ready.set(name, status?.pods?.summary ?? '');
     else this.ready.delete(name);
-    const summary = this.ready.has(name) ? status?.pods?.summary : undefined;
-    if (summary === undefined) this.#summaries.delete(name);
-    else this.#summaries.set(name, summary);
+  }
+
+  #forget(name: string): void {
+    this.known.delete(name);
+    this.ready.delete(name);
   }
 
   async #secret(name: string, stringData: Record<string, string>): Promise<void> {

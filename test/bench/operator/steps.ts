@@ -1,8 +1,10 @@
 import { eventually } from '../../support/eventually.ts';
-import { adapterName, type BenchCluster } from './cluster.ts';
+import type { BenchCluster } from './cluster.ts';
 import type { OperatorProcess } from './process.ts';
 
 export const PATIENCE = { timeoutMs: 1_800_000, everyMs: 50 };
+
+export const adapterName = (index: number): string => `adapter-${index}`;
 
 /** New content for one adapter, from the annotation to the last pod that serves it. */
 export async function change(
