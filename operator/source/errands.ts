@@ -8,10 +8,12 @@ export interface ErrandLimits {
   perHost: number;
 }
 
+const KINDS = ['content', 'bytes'] as const;
+
 export interface Errand<T> {
   /** Of the adapter; it has at most one errand of each kind. */
   key: string;
-  kind: string;
+  kind: (typeof KINDS)[number];
   /** What is asked. Another question takes the place of the one before, whose answer nobody wants any more. */
   question: string;
   lane: Lane;
@@ -37,6 +39,8 @@ interface Entry {
   sinceMs: number;
   running: AbortController | null;
   result: Promise<unknown> | null;
+  /** Of all: the lower, the earlier it came. */
+  arrival: number;
 }
 
 export const ERRAND_LIMITS: ErrandLimits = { total: 16, perTenant: 6, perHost: 6 };
@@ -50,8 +54,10 @@ export class Errands {
   readonly #limits: ErrandLimits;
   readonly #clock: Clock;
   readonly #onAnswer: (key: string) => void;
-  /** In order of arrival. */
   readonly #entries = new Map<string, Entry>();
+  /** Those that have not begun, by lane, each in order of arrival: lanes are few where errands are thousands. */
+  readonly #waiting = new Map<string, Set<Entry>>();
+  #arrivals = 0;
   readonly #underWay = new Set<Errand<unknown>>();
 
   constructor(options: { limits?: ErrandLimits; clock: Clock; onAnswer: (key: string) => void }) {
@@ -66,10 +72,11 @@ export class Errands {
     const nowMs = this.#clock.monotonicMs();
     const known = this.#entries.get(id);
     if (known === undefined || known.errand.question !== errand.question) {
-      known?.running?.abort();
-      this.#entries.delete(id);
-      const entry: Entry = { errand, sinceMs: nowMs, running: null, result: null };
+      this.#remove(id);
+      this.#arrivals += 1;
+      const entry: Entry = { errand, sinceMs: nowMs, running: null, result: null, arrival: this.#arrivals };
       this.#entries.set(id, entry);
+      this.#queue(entry);
       this.#start();
       return { ageMs: 0, begun: entry.running !== null, result: null };
     }
@@ -80,11 +87,27 @@ export class Errands {
 
   /** Nobody wants to know any more. */
   drop(key: string): void {
-    for (const [id, entry] of this.#entries) {
-      if (entry.errand.key !== key) continue;
-      entry.running?.abort();
-      this.#entries.delete(id);
-    }
+    for (const kind of KINDS) this.#remove(idOf(key, kind));
+  }
+
+  #remove(id: string): void {
+    const entry = this.#entries.get(id);
+    if (entry === undefined) return;
+    entry.running?.abort();
+    this.#entries.delete(id);
+    this.#leave(entry);
+  }
+
+  #queue(entry: Entry): void {
+    const lane = laneKey(entry.errand.lane);
+    this.#waiting.set(lane, (this.#waiting.get(lane) ?? new Set()).add(entry));
+  }
+
+  #leave(entry: Entry): void {
+    const lane = laneKey(entry.errand.lane);
+    const queued = this.#waiting.get(lane);
+    queued?.delete(entry);
+    if (queued?.size === 0) this.#waiting.delete(lane);
   }
 
   #start(): void {
@@ -96,12 +119,14 @@ export class Errands {
     const underWay = [...this.#underWay].map(({ lane }) => lane);
     let next: Entry | null = null;
     let fewest = this.#limits.perTenant;
-    for (const entry of this.#entries.values()) {
-      if (entry.running !== null) continue;
+    for (const [entry] of this.#waiting.values()) {
+      if (entry === undefined) continue;
       const { tenant, host } = entry.errand.lane;
       const ofHost = underWay.filter((lane) => lane.host === host).length;
       const ofTenant = underWay.filter((lane) => lane.tenant === tenant).length;
-      if (ofHost >= this.#limits.perHost || ofTenant >= fewest) continue;
+      if (ofHost >= this.#limits.perHost || ofTenant >= this.#limits.perTenant) continue;
+      const isEarlier = next === null || entry.arrival < next.arrival;
+      if (ofTenant > fewest || (ofTenant === fewest && !isEarlier)) continue;
       next = entry;
       fewest = ofTenant;
     }
@@ -111,6 +136,7 @@ export class Errands {
   async #run(entry: Entry): Promise<void> {
     const { errand } = entry;
     entry.running = new AbortController();
+    this.#leave(entry);
     this.#underWay.add(errand);
     const result = errand.run(AbortSignal.any([errand.signal, entry.running.signal]));
     await Promise.allSettled([result]);
@@ -119,6 +145,10 @@ export class Errands {
     if (this.#entries.get(idOf(errand.key, errand.kind)) === entry) this.#onAnswer(errand.key);
     this.#start();
   }
+}
+
+function laneKey({ tenant, host }: Lane): string {
+  return `${tenant} ${host}`;
 }
 
 function idOf(key: string, kind: string): string {

@@ -105,4 +105,22 @@ describe('slow stores', () => {
     await finish('a1');
     expect(started.at(-1)).toBe('c1');
   });
+
+  it('go in order of arrival where tenants have as many under way, whatever hosts they ask', async () => {
+    for (const key of ['a1', 'b1', 'c1', 'd1']) ask(key, { tenant: key.slice(0, 1) });
+    const later = ['d2', 'a2', 'c2', 'b2'];
+    for (const key of later) ask(key, { tenant: `e${key}`, host: key });
+    for (const key of ['d1', 'c1', 'b1', 'a1']) await finish(key);
+    expect(started.slice(4)).toEqual(later);
+  });
+
+  it('do not go on with what nobody asks for any more, nor begin it', async () => {
+    for (const key of ['a1', 'a2', 'a3', 'a4']) ask(key, { tenant: 'a' });
+    ask('a3', { tenant: 'a', question: 'another' });
+    errands.drop('a4');
+    await finish('a1');
+    await finish('a2');
+    await finish('a3');
+    expect(started).toEqual(['a1', 'a2', 'a3']);
+  });
 });
