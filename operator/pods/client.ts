@@ -5,7 +5,6 @@ import {
   ActivateRequest,
   type Fence,
   MEDIA_TYPE,
-  PodChanges,
   PodState,
   RemoveReply,
   StageReply,
@@ -30,6 +29,7 @@ import { Breaker } from './breaker.ts';
 import { applyChanges } from './changes.ts';
 import { type ServerEvent, serverEvents } from './events.ts';
 import { Limiter } from './limiter.ts';
+import { parsed, Reports } from './reports.ts';
 import type { TokenSource } from './token.ts';
 
 /** Of each kind at the same time, so that a slow trainer or a long copy holds up no short call, nor each other. */
@@ -78,6 +78,8 @@ export interface PodClientOptions {
   life: AbortSignal;
   clock?: Clock;
   timeouts?: PodTimeouts;
+  /** Of all pods that say much the same; its own by default. */
+  reports?: Reports;
   /** Asked at the moment when a call that changes the pod goes out, however long it waited; false: it does not. */
   mayAct?: () => boolean;
 }
@@ -94,6 +96,7 @@ export class PodClient {
   readonly breaker: Breaker;
   readonly #options: PodClientOptions;
   readonly #timeouts: PodTimeouts;
+  readonly #reports: Reports;
   /** Where it is rotated, pods change one after the other. */
   #accepted: string | null = null;
   /** The last event of a watch, and the state after it. */
@@ -109,6 +112,7 @@ export class PodClient {
     this.breaker = new Breaker(options.clock ?? systemClock);
     this.#options = options;
     this.#timeouts = options.timeouts ?? POD_TIMEOUTS;
+    this.#reports = options.reports ?? new Reports();
   }
 
   /** False while calls would be turned away at once, because the last ones got no answer. */
@@ -155,9 +159,9 @@ export class PodClient {
   #stateAfter({ type, data }: ServerEvent): PodState {
     const before = this.#watched?.state;
     this.#watched = null;
-    if (type !== 'changes') return parsed(PodState, data);
+    if (type !== 'changes') return this.#reports.state(data);
     if (before === undefined) throw new PodUnreachable('changes came before the state that they change');
-    return applyChanges(before, parsed(PodChanges, data));
+    return applyChanges(before, this.#reports.changes(data));
   }
 
   stage(
@@ -369,13 +373,6 @@ class BreakerOpen extends PodUnreachable {
     super(`the pod did not answer several calls in a row; next try in ${Math.ceil(waitMs / 1000)} s`);
     this.name = 'BreakerOpen';
   }
-}
-
-function parsed<T>(schema: z.ZodType<T>, text: string): T {
-  const result = schema.safeParse(jsonOrNull(text));
-  if (result.success) return result.data;
-  const issue = result.error.issues[0];
-  throw new PodUnreachable(`the reply is not of the admin API: ${issue?.path.join('.')}: ${issue?.message}`);
 }
 
 const adapterPath = (name: string) => `/lora/v1/adapters/${encodeURIComponent(name)}`;

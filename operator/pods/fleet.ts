@@ -8,6 +8,7 @@ import { type KubeObject, keyOf } from '../kube/resource.ts';
 import { PodClient, type PodTimeouts } from './client.ts';
 import { PodLink } from './link.ts';
 import type { FleetChange, Pod } from './pod.ts';
+import { Reports } from './reports.ts';
 import { openTlsDispatcher, type PodTls, TlsSource } from './tls.ts';
 import { type AdminTokens, TokenSource } from './token.ts';
 
@@ -69,6 +70,7 @@ export class Fleet {
   readonly #claimed = new Map<string, ClaimedPod[]>();
   readonly #tokens = new Map<string, { ref: string; source: TokenSource }>();
   readonly #tls = new Map<string, { ref: string; source: TlsSource }>();
+  readonly #reports = new Reports();
   readonly #listeners = new Set<(change: FleetChange) => void>();
 
   constructor(options: FleetOptions) {
@@ -240,6 +242,7 @@ export class Fleet {
       token: this.#tokenOf(pool),
       life: life.signal,
       clock,
+      reports: this.#reports,
       ...(timeouts && { timeouts }),
       ...(mayAct && { mayAct }),
     });
