@@ -56,6 +56,24 @@ const HttpSource = z.object({
     ),
 });
 
+const OciSource = z.object({
+  image: z
+    .string()
+    .max(512)
+    .regex(
+      /^([a-z0-9-]+\.)*[a-z0-9-]+(:[0-9]{1,5})?\/[a-z0-9]+(([._/]|__|-+)[a-z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}(@sha256:[0-9a-f]{64})?|@sha256:[0-9a-f]{64})$/,
+    )
+    .describe(
+      'registry/repository:tag or registry/repository@sha256:…, an artifact whose layers have the titles adapter_config.json and adapter_model.safetensors, as `oras push` makes it. A tag is read at the manifest that it names when it is looked at.',
+    ),
+  credentialsSecretRef: z
+    .object({ name: ObjectName.describe('A Secret of the same namespace.') })
+    .optional()
+    .describe(
+      'A Secret of type kubernetes.io/dockerconfigjson, or with username and password, and in ca.crt the private CA of the registry, if any. Default: nothing is sent.',
+    ),
+});
+
 const HuggingFaceSource = z.object({
   repo: z
     .string()
@@ -108,7 +126,7 @@ const PUSH_RULES = [
   },
 ];
 
-const SOURCE_KINDS = ['objectStore', 'huggingFace', 'http', 'push'] as const;
+const SOURCE_KINDS = ['objectStore', 'huggingFace', 'http', 'oci', 'push'] as const;
 
 export const SOURCE_RULES = [
   {
@@ -127,6 +145,7 @@ export const Source = z.object({
     'The adapter lies in a repository of the Hugging Face Hub.',
   ),
   http: HttpSource.optional().describe('The adapter lies on a web server.'),
+  oci: OciSource.optional().describe('The adapter is an artifact of an OCI registry.'),
   push: PushSource.optional()
     .describe('A trainer pushes the adapter to the operator; see status.pushURL.')
     .meta({ 'x-kubernetes-validations': PUSH_RULES }),

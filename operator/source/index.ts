@@ -8,6 +8,8 @@ import type { Lane } from './errands.ts';
 import { httpAccessIn, nameOf, openHttp } from './http.ts';
 import { HUB, hubAccessIn, openHub } from './hugging-face.ts';
 import { ObjectStoreSource } from './object-store.ts';
+import { hostOfImage, openOci } from './oci.ts';
+import { ociAccessIn } from './oci-registry.ts';
 import type { OpenStore } from './port.ts';
 import type { RangeLimits } from './ranges.ts';
 import { openS3 } from './s3.ts';
@@ -52,6 +54,7 @@ export function openSources(options: SourceOptions): Opened {
   const s3 = { readAccess, guard, ambient, connectTimeoutMs: CONNECT_TIMEOUT_MS };
   const http = { readAccess: secretReader(readSecret, clock, httpAccessIn), guard };
   const hub = { readAccess: secretReader(readSecret, clock, hubAccessIn), guard };
+  const oci = { readAccess: secretReader(readSecret, clock, ociAccessIn), guard };
   const date = () => clock.date();
   const azure = { readAccess: secretReader(readSecret, clock, azureAccessIn), guard, date };
   const openStore = byScheme(
@@ -68,6 +71,7 @@ export function openSources(options: SourceOptions): Opened {
       objectStore: from(openStore),
       huggingFace: from((adapter, signal) => openHub(adapter, hub, signal)),
       http: from((adapter, signal) => openHttp(adapter, http, signal)),
+      oci: from((adapter, signal) => openOci(adapter, oci, signal)),
     },
     archive: new Archive(openStore),
   };
@@ -89,7 +93,8 @@ export function laneOf({ metadata, spec }: SourcedAdapter): Lane {
   return { tenant: metadata.namespace ?? '', host: hostOf(spec.source) };
 }
 
-function hostOf({ objectStore, huggingFace, http }: SourcedAdapter['spec']['source']): string {
+function hostOf({ objectStore, huggingFace, http, oci }: SourcedAdapter['spec']['source']): string {
+  if (oci) return hostOfImage(oci.image);
   const url = objectStore?.endpoint ?? http?.url ?? (huggingFace && (huggingFace.endpoint ?? HUB));
   if (url && URL.canParse(url)) return new URL(url).host;
   const [, , bucket = ''] = objectStore?.uri.split('/', 3) ?? [];
@@ -98,7 +103,8 @@ function hostOf({ objectStore, huggingFace, http }: SourcedAdapter['spec']['sour
 
 /** Where the tensors lie, for people. */
 export function placeOf({ spec }: SourcedAdapter): string {
-  const { objectStore, huggingFace, http } = spec.source;
+  const { objectStore, huggingFace, http, oci } = spec.source;
+  if (oci) return `oci://${oci.image}`;
   if (huggingFace) return `hf://${huggingFace.repo}@${huggingFace.revision}`;
   if (http) return URL.canParse(http.url) ? nameOf(new URL(http.url)) : '';
   return objectStore?.uri ?? '';
@@ -106,8 +112,8 @@ export function placeOf({ spec }: SourcedAdapter): string {
 
 /** The Secret that a source is read with; null: none. */
 export function secretOf({ spec }: SourcedAdapter): string | null {
-  const { objectStore, huggingFace, http } = spec.source;
-  const reference = (objectStore ?? http)?.credentialsSecretRef ?? huggingFace?.tokenSecretRef;
+  const { objectStore, huggingFace, http, oci } = spec.source;
+  const reference = (objectStore ?? http ?? oci)?.credentialsSecretRef ?? huggingFace?.tokenSecretRef;
   return reference?.name ?? null;
 }
 

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { revisionDigest } from '../../server/contract/digest.ts';
 import { expected } from '../../server/contract/errors.ts';
 import {
@@ -73,14 +74,15 @@ export class ObjectStoreSource implements Source {
     const changed = objects.find(({ version }, index) => version !== versions[index]);
     if (changed) throw new Retryable('SourceChanged', `${changed.key} was overwritten while it was read.`);
     const tensors = new PinnedObject(store, objects[0], this.#options);
-    const config = await readConfig(new PinnedObject(store, objects[1], this.#options), signal);
+    const config = await readConfig(new PinnedObject(store, objects[1], this.#options), objects[1], signal);
     requireSize(tensors.size, limits.maxBytes, OBJECTS.tensors);
     const reader = new HashingReader({
       maxBytes: limits.maxBytes,
       declaredBytes: tensors.size,
       accept: (header) => checkHeader(header, config, limits.fit, adapter.spec.verify),
     });
-    const received = await receive(tensors, { reader, config, adapter, spool }, signal);
+    const { sha256 } = objects[0];
+    const received = await receive(tensors, { reader, config, adapter, spool, sha256 }, signal);
     return { ...received, config: config.raw, sourceVersion };
   }
 
@@ -115,9 +117,15 @@ export class ObjectStoreSource implements Source {
   }
 }
 
-async function readConfig(object: PinnedObject, signal: AbortSignal): Promise<AdapterConfig> {
+async function readConfig(
+  object: PinnedObject,
+  { sha256 }: StoredObject,
+  signal: AbortSignal,
+): Promise<AdapterConfig> {
   requireSize(object.size, CONFIG_BYTES_MAX, OBJECTS.config);
-  return parseAdapterConfig(await object.buffer({ begin: 0, end: object.size }, signal));
+  const bytes = await object.buffer({ begin: 0, end: object.size }, signal);
+  requireSha256(OBJECTS.config, sha256, createHash('sha256').update(bytes).digest('hex'));
+  return parseAdapterConfig(bytes);
 }
 
 interface Receiving {
@@ -125,11 +133,13 @@ interface Receiving {
   config: AdapterConfig;
   adapter: SourcedAdapter;
   spool: Spool;
+  /** Of the tensors, as the store says. */
+  sha256: string | undefined;
 }
 
 async function receive(
   object: PinnedObject,
-  { reader, config, adapter, spool }: Receiving,
+  { reader, config, adapter, spool, sha256 }: Receiving,
   signal: AbortSignal,
 ): Promise<Pick<Fetched, 'digest' | 'bytes' | 'shape'>> {
   const writer = spool.begin({ hash: false });
@@ -140,6 +150,7 @@ async function receive(
     }
     const { accepted: shape, tensorsSha256 } = reader.finish();
     requireExpectedSha256(tensorsSha256, adapter.spec.verify);
+    requireSha256(OBJECTS.tensors, sha256, tensorsSha256);
     requireSha256('spec.source.http.sha256', adapter.spec.source.http?.sha256, tensorsSha256);
     const digest = revisionDigest(config.raw, tensorsSha256);
     await writer.commit(digest, { config: config.raw, tensorsSha256 });

@@ -27,6 +27,8 @@ export interface WebRequest {
 
 export interface WebAnswer {
   status: number;
+  /** Of who answered, after redirects. */
+  origin: string;
   headers: IncomingHttpHeaders;
   body: IncomingMessage;
 }
@@ -91,7 +93,7 @@ export class Web {
       else pipeline(Readable.from(given), sent).catch(reject);
       const body = await promise;
       if (method === 'HEAD') body.resume();
-      return { status: body.statusCode ?? 0, headers: body.headers, body };
+      return { status: body.statusCode ?? 0, origin: url.origin, headers: body.headers, body };
     } catch (error) {
       throw signal.aborted ? signal.reason : noAnswerOf(error, name);
     }

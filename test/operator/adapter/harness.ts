@@ -188,7 +188,7 @@ function makeDeps({ adapters, pools, fleet, source, dir, world }: Made): Adapter
     pools: Object.assign(pools, { list: () => [...pools.values()] }),
     standing: (adapter) => standingOf(adapter, pools.get(poolKeyOf(adapter)), (name) => world.labelsOf(name)),
     fleet,
-    sources: { objectStore: source, huggingFace: source, http: source },
+    sources: { objectStore: source, huggingFace: source, http: source, oci: source },
     archive: source,
     errands: new Errands({ clock: systemClock, onAnswer: (key) => void world.answered.add(key) }),
     spool: new Spool({ dir: mkdtempSync(join(dir, 'spool-')), maxBytes: 64 << 20 }),

@@ -120,6 +120,8 @@ describe('the CRDs, on a real API server', () => {
     'a repository of a hub': {
       source: { huggingFace: { repo: 'Example/sql.lora', revision: 'refs/pr/1', path: 'step-100' } },
     },
+    'an artifact by tag': { source: { oci: { image: 'registry.test:5000/team/sql_lora:v1.2' } } },
+    'an artifact by digest': { source: { oci: { image: `registry.test/sql@sha256:${'a'.repeat(64)}` } } },
     'bytes as a number': { source: { push: { maxBytes: 1048576 } } },
     'bytes with a suffix': { source: { push: { maxBytes: '1.5Gi' } } },
     'pushes that are kept in a bucket': {
@@ -148,10 +150,10 @@ describe('the CRDs, on a real API server', () => {
   }
 
   const bad: Record<string, [Record<string, unknown>, RegExp]> = {
-    'no source': [{ source: {} }, /exactly one of objectStore, huggingFace, http and push/],
+    'no source': [{ source: {} }, /exactly one of objectStore, huggingFace, http, oci and push/],
     'two sources': [
       { source: { push: {}, objectStore: s3 } },
-      /exactly one of objectStore, huggingFace, http and push/,
+      /exactly one of objectStore, huggingFace, http, oci and push/,
     ],
     'no pool': [{ poolRef: undefined }, /spec\.poolRef: Required/],
     'a served name that pins a revision': [{ servedName: 'sql@step-1' }, /spec\.servedName/],
@@ -170,6 +172,8 @@ describe('the CRDs, on a real API server', () => {
       { source: { objectStore: { uri: 'az://models' } } },
       /objectStore\.uri/,
     ],
+    'an artifact without tag and digest': [{ source: { oci: { image: 'registry.test/sql' } } }, /oci\.image/],
+    'an artifact by its URL': [{ source: { oci: { image: 'https://registry.test/sql:v1' } } }, /oci\.image/],
     'a repository without an owner': [{ source: { huggingFace: { repo: 'sql' } } }, /huggingFace\.repo/],
     'three sources': [{ source: { push: {}, objectStore: s3, http } }, /exactly one of/],
     'an endpoint that is no URL': [{ source: { objectStore: { ...s3, endpoint: 'minio' } } }, /endpoint/],
