@@ -1,5 +1,6 @@
 import { LorikeetError } from '../../../server/contract/errors.ts';
 import type { RevisionRecord } from '../../api/lora-adapter.ts';
+import type { Pod } from '../../pods/pod.ts';
 import { podNames } from '../../pods/words.ts';
 import type { Draft } from '../draft.ts';
 import { isContentRefusal } from '../failures.ts';
@@ -68,9 +69,24 @@ export function requireBarrier(
     (pod) => !has.has(pod) && !['held', 'current'].includes(observe(pod, servedName, digest)),
   );
   if (lacking.length === 0) return;
-  const names = lacking.map(({ name }) => name);
-  const message = `With update.consistency Barrier all pods must take the revision, and ${podNames(names)} did not`;
-  throw new LorikeetError('pod_failed', message, { field: 'spec.update.consistency', actual: names });
+  const errors = new Map(staged.map(({ pod, error }) => [pod, error]));
+  const actual = lacking.map((pod) => {
+    const { code = 'pod_failed', message = lackOf(pod) } = errors.get(pod) ?? {};
+    return { pod: pod.name, code, message };
+  });
+  const names = podNames(actual.map(({ pod, message }) => `${pod} (${message})`));
+  const code = actual.every(({ code }) => code === 'no_capacity') ? 'no_capacity' : 'pod_failed';
+  throw new LorikeetError(
+    code,
+    `With update.consistency Barrier all pods must take the revision, and these did not: ${names}. ` +
+      'Nothing was changed: try again once they can take it, or set PerPod so that the other pods go on',
+    { field: 'spec.update.consistency', actual },
+  );
+}
+
+/** Of a pod that was sent nothing. */
+function lackOf({ reachable, error }: Pod): string {
+  return reachable ? 'it came while the push was under way' : `unreachable: ${error ?? 'no report yet'}`;
 }
 
 /** One pod that refuses the content refuses it for all; otherwise one pod that has it is enough. */

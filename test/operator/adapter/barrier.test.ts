@@ -2,11 +2,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import { plan } from '../../../operator/adapter/plan.ts';
+import { eventually } from '../../support/eventually.ts';
 import { FakePod, type FakePodOptions } from '../../support/pod/fake-pod.ts';
 import { refusal } from '../../support/pod/fault.ts';
 import { adapterState, digest, held } from '../../support/pod/state.ts';
 import { type Harness, startHarness } from './harness.ts';
-import { loraAdapter, pushedAdapter } from './objects.ts';
+import { loraAdapter, POOL_KEY, pushedAdapter } from './objects.ts';
 import { digestOfSeed, Trainer } from './trainer.ts';
 
 const D = digest('d');
@@ -76,13 +77,38 @@ describe('with a barrier', () => {
     const trainer = new Trainer(harness);
     await trainer.push(1);
     harness.servers[1]?.fail('upload', refusal('internal'));
-    await expect(trainer.push(2)).rejects.toMatchObject({ code: 'pod_failed', actual: ['pod-1'] });
+    await expect(trainer.push(2)).rejects.toMatchObject({
+      code: 'pod_failed',
+      actual: [{ pod: 'pod-1', code: 'internal' }],
+      message: expect.stringMatching(/did not: pod-1 \(.+\)\. Nothing was changed: try again once they can/),
+    });
     await harness.settle('policy');
     expect(served('policy')).toEqual([digestOfSeed(1), digestOfSeed(1)]);
     expect(harness.statusOf('policy').desiredRevision?.digest).toBe(digestOfSeed(1));
     const { swap } = await trainer.push(2);
     expect(served('policy')).toEqual([digestOfSeed(2), digestOfSeed(2)]);
     expect(swap?.skewMs).toBeGreaterThanOrEqual(0);
+  });
+
+  it('a push for which a pod has no room may be tried again as it is', async () => {
+    harness = await startHarness();
+    harness.apply(pushedAdapter('policy', { spec: update('Barrier') }));
+    harness.servers[1]?.fail('upload', refusal('no_capacity'));
+    const trainer = new Trainer(harness);
+    await expect(trainer.push(1)).rejects.toMatchObject({ code: 'no_capacity', retryAfterSeconds: 1 });
+    expect((await trainer.push(1)).pods).toHaveLength(2);
+  });
+
+  it('a push beside a pod that is away says which one, and why', async () => {
+    harness = await startHarness();
+    harness.apply(pushedAdapter('policy', { spec: update('Barrier') }));
+    await harness.servers[1]?.stop();
+    const isAway = () => harness.fleet.podsOf(POOL_KEY).some(({ reachable }) => !reachable);
+    await eventually('it is away', { timeoutMs: 20_000 }, () => isAway() || undefined);
+    await expect(new Trainer(harness).push(1)).rejects.toMatchObject({
+      code: 'pod_failed',
+      message: expect.stringMatching(/these did not: pod-1 \(unreachable: .+\)\./),
+    });
   });
 
   it.each([
