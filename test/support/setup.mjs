@@ -3,7 +3,12 @@
  * Plain JavaScript without dependencies, because it runs before there are any, on whatever Node (≥ 18) is there.
  */
 import { ensureAddon, ensureSimt } from './setup/addon.mjs';
-import { ensureControlPlane, ensureGoTools, findClusterTools } from './setup/cluster-tools.mjs';
+import {
+  ensureControlPlane,
+  ensureGoTools,
+  ensureRegistry,
+  findClusterTools,
+} from './setup/cluster-tools.mjs';
 import { ensureNodeModules } from './setup/node-modules.mjs';
 import { beQuiet, SetupError } from './setup/run.mjs';
 import { ensureCurl } from './setup/toolchain.mjs';
@@ -13,7 +18,7 @@ const USAGE = `usage: node test/support/setup.mjs TARGET [--quiet]
   packages packages
   server   packages and the native addon
   tools    packages, a Kubernetes control plane, helm and an S3 server
-  cluster  all of these, and the emulated device of the CUDA backend
+  cluster  all of these, an OCI registry, and the emulated device of the CUDA backend
   trainers a Python environment with TRL
   where    print the places of the control plane and the tools as JSON on stdout, build nothing`;
 
@@ -21,7 +26,15 @@ const TARGETS = {
   packages: [ensureNodeModules],
   server: [ensureNodeModules, ensureAddon],
   tools: [ensureNodeModules, ensureControlPlane, ensureGoTools],
-  cluster: [ensureNodeModules, ensureAddon, ensureSimt, ensureControlPlane, ensureGoTools, ensureCurl],
+  cluster: [
+    ensureNodeModules,
+    ensureAddon,
+    ensureSimt,
+    ensureControlPlane,
+    ensureGoTools,
+    ensureRegistry,
+    ensureCurl,
+  ],
   trainers: [ensureTrainers],
   where: [tellWhere],
 };

@@ -9,6 +9,7 @@ const Tools = z.object({
   assets: z.string().nullable(),
   helm: z.string().nullable(),
   versitygw: z.string().nullable(),
+  registry: z.string().nullable(),
   /** Python with the trainers of test/e2e/trainers. */
   trainers: z.string().nullable(),
 });
@@ -18,7 +19,7 @@ export type Tool = keyof z.infer<typeof Tools>;
 export function toolPath(tool: Tool): string {
   const reply = execFileSync(process.execPath, [SETUP, 'where'], { encoding: 'utf8' });
   const path = Tools.parse(JSON.parse(reply))[tool];
-  const target = tool === 'trainers' ? 'trainers' : 'tools';
+  const target = tool === 'trainers' ? 'trainers' : tool === 'registry' ? 'cluster' : 'tools';
   if (path === null)
     throw new Error(`${tool} is missing: run \`node test/support/setup.mjs ${target}\` first`);
   return path;

@@ -17,6 +17,13 @@ const GO_TOOLS = [
     about: '1 min',
   },
 ];
+/** Of tests alone: the demo does without. */
+const REGISTRY = {
+  name: 'registry',
+  package: 'github.com/distribution/distribution/v3/cmd/registry',
+  version: 'v3.0.0',
+  about: '3 min',
+};
 
 /** Folder of etcd, kube-apiserver, … : the one that the user names, else the one built here. */
 export async function ensureControlPlane() {
@@ -32,9 +39,12 @@ export async function ensureControlPlane() {
   );
 }
 
-export async function ensureGoTools() {
+export const ensureGoTools = () => ensureBuiltTools(GO_TOOLS);
+export const ensureRegistry = () => ensureBuiltTools([REGISTRY]);
+
+async function ensureBuiltTools(tools) {
   const toolchain = await findGo();
-  for (const tool of GO_TOOLS) {
+  for (const tool of tools) {
     await ensureBuilt(
       toolFolder(tool, toolchain),
       [tool.name],
@@ -54,7 +64,7 @@ export async function findClusterTools() {
   const toolchain = await findGo().catch(() => null);
   const built = toolchain && controlPlaneFolder(toolchain);
   const found = { assets: named ?? (built && hasAll(built, COMMANDS) ? built : null) };
-  for (const tool of GO_TOOLS) {
+  for (const tool of [...GO_TOOLS, REGISTRY]) {
     const path = toolchain && join(toolFolder(tool, toolchain), tool.name);
     found[tool.name] = path && existsSync(path) ? path : null;
   }
