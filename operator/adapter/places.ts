@@ -4,7 +4,8 @@ import { type LoraAdapter, servedNameOf } from '../api/lora-adapter.ts';
 import type { ServerPool } from '../api/server-pool.ts';
 import type { Clock } from '../kube/clock.ts';
 import { keyOf } from '../kube/resource.ts';
-import { assign, type Share } from '../placement/assign.ts';
+import { type Answer, absorb, answerOf } from '../placement/absorb.ts';
+import type { Share } from '../placement/assign.ts';
 import type { Claim, Site } from '../placement/claim.ts';
 import type { AdapterLookup } from '../placement/lookup.ts';
 import { ownersOf } from '../placement/owner.ts';
@@ -63,7 +64,11 @@ interface Facts {
   paces: Paces;
 }
 
-type Known = Facts & Shares;
+type Known = Facts &
+  Answer & {
+    /** Some adapter has become larger since, and nobody moved for it. */
+    isGrown: boolean;
+  };
 
 /**
  * Keeps the last answer for each pool: whoever asks again is told the same until something changes, and an adapter that
@@ -88,7 +93,7 @@ export class Places {
       this.#known.set(poolKey, { ...known, seen, paces, version, pool });
       return known;
     }
-    const next = { ...facts, ...decide(facts) };
+    const next = { ...facts, ...decide(facts), isGrown: false };
     this.#known.set(poolKey, next);
     if (known !== undefined) for (const key of movedIn(known, next)) deps.requeue(key);
     return next;
@@ -103,8 +108,8 @@ export class Places {
   /** The same where every adapter goes to every pod too; null: there is no such pool. */
   explain(deps: PlacesDeps, poolKey: string): Shares | null {
     const known = this.of(deps, poolKey);
-    if (known !== null) return known;
-    const facts = factsOf(deps, poolKey, undefined);
+    if (known !== null && !this.#known.get(poolKey)?.isGrown) return known;
+    const facts = factsOf(deps, poolKey, this.#known.get(poolKey));
     return facts && { ...facts, ...decide(facts) };
   }
 }
@@ -129,11 +134,19 @@ function isFresh(known: Known, deps: PlacesDeps, poolKey: string, about: LoraAda
   const pool = pools.get(poolKey);
   if (pool === undefined || usesNamespaceLabels(pool) || !isSamePool(known, pool)) return false;
   if (adapters.versionOf('pool', poolKey) !== version) return false;
-  const claim = byId.get(about?.metadata.uid ?? '')?.claim;
-  if (claim && about && bytesOf(about, { records, layers }) !== claim.bytes) return false;
   if (known.paces.dueMs !== null && known.paces.dueMs <= deps.clock.monotonicMs()) return false;
   const pods = podsFor(deps, poolKey, pool);
-  return pods.length === seen.size && pods.every((pod) => isSeen(pod, known));
+  if (pods.length !== seen.size || !pods.every((pod) => isSeen(pod, known))) return false;
+  const claim = byId.get(about?.metadata.uid ?? '')?.claim;
+  const bytes = about && bytesOf(about, { records, layers });
+  return claim === undefined || bytes === undefined || bytes === claim.bytes || grow(known, claim.id, bytes);
+}
+
+function grow(known: Known, id: string, bytes: number): boolean {
+  if (!absorb(known, id, bytes)) return false;
+  known.claims = known.claims.map((claim) => (claim.id === id ? { ...claim, bytes } : claim));
+  known.isGrown = true;
+  return true;
 }
 
 function isSamePool(known: Known, pool: ServerPool): boolean {
@@ -157,9 +170,9 @@ function podsFor({ fleet }: PlacesDeps, poolKey: string, pool: ServerPool): Pod[
   return placementOf(pool, fleet.podsOf(poolKey)).desired;
 }
 
-function decide({ claims, seen }: Facts): Pick<Shares, 'byId' | 'sites'> {
+function decide({ claims, seen }: Facts): Answer {
   const sites = [...seen.values()].map(({ site }) => site);
-  return { byId: assign(claims, sites), sites };
+  return answerOf(claims, sites);
 }
 
 function factsOf(deps: PlacesDeps, poolKey: string, known: Known | undefined): Facts | null {

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { absorb, answerOf } from '../../../operator/placement/absorb.ts';
 import { assign, type Share } from '../../../operator/placement/assign.ts';
 import type { Claim, Site } from '../../../operator/placement/claim.ts';
 
@@ -57,6 +58,9 @@ const Claims = fc
     ),
   );
 
+/** Room for some: what becomes larger is taken in here and not there. */
+const Growth = fc.record({ at: fc.nat(9), bytes: fc.integer({ min: 0, max: 80 }) });
+
 /** Room for all on every pod: nothing moves for want of it. */
 const roomy = (sites: readonly Site[]) => sites.map((item) => ({ ...item, slots: 100, roomBytes: 10_000 }));
 
@@ -72,6 +76,25 @@ describe('any pool', () => {
       }),
       SEED,
     );
+  });
+
+  it('may take in adapters that become larger only where nobody would be placed elsewhere for it', () => {
+    fc.assert(
+      fc.property(Sites, Claims, fc.array(Growth, { maxLength: 4 }), (sites, claims, growths) => {
+        const answer = answerOf(claims, sites);
+        let grown = claims;
+        for (const { at, bytes } of growths) {
+          if (!absorb(answer, `a${at}`, bytes)) continue;
+          grown = grown.map((item) => (item.id === `a${at}` ? { ...item, bytes } : item));
+        }
+        expect(placesOf(assign(fedBack(grown, answer.byId), sites))).toEqual(placesOf(answer.byId));
+      }),
+      SEED,
+    );
+    const answer = answerOf([claim('a'), claim('b')], sitesOf('p'));
+    expect(absorb(answer, 'a', 990)).toBe(true);
+    expect(absorb(answer, 'b', 11)).toBe(false);
+    expect(absorb(answer, 'a', 989)).toBe(false);
   });
 
   it('does not flap: the answer, fed back as what pods hold, is the answer', () => {
