@@ -73,6 +73,8 @@ const CONTENT_REFUSALS: Partial<Record<ErrorCode, Reason>> = {
 const EXPECTATIONS: Record<string, Reason> = {
   'spec.verify.sha256': 'DigestMismatch',
   'spec.source.http.sha256': 'DigestMismatch',
+  'spec.source.http.configSha256': 'DigestMismatch',
+  'spec.source.oci.image': 'DigestMismatch',
   'spec.verify.rank': 'RankMismatch',
   'spec.verify.targetModules': 'TargetModulesMismatch',
 };

@@ -37,7 +37,7 @@ export const REASONS = {
   AdapterIncompatible: 'The tensors do not fit the base model of the pool.',
   AdapterTooLarge: 'The adapter is larger than the pool or the source allows.',
   RankTooLarge: 'The rank is larger than the pool allows.',
-  DigestMismatch: 'The content is not what spec.verify.sha256 names.',
+  DigestMismatch: 'The content is not what spec.verify.sha256, or a digest in spec.source, names.',
   RankMismatch: 'The rank is not what spec.verify.rank names.',
   TargetModulesMismatch: 'The modules are not what spec.verify.targetModules names.',
   // Placed

@@ -39,22 +39,34 @@ const ObjectStoreSource = z.object({
     ),
 });
 
+const FileUrl = z
+  .string()
+  .max(2048)
+  .regex(/^https?:\/\/[^\s/?#@]+\/([^\s?#]*[^\s/?#])(\?[^\s#]*)?$/);
+
 const HttpSource = z.object({
-  url: z
-    .string()
-    .max(2048)
-    .regex(/^https?:\/\/[^\s/?#@]+\/([^\s?#]*[^\s/?#])(\?[^\s#]*)?$/)
-    .describe(
-      'The URL of the safetensors file. adapter_config.json is read from the same folder, with the same query.',
-    ),
+  url: FileUrl.describe('The URL of the safetensors file.'),
   sha256: Sha256.describe('Lower-case hex SHA-256 of the safetensors file.'),
+  configURL: FileUrl.optional().describe(
+    'The URL of adapter_config.json, where that is signed by itself or lies elsewhere. Default: in the folder of url, with the same query.',
+  ),
+  configSha256: Sha256.optional().describe(
+    'Lower-case hex SHA-256 of adapter_config.json; required with configURL.',
+  ),
   credentialsSecretRef: z
     .object({ name: ObjectName.describe('A Secret of the same namespace.') })
     .optional()
     .describe(
-      'A Secret with token (sent as Bearer), or username and password, and in ca.crt the private CA of the server, if any. Default: nothing is sent.',
+      'A Secret with token (sent as Bearer), or username and password, and in ca.crt the private CA of the server, if any. Default: nothing is sent. A configURL on another server is asked without.',
     ),
 });
+
+const HTTP_RULES = [
+  {
+    rule: '!has(self.configURL) || has(self.configSha256)',
+    message: 'configURL needs configSha256',
+  },
+];
 
 const OciSource = z.object({
   image: z
@@ -144,7 +156,9 @@ export const Source = z.object({
   huggingFace: HuggingFaceSource.optional().describe(
     'The adapter lies in a repository of the Hugging Face Hub.',
   ),
-  http: HttpSource.optional().describe('The adapter lies on a web server.'),
+  http: HttpSource.optional()
+    .describe('The adapter lies on a web server.')
+    .meta({ 'x-kubernetes-validations': HTTP_RULES }),
   oci: OciSource.optional().describe('The adapter is an artifact of an OCI registry.'),
   push: PushSource.optional()
     .describe('A trainer pushes the adapter to the operator; see status.pushURL.')

@@ -26,22 +26,30 @@ export async function openHttp(
   { readAccess, guard }: HttpOptions,
   signal: AbortSignal,
 ): Promise<ObjectStore> {
-  const { url = '', credentialsSecretRef } = spec.source.http ?? {};
-  const tensors = locationOf(url);
+  const source = spec.source.http ?? { url: '', sha256: '' };
+  const tensors = locationOf('url', source.url);
+  const { configURL, credentialsSecretRef } = source;
+  const config = configURL ? locationOf('configURL', configURL) : siblingOf(tensors, OBJECTS.config);
   const { namespace = '' } = metadata;
   const secret = credentialsSecretRef && { namespace, name: credentialsSecretRef.name };
   const access = secret === undefined ? null : await readAccess(secret, signal);
-  return new HttpStore(new Web(guard, access?.ca ?? null), tensors, access?.authorization ?? null);
+  const files = {
+    [OBJECTS.tensors]: { url: tensors, sha256: source.sha256, field: 'spec.source.http.sha256' },
+    [OBJECTS.config]: { url: config, sha256: source.configSha256, field: 'spec.source.http.configSha256' },
+  };
+  return new HttpStore(new Web(guard, access?.ca ?? null), files, access?.authorization ?? null);
 }
+
+type Files = Record<ObjectKey, { url: URL; sha256: string | undefined; field: string }>;
 
 class HttpStore implements ObjectStore {
   readonly #web: Web;
-  readonly #tensors: URL;
+  readonly #files: Files;
   readonly #authorization: string | null;
 
-  constructor(web: Web, tensors: URL, authorization: string | null) {
+  constructor(web: Web, files: Files, authorization: string | null) {
     this.#web = web;
-    this.#tensors = tensors;
+    this.#files = files;
     this.#authorization = authorization;
   }
 
@@ -59,7 +67,9 @@ class HttpStore implements ObjectStore {
       throw new Terminal('SourceInvalid', message);
     }
     const isWhole = status === 200 && headers['accept-ranges'] !== 'bytes';
-    return { key, version: versionOf(headers, size), size, ...(isWhole && { isWhole }) };
+    const { sha256, field } = this.#files[key];
+    const wanted = sha256 ? { wanted: { sha256, field } } : {};
+    return { key, version: versionOf(headers, size), size, ...wanted, ...(isWhole && { isWhole }) };
   }
 
   async open(object: StoredObject, span: Span, signal: AbortSignal): Promise<Readable> {
@@ -76,19 +86,16 @@ class HttpStore implements ObjectStore {
   }
 
   #requestOf(key: ObjectKey, method: 'GET' | 'HEAD', headers: Record<string, string>): WebRequest {
-    const authorization = this.#authorization === null ? {} : { authorization: this.#authorization };
-    const url = key === OBJECTS.tensors ? this.#tensors : siblingOf(this.#tensors, key);
-    return {
-      method,
-      url,
-      name: this.#nameOf(key),
-      follow: 'anywhere',
-      headers: { ...headers, ...authorization },
-    };
+    const { url } = this.#files[key];
+    // Those of the server that `url` names, and of no other.
+    const isOfSecret = url.origin === this.#files[OBJECTS.tensors].url.origin;
+    const authorization = isOfSecret && this.#authorization ? { authorization: this.#authorization } : {};
+    const name = this.#nameOf(key);
+    return { method, url, name, follow: 'anywhere', headers: { ...headers, ...authorization } };
   }
 
   #nameOf(key: ObjectKey): string {
-    return nameOf(key === OBJECTS.tensors ? this.#tensors : siblingOf(this.#tensors, key));
+    return nameOf(this.#files[key].url);
   }
 
   #way(): string {
@@ -97,12 +104,13 @@ class HttpStore implements ObjectStore {
 }
 
 /** Throws Terminal SourceInvalid, and never repeats a value that may hold a secret. */
-function locationOf(text: string): URL {
+function locationOf(field: string, text: string): URL {
   const url = URL.canParse(text) ? new URL(text) : null;
   const isWeb = url?.protocol === 'http:' || url?.protocol === 'https:';
-  if (url === null || !isWeb) throw new Terminal('SourceInvalid', 'Expected an http or https URL for url.');
+  if (url === null || !isWeb)
+    throw new Terminal('SourceInvalid', `Expected an http or https URL for ${field}.`);
   if (url.username || url.password || url.hash)
-    throw new Terminal('SourceInvalid', 'Expected a url without user, password and fragment.');
+    throw new Terminal('SourceInvalid', `Expected a ${field} without user, password and fragment.`);
   return url;
 }
 

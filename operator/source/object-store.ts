@@ -81,8 +81,8 @@ export class ObjectStoreSource implements Source {
       declaredBytes: tensors.size,
       accept: (header) => checkHeader(header, config, limits.fit, adapter.spec.verify),
     });
-    const { sha256 } = objects[0];
-    const received = await receive(tensors, { reader, config, adapter, spool, sha256 }, signal);
+    const { wanted } = objects[0];
+    const received = await receive(tensors, { reader, config, adapter, spool, wanted }, signal);
     return { ...received, config: config.raw, sourceVersion };
   }
 
@@ -119,12 +119,12 @@ export class ObjectStoreSource implements Source {
 
 async function readConfig(
   object: PinnedObject,
-  { sha256 }: StoredObject,
+  { wanted }: StoredObject,
   signal: AbortSignal,
 ): Promise<AdapterConfig> {
   requireSize(object.size, CONFIG_BYTES_MAX, OBJECTS.config);
   const bytes = await object.buffer({ begin: 0, end: object.size }, signal);
-  requireSha256(OBJECTS.config, sha256, createHash('sha256').update(bytes).digest('hex'));
+  requireWanted(wanted, createHash('sha256').update(bytes).digest('hex'));
   return parseAdapterConfig(bytes);
 }
 
@@ -133,13 +133,12 @@ interface Receiving {
   config: AdapterConfig;
   adapter: SourcedAdapter;
   spool: Spool;
-  /** Of the tensors, as the store says. */
-  sha256: string | undefined;
+  wanted: StoredObject['wanted'];
 }
 
 async function receive(
   object: PinnedObject,
-  { reader, config, adapter, spool, sha256 }: Receiving,
+  { reader, config, adapter, spool, wanted }: Receiving,
   signal: AbortSignal,
 ): Promise<Pick<Fetched, 'digest' | 'bytes' | 'shape'>> {
   const writer = spool.begin({ hash: false });
@@ -150,8 +149,7 @@ async function receive(
     }
     const { accepted: shape, tensorsSha256 } = reader.finish();
     requireExpectedSha256(tensorsSha256, adapter.spec.verify);
-    requireSha256(OBJECTS.tensors, sha256, tensorsSha256);
-    requireSha256('spec.source.http.sha256', adapter.spec.source.http?.sha256, tensorsSha256);
+    requireWanted(wanted, tensorsSha256);
     const digest = revisionDigest(config.raw, tensorsSha256);
     await writer.commit(digest, { config: config.raw, tensorsSha256 });
     return { digest, bytes: object.size, shape };
@@ -172,6 +170,10 @@ async function* chunksOf(object: PinnedObject, signal: AbortSignal): AsyncGenera
   const headerEnd = Math.max(start.length, Math.min(headerLength(start), object.size));
   if (headerEnd > start.length) yield await object.buffer({ begin: start.length, end: headerEnd }, signal);
   yield* object.bytes({ begin: headerEnd, end: object.size }, signal);
+}
+
+function requireWanted(wanted: StoredObject['wanted'], sha256: string): void {
+  if (wanted !== undefined) requireSha256(wanted.field, wanted.sha256, sha256);
 }
 
 function requireSize(size: number, maxBytes: number, what: string): void {

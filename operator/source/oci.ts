@@ -73,7 +73,12 @@ class OciStore implements ObjectStore {
       throw new Terminal('SourceInvalid', message);
     }
     const [, sha256 = ''] = layer.digest.split(':');
-    return { key, version: layer.digest, size: layer.size, sha256 };
+    return {
+      key,
+      version: layer.digest,
+      size: layer.size,
+      wanted: { sha256, field: 'spec.source.oci.image' },
+    };
   }
 
   async open({ version, ...object }: StoredObject, span: Span, signal: AbortSignal): Promise<Readable> {

@@ -11,8 +11,8 @@ export interface StoredObject {
   /** Another one for other bytes; without commas. */
   version: string;
   size: number;
-  /** What its bytes must come to, in lower-case hex. Absent: the store does not say. */
-  sha256?: string;
+  /** What its bytes must come to, in lower-case hex, and the field of the spec that says so. Absent: nothing does. */
+  wanted?: { sha256: string; field: string };
   /** The store knows no ranges: only the span of all bytes can be opened. */
   isWhole?: true;
 }

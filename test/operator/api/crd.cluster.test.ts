@@ -163,6 +163,10 @@ describe('the CRDs, on a real API server', () => {
     'an empty served name': [{ servedName: '' }, /spec\.servedName/],
     'another scheme': [{ source: { objectStore: { uri: 'file:///etc' } } }, /spec\.source\.objectStore\.uri/],
     'a file without its checksum': [{ source: { http: { url: http.url } } }, /http\.sha256: Required/],
+    'a config of its own URL without its checksum': [
+      { source: { http: { ...http, configURL: 'https://models.test/c.json' } } },
+      /configURL needs configSha256/,
+    ],
     'a folder as a file': [{ source: { http: { ...http, url: 'https://models.test/sql/' } } }, /http\.url/],
     'a password in a URL': [
       { source: { http: { ...http, url: 'https://a:b@models.test/sql.safetensors' } } },

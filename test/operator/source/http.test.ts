@@ -84,6 +84,53 @@ describe('an adapter on a web server', () => {
   });
 });
 
+describe('a config of its own URL', () => {
+  const configSha256 = () => createHash('sha256').update(files.config).digest('hex');
+  const elsewhere = (more: object = {}) => ({
+    configURL: `${other.url}/configs/adapter_config.json?signature=b`,
+    configSha256: configSha256(),
+    ...more,
+  });
+
+  it('is read from there, without the credentials of the other server', async () => {
+    bench.secrets.set('web', { token: 'canary' });
+    serve({ from: other });
+    const { config } = await bench.fetch(
+      at('/a.safetensors?signature=a', { ...elsewhere(), credentialsSecretRef: { name: 'web' } }),
+    );
+    expect(config).toEqual(JSON.parse(files.config.toString()));
+    const asked = (from: WebServer) =>
+      new Set(from.seen.map(({ url, headers }) => `${url} ${headers.authorization}`));
+    expect(asked(server)).toEqual(new Set(['/a.safetensors?signature=a Bearer canary']));
+    expect(asked(other)).toEqual(new Set(['/configs/adapter_config.json?signature=b undefined']));
+  });
+
+  it.each([
+    [
+      'is not what its sha256 says',
+      { configSha256: 'a'.repeat(64) },
+      'DigestMismatch',
+      /spec\.source\.http\.configSha256/,
+    ],
+    [
+      'is of the metadata of a cloud',
+      { configURL: 'http://169.254.169.254/adapter_config.json' },
+      'SourceInvalid',
+      /metadata/,
+    ],
+    [
+      'names a user',
+      { configURL: 'http://a:canary@models.test/c.json' },
+      'SourceInvalid',
+      /^Expected a configURL without user/,
+    ],
+  ])('that %s is refused', async (_, more, reason, message) => {
+    serve({ from: other });
+    const failure = await bench.failure(bench.fetch(at('/a.safetensors', elsewhere(more))));
+    expect(failure).toMatchObject({ reason, message: expect.stringMatching(message) });
+  });
+});
+
 describe('an adapter on a web server is refused', () => {
   it('where it is not what sha256 says', async () => {
     const wrong = 'a'.repeat(64);

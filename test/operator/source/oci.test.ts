@@ -109,8 +109,8 @@ describe('a registry that is not to be trusted', () => {
       registry.blobs.set(digestOf(FILES[title]), other);
       const failure = await bench.failure(bench.fetch(at(':v1')));
       expect([failure.reason, failure.message]).toEqual([
-        'AdapterIncompatible',
-        expect.stringContaining(`for ${title}`),
+        'DigestMismatch',
+        expect.stringContaining('for spec.source.oci.image but received'),
       ]);
     },
   );
