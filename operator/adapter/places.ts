@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { PodState } from '../../server/contract/adapter-api.ts';
-import { type LoraAdapter, servedNameOf } from '../api/lora-adapter.ts';
+import { type LoraAdapter, type RevisionRecord, servedNameOf } from '../api/lora-adapter.ts';
 import type { ServerPool } from '../api/server-pool.ts';
 import type { Clock } from '../kube/clock.ts';
 import { keyOf } from '../kube/resource.ts';
@@ -224,8 +224,12 @@ function bytesOf(
   const record = records.get(keyOf(adapter));
   const isKnown = record?.uid === adapter.metadata.uid && record?.recovered;
   const revision = isKnown ? record.target : adapter.status?.desiredRevision;
-  if (!revision) return 0;
-  return revision.bytes + REVISION_BYTES + revision.targetModules.length * layers * MODULE_BYTES;
+  return revision ? neededBytes(revision, layers) : 0;
+}
+
+/** Of a pod's host memory. */
+export function neededBytes({ bytes, targetModules }: RevisionRecord, layers: number): number {
+  return bytes + REVISION_BYTES + targetModules.length * layers * MODULE_BYTES;
 }
 
 function claimOf(

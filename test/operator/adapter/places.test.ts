@@ -160,6 +160,90 @@ describe('an adapter for some of the pods', () => {
     ]);
   });
 
+  describe('that asks for none', () => {
+    const none = { placement: { mode: 'Fixed', replicas: 0 } };
+    const one = { placement: { mode: 'Fixed', replicas: 1 } };
+    const held = () =>
+      harness.servers.flatMap(({ registry }, index) =>
+        registry.state().adapters.some(({ name }) => name === 'policy') ? [index] : [],
+      );
+    async function restsAfterPush(pods: object[], seed = 1) {
+      harness = await startHarness(pods);
+      harness.apply(pushedAdapter('policy', { spec: one }));
+      await harness.settle('policy');
+      await new Trainer(harness).push(seed);
+      await harness.settle('policy');
+      harness.apply(pushedAdapter('policy', { metadata: { generation: 2 }, spec: none }));
+      await harness.settle('policy');
+      expect(holders('policy')).toEqual([]);
+    }
+    async function servesAgain() {
+      harness.apply(pushedAdapter('policy', { metadata: { generation: 3 }, spec: one }));
+      await harness.settle('policy');
+      expect(harness.servers.flatMap((server) => server.currentOf('policy') ?? [])).toEqual([
+        digestOfSeed(1),
+      ]);
+    }
+
+    it.each([
+      ['two pods', [{}, {}]],
+      ['one', [{}]],
+      ['one that has room for no other', [ROOM]],
+    ])('survives the operator and its spool, with %s', async (_what, pods) => {
+      await restsAfterPush(pods);
+      expect(held()).toHaveLength(1);
+      harness.forget();
+      harness.emptySpool();
+      await harness.settle('policy');
+      expect([holders('policy'), held().length]).toEqual([[], 1]);
+      harness.emptySpool();
+      await servesAgain();
+      expect(held()).toHaveLength(1);
+    });
+
+    it('survives the pod that it rests in too', async () => {
+      await restsAfterPush([{}, {}]);
+      const [at = -1] = held();
+      leaves(at);
+      await harness.settle('policy');
+      expect(held()).toEqual([0, 1]);
+      harness.forget();
+      harness.emptySpool();
+      harness.apply(pushedAdapter('policy', { metadata: { generation: 3 }, spec: one }));
+      await harness.settle('policy');
+      expect(harness.servers[1 - at]?.currentOf('policy')).toBe(digestOfSeed(1));
+    });
+
+    it('is let go by pods only once status tells of it, from which another operator knows it', async () => {
+      await restsAfterPush([{}, {}]);
+      await servesAgain();
+      const { write } = harness.deps.status;
+      harness.deps.status.write = () => {};
+      await new Trainer(harness).push(2);
+      harness.apply(pushedAdapter('policy', { metadata: { generation: 4 }, spec: none }));
+      await harness.settle('policy');
+      expect(holders('policy')).toHaveLength(1);
+      harness.deps.status.write = write;
+      await harness.settle('policy', () => holders('policy').length === 0);
+      harness.forget();
+      harness.emptySpool();
+      harness.apply(pushedAdapter('policy', { metadata: { generation: 5 }, spec: one }));
+      await harness.settle('policy');
+      expect(harness.servers.flatMap((server) => server.currentOf('policy') ?? [])).toEqual([
+        digestOfSeed(2),
+      ]);
+    });
+
+    it('rests nowhere where it can be fetched again', async () => {
+      harness = await startHarness();
+      harness.apply(fixed({ name: 'policy' }, 1));
+      await harness.settle('policy');
+      harness.apply(fixed({ name: 'policy' }, 0));
+      await harness.settle('policy');
+      expect(held()).toEqual([]);
+    });
+  });
+
   it('is not placed anew while nothing that decides it changes', async () => {
     harness = await startHarness();
     harness.apply(fixed({ name: 'sql' }, 1));
