@@ -8,6 +8,14 @@ const NODE = join(ROOT, 'node_modules/.bin/node');
 const TICKS_PER_SECOND = 100;
 const GRACE_MS = 60_000;
 
+/** NODE_OPTIONS of the operator's image. */
+export function imageOptions(): string {
+  const file = readFileSync(join(ROOT, 'operator/Dockerfile'), 'utf8');
+  const options = file.match(/^ENV NODE_OPTIONS="(.*)"$/m)?.[1];
+  if (options === undefined) throw new Error('Expected NODE_OPTIONS in operator/Dockerfile');
+  return options;
+}
+
 /** The operator as a process of its own, so that its processor time and memory are its alone. */
 export class OperatorProcess {
   readonly #process: RunningProcess;
@@ -36,7 +44,7 @@ export class OperatorProcess {
       command: NODE,
       args: [join(ROOT, 'operator/main.ts'), ...args],
       logFile,
-      env: { ...process.env, KUBECONFIG: kubeconfig },
+      env: { ...process.env, NODE_OPTIONS: imageOptions(), KUBECONFIG: kubeconfig },
     });
     const metrics = await eventually('the operator listens', { timeoutMs: 60_000 }, () => {
       if (running.exit !== null) throw new Error(running.logTail());
