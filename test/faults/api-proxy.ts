@@ -20,6 +20,7 @@ export interface ApiCall {
   isWatch: boolean;
   /** It lists a whole kind, and does not watch it. */
   isList: boolean;
+  body: Buffer;
 }
 
 export interface Answer {
@@ -91,8 +92,8 @@ export class ApiProxy {
   }
 
   async #forward(from: IncomingMessage, to: ServerResponse): Promise<void> {
-    const call = callOf(from);
     const body = await buffer(from);
+    const call = { ...callOf(from), body };
     const before = (await this.#plan.before?.(call)) ?? 'pass';
     if (before === 'silence') return;
     if (before === 'reset') return void to.destroy();
@@ -134,7 +135,7 @@ export class ApiProxy {
   }
 }
 
-function callOf(from: IncomingMessage): ApiCall {
+function callOf(from: IncomingMessage): Omit<ApiCall, 'body'> {
   const url = from.url ?? '';
   const [path = '', query = ''] = url.split('?');
   const method = from.method ?? '';

@@ -9,6 +9,8 @@ export interface Course extends Omit<SiteOptions, 'number'> {
   /** Before the scenario begins, and when it has ended. */
   arrange?(site: Site): void;
   disturb?(site: Site): Promise<void>;
+  /** Status, too, may say then what is not so. */
+  podsLie?: boolean;
 }
 
 export interface Point {
@@ -16,6 +18,8 @@ export interface Point {
   options: Course;
   /** How often each pod may be asked for each thing beyond the reference. */
   allowance: number;
+  /** The same for each digest that a pod packs or serves, where pods start anew. */
+  loadsAllowed?: number;
   /** Why the fault did not take place, asked when the run has ended; null: it did. */
   unmet?: () => string | null;
 }
@@ -39,7 +43,7 @@ interface Run {
 export async function runScenario(
   world: FaultWorld,
   scenario: ScenarioName,
-  { arrange, disturb, ...options }: Course,
+  { arrange, disturb, podsLie = false, ...options }: Course,
   expected: Outcome | null = null,
 ): Promise<Run> {
   const { pods, act } = SCENARIOS[scenario];
@@ -50,6 +54,7 @@ export async function runScenario(
     await disturb?.(site);
     if (expected !== null) await site.until('it ends as without faults', () => endsAs(site, expected));
     await site.untilQuiet();
+    if (site.untruths.length > 0 && !podsLie) throw new Error(site.untruths.join('; '));
     if (site.deaths.length > 0) throw new Error(site.deaths.join('; '));
     return { outcome: await outcomeOf(site), reached: site.writes.reached, crashes: site.crashes };
   } finally {
@@ -71,6 +76,7 @@ export async function reference(world: FaultWorld, scenario: ScenarioName): Prom
   ]);
   const { failures, known } = compare(first.outcome.end, second.outcome.end);
   failures.push(...redundant(first.outcome.updates, second.outcome.updates, 0));
+  failures.push(...redundant(first.outcome.loads, second.outcome.loads, 0));
   if (failures.length + known.length > 0)
     throw new Error(`two runs of ${scenario} without faults differ: ${[...failures, ...known].join('\n')}`);
   return first.outcome;
@@ -95,12 +101,13 @@ async function runPoint(
   world: FaultWorld,
   scenario: ScenarioName,
   expected: Outcome,
-  { name, options, allowance, unmet }: Point,
+  { name, options, allowance, loadsAllowed = 0, unmet }: Point,
 ): Promise<Result> {
   try {
     const { outcome, reached } = await runScenario(world, scenario, options, expected);
     const { failures, known } = compare(outcome.end, expected.end);
     failures.push(...redundant(outcome.updates, expected.updates, allowance + outcome.refusals));
+    failures.push(...redundant(outcome.loads, expected.loads, loadsAllowed));
     const whyNot = reached ? (unmet?.() ?? null) : 'the run had fewer writes';
     return { name, unmet: whyNot, failures, known };
   } catch (error) {

@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
+import { shortDigest } from '../../operator/api/lora-adapter.ts';
 import type { ScriptedPod } from '../support/pod/scripted-pod.ts';
 import type { Site } from './site.ts';
 
@@ -8,6 +9,8 @@ export interface Outcome {
   end: unknown;
   /** By pod and operation: how often it was asked to take, serve or drop a revision. */
   updates: Record<string, number>;
+  /** By pod and digest: how often it was packed, and how often it became what the pod serves. */
+  loads: Record<string, number>;
   writes: string[];
   /** See Site. */
   refusals: number;
@@ -42,6 +45,7 @@ export async function outcomeOf(site: Site): Promise<Outcome> {
   return {
     end: JSON.parse(plain),
     updates: updatesOf(site),
+    loads: loadsOf(site),
     writes: [...site.writes.lines],
     refusals: site.refusals,
   };
@@ -69,10 +73,22 @@ function updatesOf(site: Site): Record<string, number> {
   return counts;
 }
 
+function loadsOf(site: Site): Record<string, number> {
+  const counts: Record<string, number> = {};
+  const count = (key: string) => {
+    counts[key] = (counts[key] ?? 0) + 1;
+  };
+  for (const [name, { packed, served }] of site.pods) {
+    for (const digest of packed) count(`${name} packs ${shortDigest(digest)}`);
+    for (const { digest } of served) count(`${name} serves ${shortDigest(digest)}`);
+  }
+  return counts;
+}
+
 /** More updates than the reference: what is beyond `allowance` of each pod and operation. */
 export function redundant(
-  updates: Outcome['updates'],
-  reference: Outcome['updates'],
+  updates: Record<string, number>,
+  reference: Record<string, number>,
   allowance: number,
 ): string[] {
   return Object.entries(updates)

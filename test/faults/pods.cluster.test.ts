@@ -99,7 +99,7 @@ describe('an operator', () => {
     };
     const course = { arrange, disturb: async () => void (await changed) };
     const unmet = () => (changed === null ? `no ${operation} met it` : null);
-    return { ...pointOf(name, course), unmet };
+    return { ...pointOf(name, course), loadsAllowed: 1, unmet };
   }
 
   function lying(name: string, { told, forMs }: Lie): Point {
@@ -115,7 +115,7 @@ describe('an operator', () => {
       });
     };
     const unmet = () => (lies === 0 ? 'it never lied' : null);
-    return { ...pointOf(name, { arrange }), unmet };
+    return { ...pointOf(name, { arrange, podsLie: true }), unmet };
   }
 
   it.each<ScenarioName & keyof typeof OPERATIONS>(['apply', 'push'])(
@@ -127,9 +127,10 @@ describe('an operator', () => {
           meeting(`${scenario}: ${operation} meets ${name}`, operation, fault),
         ),
       );
-      const changes = Object.entries(DISTURBANCES).map(([name, disturb]) =>
-        pointOf(`${scenario}: ${name}`, { disturb }),
-      );
+      const changes = Object.entries(DISTURBANCES).map(([name, disturb]) => ({
+        ...pointOf(`${scenario}: ${name}`, { disturb }),
+        loadsAllowed: 1,
+      }));
       const midway = OPERATIONS[scenario].flatMap((operation) =>
         Object.entries(DISTURBANCES).map(([name, disturb]) =>
           amid(`${scenario}: at ${operation} ${name}`, operation, disturb),

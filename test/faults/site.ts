@@ -13,6 +13,7 @@ import { eventually } from '../support/eventually.ts';
 import { POD_TOKEN, ScriptedPod } from '../support/pod/scripted-pod.ts';
 import { type ApiCall, type ApiPlan, ApiProxy } from './api-proxy.ts';
 import { type CrashPoint, countingWrites, isWrite, WriteLog } from './crash.ts';
+import { untruthsIn } from './truth.ts';
 
 export const LORA = '/apis/lorikeet.dev/v1alpha1';
 const POOL = 'parrot';
@@ -67,6 +68,9 @@ export class Site {
   refusals = 0;
   /** Why an operator gave up by itself. */
   readonly deaths: string[] = [];
+  /** What status was to say, and was not so. */
+  readonly untruths: string[] = [];
+  readonly #everyPod: ScriptedPod[] = [];
   readonly #world: World;
   readonly #options: SiteOptions;
   readonly #dir = mkdtempSync(join(tmpdir(), 'lorikeet-faults-'));
@@ -134,6 +138,7 @@ export class Site {
     const pod = await ScriptedPod.start({ host, port: this.#port });
     this.#port = pod.port;
     this.pods.set(name, pod);
+    this.#everyPod.push(pod);
     await this.#createPod(name, host);
   }
 
@@ -341,6 +346,7 @@ export class Site {
         if (isWrite(call)) {
           const { number, isLost } = this.writes.begin(`api ${call.method} ${call.kind}`);
           numbers.set(call, number);
+          this.untruths.push(...untruthsIn(call, this.#everyPod));
           if (isLost) return 'reset';
         }
         return (await plan.before?.(call)) ?? 'pass';

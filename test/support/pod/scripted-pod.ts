@@ -54,6 +54,9 @@ export class ScriptedPod {
   port: number;
   /** Calls that arrived, in order, faults included. */
   readonly calls: { operation: Operation; line: string; headers: IncomingHttpHeaders }[] = [];
+  /** What became current, name and digest, in all of its processes and in order; and each revision that they packed. */
+  readonly served: { name: string; digest: string }[] = [];
+  readonly #engines: FakeEngine[] = [];
   readonly #options: ScriptedPodOptions;
   /** Of those that `fail` asked for, each that a call has met, as often as it did. */
   readonly met: CallFault[] = [];
@@ -90,6 +93,7 @@ export class ScriptedPod {
       engine = () => new FakeEngine(),
     } = this.#options;
     this.engine = engine();
+    this.#engines.push(this.engine);
     this.registry = new Registry({
       engine: new NativeEngine(this.engine.start),
       baseModel: { ...BASE_MODEL, ...baseModel },
@@ -97,6 +101,7 @@ export class ScriptedPod {
       waiting: { max: 8, turnMax: 2 },
       log,
     });
+    this.#noteServed(this.registry);
     const { relayLimits = {}, tls = null, relayCa = null } = this.#options;
     const registry = this.#told(this.registry);
     const options = { registry, token: () => POD_TOKEN, relayLimits, tls, relayCa, log };
@@ -132,6 +137,20 @@ export class ScriptedPod {
 
   heal(): void {
     this.#faults.clear();
+  }
+
+  get packed(): string[] {
+    return this.#engines.flatMap(({ packed }) => packed);
+  }
+
+  #noteServed(registry: Registry): void {
+    const last = new Map<string, string | null>();
+    registry.subscribe(() => {
+      for (const { name, current } of registry.state().adapters) {
+        if (current !== null && last.get(name) !== current) this.served.push({ name, digest: current });
+        last.set(name, current);
+      }
+    });
   }
 
   currentOf(name: string): string | null {
