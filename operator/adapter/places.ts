@@ -14,6 +14,7 @@ import { siteOf } from '../placement/site.ts';
 import { type Standing, usesNamespaceLabels } from '../placement/tenancy.ts';
 import type { Pod } from '../pods/pod.ts';
 import { type Paces, pacesOf, trafficOf } from './paces.ts';
+import { heldBack } from './quota-claims.ts';
 import type { Records } from './records.ts';
 
 /** What a revision takes of a pod's host memory beside its bytes: as server/adapters counts it, a little rounded up. */
@@ -206,10 +207,11 @@ function factsOf(deps: PlacesDeps, poolKey: string, known: Known | undefined): F
     heldBy: (item) => heldBy(item).size,
     nowMs,
   });
+  const beyond = heldBack(members, pool, records);
   const claims = owners.map((adapter) => {
     const byTraffic = paces.byId.get(adapter.metadata.uid ?? '')?.pods ?? 0;
     return claimOf(adapter, {
-      bytes: bytesOf(adapter, { records, layers }),
+      bytes: bytesOf(adapter, { records, layers, isHeldBack: beyond.has(adapter.metadata.uid ?? '') }),
       held: heldBy(adapter),
       byTraffic,
     });
@@ -219,11 +221,14 @@ function factsOf(deps: PlacesDeps, poolKey: string, known: Known | undefined): F
 
 function bytesOf(
   adapter: LoraAdapter,
-  { records, layers }: { records: Pick<Records, 'get'>; layers: number },
+  { records, layers, isHeldBack }: { records: Pick<Records, 'get'>; layers: number; isHeldBack: boolean },
 ): number {
   const record = records.get(keyOf(adapter));
   const isKnown = record?.uid === adapter.metadata.uid && record?.recovered;
-  const revision = isKnown ? record.target : adapter.status?.desiredRevision;
+  const { desired, current } = isKnown
+    ? { desired: record.target, current: record.current }
+    : { desired: adapter.status?.desiredRevision, current: adapter.status?.currentRevision };
+  const revision = isHeldBack ? current : desired;
   return revision ? neededBytes(revision, layers) : 0;
 }
 

@@ -1,12 +1,11 @@
 import { LorikeetError } from '../../server/contract/errors.ts';
 import type { Verdict } from '../api/conditions.ts';
-import type { LoraAdapter } from '../api/lora-adapter.ts';
-import { keyOf } from '../kube/resource.ts';
 import { tenantsOf } from '../placement/lookup.ts';
 import { beyondQuota, type Claim, type Excess, nextPush } from '../placement/quota.ts';
 import { bytesText } from '../pods/words.ts';
 import type { AdapterDeps } from './deps.ts';
 import type { Draft } from './draft.ts';
+import { claimOf } from './quota-claims.ts';
 
 /** How far the adapter is beyond what its namespace may have in the pool, if it gets `wantedBytes`; null: it is not. */
 export function excessOf(draft: Draft, deps: AdapterDeps, wantedBytes: number): Excess | null {
@@ -62,19 +61,4 @@ export class PushRates {
       retryAfterSeconds: Math.max(1, Math.ceil(waitMs / 1000)),
     });
   }
-}
-
-/** This process knows more of what it has looked at than status says. */
-function claimOf(adapter: LoraAdapter, { records }: AdapterDeps): Claim {
-  const { uid = '', creationTimestamp = '' } = adapter.metadata;
-  const known = records.get(keyOf(adapter));
-  const isKnown = known !== undefined && known.uid === uid && known.recovered;
-  const { desired, current } = isKnown
-    ? known
-    : {
-        desired: adapter.status?.desiredRevision ?? null,
-        current: adapter.status?.currentRevision ?? null,
-      };
-  const servedBytes = current?.bytes ?? null;
-  return { uid, createdAt: creationTimestamp, servedBytes, wantedBytes: desired?.bytes ?? 0 };
 }
