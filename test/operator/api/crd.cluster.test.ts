@@ -185,6 +185,10 @@ describe('the CRDs, on a real API server', () => {
     'a placement that is not built': [{ placement: { mode: 'Some' } }, /Unsupported value: "Some"/],
     'a fixed number that is not said': [{ placement: { mode: 'Fixed' } }, /mode Fixed needs replicas/],
     'replicas of a mode that has none': [{ placement: { replicas: 2 } }, /replicas needs mode Fixed or Auto/],
+    'a most of a mode that has none': [
+      { placement: { mode: 'Fixed', replicas: 1, maxReplicas: 2 } },
+      /maxReplicas needs mode Auto/,
+    ],
     'fewer pods than none': [{ placement: { mode: 'Fixed', replicas: -1 } }, /replicas/],
     'more than all pods': [{ placement: { mode: 'Fixed', replicas: '101%' } }, /replicas/],
     'a share without a sign': [{ placement: { mode: 'Fixed', replicas: '50' } }, /replicas/],
