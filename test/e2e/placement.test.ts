@@ -79,7 +79,7 @@ describe('an adapter for one pod of two', () => {
     expect(await servers('sql', sql)).toHaveLength(2);
   });
 
-  it('stays on one when it asks for one again, and none ever fails to answer meanwhile', async () => {
+  it('stays on one when it asks for one again, and no pod gives a wrong answer meanwhile', async () => {
     await world.apply(stored('sql', fixed(1)));
     const there = await untilServedBy('sql', sql, 1);
     expect(there).toHaveLength(1);
