@@ -134,12 +134,14 @@ function isFresh(known: Known, deps: PlacesDeps, poolKey: string, about: LoraAda
   const { version, seen, byId, layers } = known;
   const pool = pools.get(poolKey);
   if (pool === undefined || usesNamespaceLabels(pool) || !isSamePool(known, pool)) return false;
+  // Who is beyond it goes by what all of them have.
+  if (pool.spec.tenancy?.quota !== undefined) return false;
   if (adapters.versionOf('pool', poolKey) !== version) return false;
   if (known.paces.dueMs !== null && known.paces.dueMs <= deps.clock.monotonicMs()) return false;
   const pods = podsFor(deps, poolKey, pool);
   if (pods.length !== seen.size || !pods.every((pod) => isSeen(pod, known))) return false;
   const claim = byId.get(about?.metadata.uid ?? '')?.claim;
-  const bytes = about && bytesOf(about, { records, layers });
+  const bytes = about && bytesOf(about, { records, layers, isHeldBack: false });
   return claim === undefined || bytes === undefined || bytes === claim.bytes || grow(known, claim.id, bytes);
 }
 
