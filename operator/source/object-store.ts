@@ -87,9 +87,14 @@ export class ObjectStoreSource implements Source {
   }
 
   async #heads(store: ObjectStore, signal: AbortSignal): Promise<[StoredObject, StoredObject]> {
-    return await this.#within(this.#options.limits.stallMs, signal, (life) =>
-      Promise.all([store.head(OBJECTS.tensors, life), store.head(OBJECTS.config, life)]),
-    );
+    return await this.#within(this.#options.limits.stallMs, signal, async (life) => {
+      const config = store.head(OBJECTS.config, life);
+      const tensors = store.head(OBJECTS.tensors, life);
+      // Where both fail it is always the same one that is told: a message that changes with each try is a write of status.
+      await Promise.allSettled([config, tensors]);
+      const second = await config;
+      return [await tensors, second];
+    });
   }
 
   async #within<T>(ms: number, signal: AbortSignal, use: (life: AbortSignal) => Promise<T>): Promise<T> {
