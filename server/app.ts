@@ -198,6 +198,7 @@ function openMetrics(baseModel: string, engine: NativeEngine, registry: Registry
     snapshot: () => engine.snapshot(),
     hostTier: registry.tier,
     residency: () => registry.residency(),
+    current: () => registry.current(),
   });
 }
 

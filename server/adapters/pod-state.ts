@@ -80,6 +80,13 @@ export function residencyOf({ adapters, limits }: PodState): {
   return { slots: limits.slots, resident: named('slot'), host: named('host') };
 }
 
+/** The current revision of each adapter that has one. */
+export function currentOf({ adapters }: PodState): { name: string; digest: string; step: number | null }[] {
+  return adapters.flatMap(({ name, current, revisions }) =>
+    revisions.filter(({ digest }) => digest === current).map(({ digest, step }) => ({ name, digest, step })),
+  );
+}
+
 /** Tiers and leases are what the engine reports now, never what we remember. */
 export function describeAdapter(adapter: Adapter, slots: Slots, requestsPerMinute: number): AdapterState {
   const { name, current, fence, accepted, revisions } = adapter;

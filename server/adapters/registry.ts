@@ -27,7 +27,7 @@ import { type Held, HostTier } from './host-tier.ts';
 import { LateComers } from './late-comers.ts';
 import { Lookup } from './lookup.ts';
 import { PodReport } from './pod-report.ts';
-import { type BaseIdentity, leasedIn, type PodLimits, residencyOf } from './pod-state.ts';
+import { type BaseIdentity, currentOf, leasedIn, type PodLimits, residencyOf } from './pod-state.ts';
 import { adapterNotFound, baseModelName, noEffect, revisionNotFound } from './refusals.ts';
 import { hasNoEffect, newRevision, stageReply } from './replies.ts';
 import { SlotTurns } from './slot-turns.ts';
@@ -121,6 +121,11 @@ export class Registry {
   /** Adapter names by where their current revision is. */
   residency(): { slots: number; resident: string[]; host: string[] } {
     return residencyOf(this.state());
+  }
+
+  /** What each adapter's name means. */
+  current(): { name: string; digest: string; step: number | null }[] {
+    return currentOf(this.state());
   }
 
   /** Refuses names that nothing may be stored under, before a body is read. */

@@ -7,6 +7,7 @@ import type {
   Content,
   GenerateRequest,
   RequestEvent,
+  SequenceCourse,
   StageReport,
   StepOf,
   Switched,
@@ -22,7 +23,7 @@ export interface EngineTimings {
   /** From one token of a sequence to its next. */
   betweenTokens(seconds: number): void;
   /** A reader that leaves has what it wanted: a stop string came. */
-  sequenceEnded(how: 'stop' | 'length' | 'abort'): void;
+  sequenceEnded(how: 'stop' | 'length' | 'abort', course: SequenceCourse | null): void;
   sequenceFailed(code: string): void;
 }
 
@@ -30,8 +31,13 @@ export interface EngineTimings {
 interface Live {
   queue: EventQueue<RequestEvent>;
   stepOf: StepOf;
-  /** Of the last token; null before the first. */
+  promptTokens: number;
+  submittedMs: number;
+  /** Of its first step, first token and last token; null before. */
+  startedMs: number | null;
+  firstTokenMs: number | null;
   tokenMs: number | null;
+  generatedTokens: number;
 }
 
 /**
@@ -82,7 +88,7 @@ export class NativeEngine implements AdapterEngine {
       yield refused;
       return;
     }
-    const live: Live = { queue: new EventQueue(), stepOf, tokenMs: null };
+    const live = newLive(stepOf, request.prompt.length);
     this.requests.set(id, live);
     signal.addEventListener('abort', cancel, { once: true });
     let ended = false;
@@ -96,7 +102,8 @@ export class NativeEngine implements AdapterEngine {
       signal.removeEventListener('abort', cancel);
       const runs = this.requests.delete(id);
       if (!ended) cancel();
-      if (runs) this.timings?.sequenceEnded(signal.aborted || live.tokenMs === null ? 'abort' : 'stop');
+      const how = signal.aborted || live.tokenMs === null ? 'abort' : 'stop';
+      if (runs) this.timings?.sequenceEnded(how, courseOf(live));
     }
   }
 
@@ -205,13 +212,17 @@ export class NativeEngine implements AdapterEngine {
 
   private time(event: RequestEvent, live: Live, nowMs: number): void {
     if (this.timings === null) return;
-    if (event.type === 'token') {
+    if (event.type === 'started') live.startedMs ??= nowMs;
+    // The one that ends an answer comes with the end.
+    if (event.type === 'token' || (event.type === 'finished' && event.stopToken !== null)) {
       if (live.tokenMs !== null) this.timings.betweenTokens((nowMs - live.tokenMs) / 1000);
+      live.firstTokenMs ??= nowMs;
       live.tokenMs = nowMs;
+      live.generatedTokens += 1;
     }
     if (event.type === 'failed') this.timings.sequenceFailed(event.code);
     if (event.type === 'finished')
-      this.timings.sequenceEnded(event.reason === 'cancelled' ? 'abort' : event.reason);
+      this.timings.sequenceEnded(event.reason === 'cancelled' ? 'abort' : event.reason, courseOf(live));
   }
 
   private fail(reason: string): void {
@@ -239,6 +250,23 @@ export class NativeEngine implements AdapterEngine {
     if (!events.some(endsLease)) return;
     for (const listener of this.endedListeners) listener();
   }
+}
+
+function newLive(stepOf: StepOf, promptTokens: number): Live {
+  const before = { startedMs: null, firstTokenMs: null, tokenMs: null, generatedTokens: 0 };
+  return { queue: new EventQueue(), stepOf, promptTokens, submittedMs: performance.now(), ...before };
+}
+
+function courseOf(live: Live): SequenceCourse | null {
+  const { promptTokens, generatedTokens, submittedMs, startedMs, firstTokenMs, tokenMs } = live;
+  if (startedMs === null || firstTokenMs === null || tokenMs === null) return null;
+  return {
+    promptTokens,
+    generatedTokens,
+    queueSeconds: (startedMs - submittedMs) / 1000,
+    prefillSeconds: (firstTokenMs - startedMs) / 1000,
+    decodeSeconds: (tokenMs - firstTokenMs) / 1000,
+  };
 }
 
 function refuse(error: unknown): never {

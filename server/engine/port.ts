@@ -178,3 +178,13 @@ export interface AdapterEngine {
    */
   generate(request: GenerateRequest, signal: AbortSignal, stepOf?: StepOf): AsyncGenerator<RequestEvent>;
 }
+
+/** What became of a sequence that had at least one token. */
+export interface SequenceCourse {
+  promptTokens: number;
+  generatedTokens: number;
+  /** From the request to its first step, from there to the first token, from there to the last. */
+  queueSeconds: number;
+  prefillSeconds: number;
+  decodeSeconds: number;
+}

@@ -3,6 +3,7 @@ import type { FastifyReply } from 'fastify';
 import { meetsExpectation } from '../contract/expectation.ts';
 import { writeStep } from '../contract/headers.ts';
 import type { FailureCode, LogprobsMode, TokenLogprobs } from '../engine/port.ts';
+import type { AdapterTraffic } from '../telemetry/by-adapter.ts';
 import type { Account } from './byte-budget.ts';
 import { engineFailure, expectationUnmet, type OpenAiError } from './errors.ts';
 import { type Expect, readExpect, requireConsistent } from './expect.ts';
@@ -155,6 +156,7 @@ class Run {
   private cachedTokens = 0;
 
   private readonly onFirstToken: () => void;
+  private readonly traffic: AdapterTraffic;
 
   constructor(serving: Serving, exchange: Exchange, taken: Taken, reply: FastifyReply) {
     const { lora, leases, expect, cut } = taken;
@@ -165,12 +167,16 @@ class Run {
     );
     this.ids = exchange.choices.map(() => []);
     this.account = reply.request.account;
-    this.onFirstToken = () => serving.metrics.firstToken(reply.elapsedTime / 1000);
+    const adapter = lora?.name ?? null;
+    this.onFirstToken = () => serving.metrics.firstToken(adapter, reply.elapsedTime / 1000);
+    this.traffic = serving.metrics.trafficOf(adapter);
+    this.traffic.requests += 1;
     this.id = `${exchange.idPrefix}-${randomUUID()}`;
     this.sources = exchange.choices.map(({ plan, writer }, index) =>
       readChoice((leases[index] as Lease).events, plan.reading, serving.tokenizer, {
         onStarted: (cachedTokens) => {
-          serving.metrics.prefix(lora?.name ?? null, plan.generation.prompt.length, cachedTokens);
+          this.traffic.promptTokens += plan.generation.prompt.length;
+          this.traffic.cachedTokens += cachedTokens;
           if (index % exchange.n === 0) this.cachedTokens += cachedTokens;
         },
         onMoved: (revision, from) => {
@@ -269,6 +275,7 @@ class Run {
     this.ids[index]?.push(...tokens.map(({ id }) => id));
     if (this.completionTokens === 0 && tokens.length > 0) this.onFirstToken();
     this.completionTokens += tokens.length;
+    this.traffic.generatedTokens += tokens.length;
   }
 
   private head(object: string) {

@@ -1,4 +1,6 @@
 import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client';
+import type { SequenceCourse } from '../engine/port.ts';
+import { type AdapterTraffic, addByAdapter } from './by-adapter.ts';
 import { LORIKEET, VLLM } from './metric-names.ts';
 import { addScraped, type EngineLabels, type MetricsSource } from './scraped.ts';
 
@@ -9,11 +11,13 @@ export interface Metrics {
   text(): Promise<string>;
   contentType: string;
   requestDone(endpoint: string, code: number, seconds: number): void;
-  firstToken(seconds: number): void;
-  /** Of a request's prompt: its tokens, and those that had been computed before. Null: the base. */
-  prefix(adapter: string | null, tokens: number, cached: number): void;
+  /** Null: of the base. */
+  firstToken(adapter: string | null, seconds: number): void;
+  /** To be counted up by whoever serves a request. Null: of the base. */
+  trafficOf(adapter: string | null): AdapterTraffic;
   betweenTokens(seconds: number): void;
-  sequenceEnded(how: SequenceEnd): void;
+  /** `course` where it had a token. */
+  sequenceEnded(how: SequenceEnd, course: SequenceCourse | null): void;
   /** `code` is the engine's. */
   sequenceFailed(code: string): void;
   staged(seconds: number): void;
@@ -26,6 +30,7 @@ export interface Metrics {
 
 const FAST_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 const REQUEST_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
+const TOKENS = [1, 4, 16, 64, 256, 1024, 4096, 16_384, 65_536];
 /** Of these, vLLM's latency is that of whole answers. */
 const GENERATING = ['/v1/completions', '/v1/chat/completions'];
 
@@ -34,14 +39,20 @@ export function createMetrics(source: MetricsSource, now: () => number = Date.no
   collectDefaultMetrics({ register });
   const labels: EngineLabels = { engine: '0', model_name: source.baseModel };
   addScraped(register, source, { labels, now });
+  const byAdapter = addByAdapter(register, source);
+  const { firstToken, ...requests } = requestMetrics(register, labels);
   return {
     text: () => register.metrics(),
     contentType: register.contentType,
-    ...requestMetrics(register, labels),
+    ...requests,
+    firstToken(adapter, seconds) {
+      firstToken(seconds);
+      byAdapter.firstToken(adapter, seconds);
+    },
+    trafficOf: (adapter) => byAdapter.trafficOf(adapter),
     ...sequenceMetrics(register, labels),
     ...adapterMetrics(register),
     ...adminMetrics(register),
-    prefix: prefixMetrics(register, source),
   };
 }
 
@@ -55,11 +66,16 @@ function requestMetrics(register: Registry, labels: EngineLabels) {
     register,
     labels,
     VLLM.requestSeconds,
-    'The same of whole answers.',
+    'From request to last byte of completions that were answered with 200.',
     REQUEST_SECONDS,
   );
   const first = histogram(register, LORIKEET.firstTokenSeconds, 'From request to first token.', FAST_SECONDS);
-  const vllmFirst = labelled(register, labels, VLLM.firstTokenSeconds, 'The same, under its vLLM name.');
+  const vllmFirst = labelled(
+    register,
+    labels,
+    VLLM.firstTokenSeconds,
+    'From request to first token, under its vLLM name.',
+  );
   return {
     requestDone(endpoint: string, code: number, took: number) {
       requests.inc({ endpoint, code });
@@ -86,21 +102,51 @@ function sequenceMetrics(register: Registry, labels: EngineLabels) {
   ]);
   const ends = ['stop', 'length', 'abort'] as const;
   for (const finished_reason of ends) ended.inc({ ...labels, finished_reason }, 0);
+  const observeCourse = courseMetrics(register, labels);
   const failed = counter(register, LORIKEET.failures, "Sequences that failed, by the engine's code.", [
     'code',
   ]);
   return {
     betweenTokens: (took: number) => between.observe(took),
-    sequenceEnded: (finished_reason: SequenceEnd) => ended.inc({ ...labels, finished_reason }),
+    sequenceEnded(finished_reason: SequenceEnd, course: SequenceCourse | null) {
+      ended.inc({ ...labels, finished_reason });
+      if (course !== null) observeCourse(course);
+    },
     sequenceFailed: (code: string) => failed.inc({ code }),
+  };
+}
+
+function courseMetrics(register: Registry, labels: EngineLabels): (course: SequenceCourse) => void {
+  const add = (name: string, help: string, buckets: number[]) =>
+    labelled(register, labels, name, help, buckets);
+  const queue = add(VLLM.queueSeconds, 'From taking a sequence in to its first step.', REQUEST_SECONDS);
+  const prefill = add(
+    VLLM.prefillSeconds,
+    'From the first step of a sequence to its first token.',
+    REQUEST_SECONDS,
+  );
+  const decode = add(VLLM.decodeSeconds, 'From the first token of a sequence to its last.', REQUEST_SECONDS);
+  const prompt = add(VLLM.requestPromptTokens, 'Prompt tokens of a sequence that ended.', TOKENS);
+  const generated = add(VLLM.requestGenerationTokens, 'Tokens that a sequence generated that ended.', TOKENS);
+  return (course) => {
+    queue.observe(course.queueSeconds);
+    prefill.observe(course.prefillSeconds);
+    decode.observe(course.decodeSeconds);
+    prompt.observe(course.promptTokens);
+    generated.observe(course.generatedTokens);
   };
 }
 
 function adapterMetrics(register: Registry) {
   const stages = histogram(register, LORIKEET.stageSeconds, 'Bringing a revision into a slot.', FAST_SECONDS);
-  const loads = histogram(register, VLLM.adapterLoadSeconds, 'The same, under its vLLM name.', FAST_SECONDS);
+  const loads = histogram(
+    register,
+    VLLM.adapterLoadSeconds,
+    'Bringing a revision into a slot, under its vLLM name.',
+    FAST_SECONDS,
+  );
   const evictions = counter(register, LORIKEET.evictions, 'Revisions that gave up their slots for others.');
-  const swaps = counter(register, LORIKEET.swaps, 'Activations.');
+  const swaps = counter(register, LORIKEET.swaps, 'Staged revisions that were made current.');
   const swapSeconds = histogram(
     register,
     LORIKEET.swapSeconds,
@@ -117,35 +163,6 @@ function adapterMetrics(register: Registry) {
       swaps.inc();
       swapSeconds.observe(took);
     },
-  };
-}
-
-/** Of adapters that are there: names of versions come and go with training. */
-function prefixMetrics(register: Registry, source: MetricsSource): Metrics['prefix'] {
-  const counts = new Map<string, { queries: number; hits: number }>();
-  const add = (name: string, help: string, key: 'queries' | 'hits') =>
-    new Counter({
-      name,
-      help,
-      labelNames: ['adapter'],
-      registers: [register],
-      collect() {
-        const { resident, host } = source.residency();
-        const there = new Set(['', ...resident, ...host]);
-        this.reset();
-        for (const [adapter, count] of counts) {
-          if (there.has(adapter)) this.inc({ adapter }, count[key]);
-          else counts.delete(adapter);
-        }
-      },
-    });
-  add(LORIKEET.prefixQueries, 'Prompt tokens that were looked up; no adapter: the base.', 'queries');
-  add(LORIKEET.prefixHits, 'Those whose keys and values were there already.', 'hits');
-  return (adapter, tokens, cached) => {
-    const count = counts.get(adapter ?? '') ?? { queries: 0, hits: 0 };
-    count.queries += tokens;
-    count.hits += cached;
-    counts.set(adapter ?? '', count);
   };
 }
 

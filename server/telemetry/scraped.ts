@@ -26,6 +26,8 @@ export interface MetricsSource {
   hostTier: { readonly bytesMax: number; readonly usedBytes: number };
   /** Adapter names whose current revision is in a slot, and those whose bytes are in the host tier. */
   residency(): { slots: number; resident: string[]; host: string[] };
+  /** What each adapter's name means. */
+  current(): { name: string; digest: string; step: number | null }[];
 }
 
 /** vLLM's, which dashboards filter by. */
@@ -60,15 +62,15 @@ function engineGauges(register: Registry, source: MetricsSource, gauge: AddGauge
   gauge(VLLM.waiting, 'Sequences that wait.', () => source.snapshot().waiting);
   gauge(VLLM.running, 'Sequences that run.', () => source.snapshot().running);
   gauge(VLLM.kvUsage, 'Share of KV blocks in use, 0 to 1.', kvUsage);
-  gauge(VLLM.gpuCacheUsage, 'The same, under its older name.', kvUsage);
+  gauge(VLLM.gpuCacheUsage, 'Share of KV blocks in use, under its older name.', kvUsage);
   gauge(LORIKEET.slots, 'Revisions that can be resident.', () => source.residency().slots);
-  gauge(LORIKEET.slotsUsed, 'Revisions that are.', () => source.snapshot().slots.length);
+  gauge(LORIKEET.slotsUsed, 'Revisions that are resident.', () => source.snapshot().slots.length);
   gauge(LORIKEET.pages, 'Pages of the slot pool.', () => source.pages);
-  gauge(LORIKEET.pagesUsed, 'Pages in use.', () => source.snapshot().pagesUsed);
+  gauge(LORIKEET.pagesUsed, 'Pages of the slot pool in use.', () => source.snapshot().pagesUsed);
   gauge(LORIKEET.hostBytes, 'Memory that the host tier may take.', () => source.hostTier.bytesMax);
   gauge(
     LORIKEET.hostBytesUsed,
-    'Memory that its revisions take, and those that arrive: file, config, plan and records.',
+    'Memory that revisions in the host tier take, and those that arrive: file, config, plan and records.',
     () => source.hostTier.usedBytes,
   );
   new Gauge({
@@ -143,14 +145,19 @@ function engineCounters(register: Registry, source: MetricsSource, labels: Engin
   const generatedTokens = () => source.snapshot().generatedTokens;
   const preemptions = () => source.snapshot().preemptions;
   counter(LORIKEET.promptTokens, 'Prompt tokens computed.', promptTokens);
-  counter(VLLM.promptTokens, 'The same, under its vLLM name.', promptTokens, labels);
+  counter(VLLM.promptTokens, 'Prompt tokens computed, under its vLLM name.', promptTokens, labels);
   counter(LORIKEET.generatedTokens, 'Tokens generated.', generatedTokens);
-  counter(VLLM.generationTokens, 'The same, under its vLLM name.', generatedTokens, labels);
+  counter(VLLM.generationTokens, 'Tokens generated, under its vLLM name.', generatedTokens, labels);
   counter(LORIKEET.preemptions, 'Sequences that gave up their KV blocks.', preemptions);
-  counter(VLLM.preemptions, 'The same, under its vLLM name.', preemptions, labels);
+  counter(
+    VLLM.preemptions,
+    'Sequences that gave up their KV blocks, under its vLLM name.',
+    preemptions,
+    labels,
+  );
   const queried = () => source.snapshot().prefixTokensQueried;
   counter(VLLM.prefixQueries, 'Prompt tokens looked up in the prefix cache.', queried, labels);
   const hit = () => source.snapshot().prefixTokensHit;
-  counter(VLLM.prefixHits, 'Those that were found.', hit, labels);
+  counter(VLLM.prefixHits, 'Prompt tokens found in the prefix cache.', hit, labels);
   counter(LORIKEET.engineSteps, 'Engine steps.', () => source.snapshot().step);
 }

@@ -85,6 +85,7 @@ async function answering(seen: GenerateRequest[]): Promise<Serving> {
       snapshot: () => ({ step: 0, epoch: 0, pagesUsed: 0, slots: [] }) as never,
       hostTier: { bytesMax: 0, usedBytes: 0 },
       residency: () => ({ slots: 1, resident: [], host: [] }),
+      current: () => [],
     }),
     notReady: () => null,
     log: createLog('silent'),

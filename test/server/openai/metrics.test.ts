@@ -1,5 +1,9 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Registry } from 'prom-client';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createMetrics } from '../../../server/telemetry/metrics.ts';
+import type { MetricsSource } from '../../../server/telemetry/scraped.ts';
 import { adapterFlags, type ParrotServer, startParrot, userSays } from '../../support/parrot-server.ts';
 
 let server: ParrotServer;
@@ -66,6 +70,12 @@ describe('/metrics', () => {
     [`vllm:inter_token_latency_seconds_count{${LABELS}}`, 2],
     [`vllm:e2e_request_latency_seconds_count{${LABELS}}`, 1],
     [`vllm:generation_tokens_total{${LABELS}}`, 3],
+    [`vllm:request_generation_tokens_sum{${LABELS}}`, 3],
+    [`vllm:request_generation_tokens_count{${LABELS}}`, 1],
+    [`vllm:request_prompt_tokens_count{${LABELS}}`, 1],
+    [`vllm:request_queue_time_seconds_count{${LABELS}}`, 1],
+    [`vllm:request_prefill_time_seconds_count{${LABELS}}`, 1],
+    [`vllm:request_decode_time_seconds_count{${LABELS}}`, 1],
     [`vllm:num_preemptions_total{${LABELS}}`, 0],
     [`vllm:request_success_total{${LABELS},finished_reason="length"}`, 1],
     [`vllm:request_success_total{${LABELS},finished_reason="stop"}`, 0],
@@ -94,6 +104,28 @@ describe('/metrics', () => {
     expect(requests).toContain('lorikeet_requests_total{endpoint="/v1/chat/completions",code="404"} 1');
   });
 
+  it('tells the traffic of each adapter', async () => {
+    expect(await series('lorikeet_adapter_requests_total')).toEqual([
+      'lorikeet_adapter_requests_total{adapter="sql"} 1',
+    ]);
+    expect(await series('lorikeet_adapter_generated_tokens_total')).toEqual([
+      'lorikeet_adapter_generated_tokens_total{adapter="sql"} 3',
+    ]);
+    expect(await series('lorikeet_adapter_first_token_seconds_count')).toEqual([
+      'lorikeet_adapter_first_token_seconds_count{adapter="sql"} 1',
+    ]);
+  });
+
+  it('tells the revision of each adapter as the number that its short digest is', async () => {
+    const { body } = await server.get('/v1/models');
+    const { revision } = body.data.find(({ id }: { id: string }) => id === 'sql');
+    const revisions = await series('lorikeet_adapter_revision');
+    expect(revisions).toHaveLength(3);
+    expect(revisions).toContain(
+      `lorikeet_adapter_revision{adapter="sql"} ${Number.parseInt(revision.slice(7, 19), 16)}`,
+    );
+  });
+
   it('counts slots, not the names that share one', async () => {
     expect(await series('lorikeet_slots_used')).toEqual([`lorikeet_slots_used{${LABELS}} 2`]);
     await server.put('sql-too', 'sql');
@@ -117,41 +149,57 @@ describe('/metrics', () => {
   });
 });
 
+function source({
+  residency = { slots: 4, resident: [] as string[], host: [] as string[] },
+  waitingAdapters = [] as string[],
+} = {}): MetricsSource {
+  return {
+    baseModel: 'm',
+    blockTokens: 16,
+    kvBlocks: 8,
+    pages: 1,
+    snapshot: () => ({
+      running: 0,
+      waiting: 2,
+      kvBlocksUsed: 2,
+      pagesUsed: 0,
+      step: 0,
+      promptTokens: 0,
+      generatedTokens: 0,
+      preemptions: 0,
+      prefixTokensQueried: 0,
+      prefixTokensHit: 0,
+      waitingAdapters,
+      slots: [],
+    }),
+    hostTier: { bytesMax: 0, usedBytes: 0 },
+    residency: () => residency,
+    current: () => residency.resident.map((name) => ({ name, digest: `sha256:${'f'.repeat(64)}`, step: 7 })),
+  };
+}
+
 describe('the series of adapters', () => {
   it('follow residency and queue, and nothing stays behind', async () => {
     const residency = { slots: 4, resident: ['b', 'a'], host: ['c'] };
     const waitingAdapters = ['a', 'c'];
-    const metrics = createMetrics(
-      {
-        baseModel: 'm',
-        blockTokens: 16,
-        kvBlocks: 8,
-        pages: 1,
-        snapshot: () => ({
-          running: 0,
-          waiting: 2,
-          kvBlocksUsed: 2,
-          pagesUsed: 0,
-          step: 0,
-          promptTokens: 0,
-          generatedTokens: 0,
-          preemptions: 0,
-          prefixTokensQueried: 0,
-          prefixTokensHit: 0,
-          waitingAdapters,
-          slots: [],
-        }),
-        hostTier: { bytesMax: 0, usedBytes: 0 },
-        residency: () => residency,
-      },
-      () => 1_700_000_000_500,
-    );
+    const metrics = createMetrics(source({ residency, waitingAdapters }), () => 1_700_000_000_500);
     const lines = async () =>
       (await metrics.text()).split('\n').filter((line) => /^vllm:(lora_|kv)/.test(line));
     expect(await lines()).toContain(
       'vllm:lora_requests_info{max_lora="4",running_lora_adapters="a,b",waiting_lora_adapters="c"} 1700000000.5',
     );
     expect(await lines()).toContain('vllm:kv_cache_usage_perc{engine="0",model_name="m"} 0.25');
+    const traffic = metrics.trafficOf('a');
+    traffic.requests += 1;
+    metrics.firstToken('a', 0.3);
+    const ofAdapters = async () =>
+      (await metrics.text()).split('\n').filter((line) => /^lorikeet_.*adapter="/.test(line));
+    const told = await ofAdapters();
+    expect(told).toContain('lorikeet_adapter_requests_total{adapter="a"} 1');
+    expect(told).toContain('lorikeet_adapter_first_token_seconds_bucket{le="0.25",adapter="a"} 0');
+    expect(told).toContain('lorikeet_adapter_first_token_seconds_bucket{le="0.5",adapter="a"} 1');
+    expect(told).toContain(`lorikeet_adapter_revision{adapter="a"} ${2 ** 48 - 1}`);
+    expect(told).toContain('lorikeet_adapter_step{adapter="a"} 7');
     residency.resident = [];
     residency.host = [];
     waitingAdapters.length = 0;
@@ -160,5 +208,27 @@ describe('the series of adapters', () => {
     expect(empty.filter((line) => line.startsWith('vllm:lora_requests_info'))).toEqual([
       'vllm:lora_requests_info{max_lora="4",running_lora_adapters="",waiting_lora_adapters=""} 1700000000.5',
     ]);
+    expect(await ofAdapters()).toEqual([]);
+  });
+});
+
+describe('the table of metrics in server/README.md', () => {
+  it('has every one of them, with its labels, in the words of its help', () => {
+    const registered: { name: string; help: string; labelNames: string[] }[] = [];
+    const spy = vi.spyOn(Registry.prototype, 'registerMetric');
+    createMetrics(source());
+    for (const [metric] of spy.mock.calls) registered.push(metric as never);
+    spy.mockRestore();
+    const rows = registered
+      .filter(({ name }) => /^(lorikeet_|vllm:)/.test(name))
+      .map(({ name, help, labelNames }) => [name, labelNames.join(', '), help].join(' | '));
+    const readme = readFileSync(join(import.meta.dirname, '../../../server/README.md'), 'utf8');
+    const table = readme.match(/\| metric .*\n\|[- |]*\n((?:\|.*\n)*)/)?.[1] ?? '';
+    const written = table
+      .trim()
+      .split('\n')
+      .map((row) => row.split('|').slice(1, -1))
+      .map((cells) => cells.map((cell) => cell.replaceAll('`', '').trim()).join(' | '));
+    expect(written.sort()).toEqual(rows.sort());
   });
 });

@@ -57,6 +57,7 @@ export function standing(engine: NativeEngine, adapters: AdapterLookup): Serving
       snapshot: () => engine.snapshot(),
       hostTier: { bytesMax: 0, usedBytes: 0 },
       residency: () => ({ slots: 1, resident: [], host: [] }),
+      current: () => [],
     }),
     budget: new ByteBudget(1 << 30),
     notReady: () => null,
