@@ -32,8 +32,16 @@ export interface PushTarget {
   authMs: number;
 }
 
+export type PushTimings = {
+  authMs: number;
+  receiveMs: number;
+  stageMs: number;
+  activateMs: number;
+  totalMs: number;
+};
+
 export interface PushReply extends PublishResult {
-  timings: { authMs: number; receiveMs: number; stageMs: number; activateMs: number; totalMs: number };
+  timings: PushTimings;
 }
 
 /** One push from its headers to its reply: size, turn, body, publication. */

@@ -19,7 +19,7 @@ import { type BodyLimits, ClientGone } from './body-reader.ts';
 import type { BranchLimits } from './branch.ts';
 import { FORWARDED, forward } from './forward.ts';
 import type { Publisher } from './publisher.ts';
-import { type PushReply, push } from './push.ts';
+import { type PushReply, type PushTimings, push } from './push.ts';
 import { refusalOf, send } from './refusal.ts';
 import { listRevisions } from './revisions.ts';
 import { rollback } from './rollback.ts';
@@ -29,7 +29,7 @@ import { Budget, Turns } from './turns.ts';
 
 export interface PushMetrics {
   /** `code`: `ok`, `noop`, or the code of the refusal. */
-  pushed(code: string, bytes: number, totalMs: number): void;
+  pushed(code: string, bytes: number, timings: PushTimings | null): void;
   inFlight(pushes: number, bytes: number): void;
 }
 
@@ -221,7 +221,7 @@ function requireNames(namespace: string, name: string): void {
 
 function report(request: FastifyRequest, result: PushReply, { log, metrics }: PushAppOptions): void {
   const { timings, swap, noop, bytes } = result;
-  metrics.pushed(noop ? 'noop' : 'ok', bytes, timings.totalMs);
+  metrics.pushed(noop ? 'noop' : 'ok', bytes, timings);
   const who = whoAsks(request);
   if (who !== null) auditAnswered(log, who, result, { skewMs: swap?.skewMs ?? null, ...timings });
 }
@@ -238,13 +238,13 @@ async function refuse(
   const known =
     request.caller === null ? {} : { adapter: `${namespace}/${name}`, by: request.caller.username };
   if (error instanceof ClientGone) {
-    metrics.pushed('client_gone', 0, 0);
+    metrics.pushed('client_gone', 0, null);
     auditRefused(log, request, 'client_gone');
     reply.hijack();
     request.raw.socket.destroy();
     return reply;
   }
-  metrics.pushed(refusal.code, 0, 0);
+  metrics.pushed(refusal.code, 0, null);
   // The message may quote what the client sent, and that may be a secret in the wrong place.
   const cause = (refusal.cause as NodeJS.ErrnoException | undefined)?.code;
   const fields = { ...known, code: refusal.code, field: refusal.field, cause };

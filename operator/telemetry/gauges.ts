@@ -59,6 +59,13 @@ function registerAdapterGauges(registry: Registry, { adapters, clock }: GaugeSou
         set(labels, ready?.status === 'True' ? 1 : 0);
       }),
   );
+  const step = "The trainer's step of the current revision, where it has one";
+  gauge(registers, 'adapter_step', step, ['ns', 'adapter'], (set) =>
+    each((item, labels) => {
+      const at = item.status?.currentRevision?.step ?? null;
+      if (at !== null) set(labels, at);
+    }),
+  );
   gauge(
     registers,
     'revision_age_seconds',
@@ -80,6 +87,15 @@ function registerPoolGauges(registry: Registry, { pools }: GaugeSources): void {
       const { total = 0, used = 0 } = status?.slots ?? {};
       set({ ...labels, state: 'used' }, used);
       set({ ...labels, state: 'free' }, Math.max(0, total - used));
+    }
+  });
+  const pods = 'Pods of a pool by whether they answer and have its base model';
+  gauge(registers, 'pool_pods', pods, ['ns', 'pool', 'state'], (set) => {
+    for (const { metadata, status } of pools.list()) {
+      const labels = { ns: metadata.namespace ?? '', pool: metadata.name };
+      const { pods: all = 0, readyPods = 0 } = status ?? {};
+      set({ ...labels, state: 'ready' }, readyPods);
+      set({ ...labels, state: 'unready' }, Math.max(0, all - readyPods));
     }
   });
   gauge(registers, 'drift_adapters', 'Adapters in pods that no LoraAdapter owns', ['ns', 'pool'], (set) => {

@@ -1,6 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { DropCause } from '../kube/events.ts';
 import type { PacedLane } from '../kube/rest.ts';
+import type { PushTimings } from '../push/push.ts';
 import { Thrash } from './thrash.ts';
 
 const PHASE_SECONDS = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
@@ -10,6 +11,8 @@ const SWAP_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1
 /** All that these labels may be: a series is there from the start, so that its first increase shows. */
 const DROP_CAUSES: readonly DropCause[] = ['full', 'limited', 'failed'];
 const LANES: readonly PacedLane[] = ['usual', 'review'];
+const PUSH_OUTCOMES = ['ok', 'noop'] as const;
+const PUSH_STAGES = ['auth', 'receive', 'stage', 'activate'] as const;
 const STATUS_KINDS = ['adapters', 'pools'] as const;
 type StatusKind = (typeof STATUS_KINDS)[number];
 
@@ -25,6 +28,7 @@ export class OperatorMetrics {
   readonly #pushRequests: Counter<'code'>;
   readonly #pushBytes: Counter;
   readonly #pushDuration: Histogram;
+  readonly #pushStages: Histogram<'stage'>;
   readonly #pushesInFlight: Gauge;
   readonly #pushBytesInFlight: Gauge;
   readonly #eventsDropped: Counter<'cause'>;
@@ -55,9 +59,16 @@ export class OperatorMetrics {
     this.#evictions = new Counter({ ...evictions, labelNames: ['reason'] });
     const pushes = named('push_requests_total', 'Pushes by ok, noop, or the code of the refusal');
     this.#pushRequests = new Counter({ ...pushes, labelNames: ['code'] });
+    for (const code of PUSH_OUTCOMES) this.#pushRequests.inc({ code }, 0);
     this.#pushBytes = new Counter(named('push_bytes_total', 'Bytes of accepted pushes'));
     const duration = named('push_duration_seconds', 'Accepted pushes from the request to the reply');
     this.#pushDuration = new Histogram({ ...duration, buckets: PHASE_SECONDS });
+    const stages = named(
+      'push_stage_duration_seconds',
+      'Accepted pushes by stage: auth, receive (first byte to last), stage (until pods have it), activate',
+    );
+    this.#pushStages = new Histogram({ ...stages, labelNames: ['stage'], buckets: PHASE_SECONDS });
+    for (const stage of PUSH_STAGES) this.#pushStages.zero({ stage });
     this.#pushesInFlight = new Gauge(named('push_in_flight', 'Pushes that are being taken in'));
     this.#pushBytesInFlight = new Gauge(
       named('push_in_flight_bytes', 'Their declared bytes, or the most that they may have'),
@@ -101,11 +112,12 @@ export class OperatorMetrics {
     this.#evictions.inc({ reason });
   }
 
-  pushed(code: string, bytes: number, totalMs: number): void {
+  pushed(code: string, bytes: number, timings: PushTimings | null): void {
     this.#pushRequests.inc({ code });
-    if (code !== 'ok') return;
+    if (code !== 'ok' || timings === null) return;
     this.#pushBytes.inc(bytes);
-    this.#pushDuration.observe(totalMs / 1000);
+    this.#pushDuration.observe(timings.totalMs / 1000);
+    for (const stage of PUSH_STAGES) this.#pushStages.observe({ stage }, timings[`${stage}Ms`] / 1000);
   }
 
   eventDropped(cause: DropCause): void {

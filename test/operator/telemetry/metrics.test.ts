@@ -1,6 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { LoraAdapter } from '../../../operator/api/lora-adapter.ts';
+import type { ServerPool } from '../../../operator/api/server-pool.ts';
 import { EventRecorder } from '../../../operator/kube/events.ts';
 import { silentLog } from '../../../operator/kube/log.ts';
 import { Reflector } from '../../../operator/kube/reflector.ts';
@@ -316,6 +318,64 @@ describe('what a scrape tells of the lag of status', () => {
     decide('three');
     await written('three');
     await told(2, 0);
+  });
+});
+
+describe('what a scrape tells of pushes', () => {
+  const timings = { authMs: 1, receiveMs: 20, stageMs: 300, activateMs: 4_000, totalMs: 4_321 };
+
+  it('has both ways to succeed before any push', async () => {
+    expect(await scraped('push_requests_total')).toEqual({ 'code="ok"': 0, 'code="noop"': 0 });
+  });
+
+  it('is how long each stage of an accepted one took', async () => {
+    metrics.pushed('ok', 1_000, timings);
+    expect(await scraped('push_stage_duration_seconds_sum')).toEqual({
+      'stage="auth"': 0.001,
+      'stage="receive"': 0.02,
+      'stage="stage"': 0.3,
+      'stage="activate"': 4,
+    });
+    expect(await scraped('push_duration_seconds_sum')).toEqual({ '': 4.321 });
+    expect(await scraped('push_bytes_total')).toEqual({ '': 1_000 });
+  });
+
+  it.each(['noop', 'quota_exceeded'])('is a count alone of %s', async (code) => {
+    metrics.pushed(code, 1_000, timings);
+    expect(await scraped('push_requests_total')).toMatchObject({ [`code="${code}"`]: 1 });
+    expect(await scraped('push_bytes_total')).toEqual({ '': 0 });
+    expect(await scraped('push_duration_seconds_count')).toEqual({ '': 0 });
+    expect(await scraped('push_stage_duration_seconds_count')).toMatchObject({ 'stage="stage"': 0 });
+  });
+});
+
+describe('what a scrape tells of adapters and pools', () => {
+  const none = { ...{ queues: { adapters: { depth: 0 }, pools: { depth: 0 } } }, spool: { usedBytes: 0 } };
+  const gauges = (adapters: object[], pools: object[]) =>
+    registerGauges(metrics.registry, {
+      adapters: { list: () => adapters as LoraAdapter[] },
+      pools: { list: () => pools as ServerPool[] },
+      leader: { leading: null },
+      clock,
+      ...none,
+    });
+  const adapter = (name: string, currentRevision?: object) => ({
+    metadata: { namespace: 'ns', name },
+    spec: { poolRef: { name: 'pool' } },
+    status: currentRevision ? { currentRevision } : {},
+  });
+
+  it('is the step of the current revision, where it has one', async () => {
+    gauges([adapter('a', { step: 12 }), adapter('b', { step: null }), adapter('c')], []);
+    expect(await scraped('adapter_step')).toEqual({ 'ns="ns",adapter="a"': 12 });
+  });
+
+  it('is how many pods a pool has, and how many of them it can use', async () => {
+    gauges([], [{ metadata: { namespace: 'ns', name: 'pool' }, status: { pods: 3, readyPods: 1 } }]);
+    expect(await scraped('pool_pods')).toEqual({
+      'ns="ns",pool="pool",state="ready"': 1,
+      'ns="ns",pool="pool",state="unready"': 2,
+    });
   });
 });
 
