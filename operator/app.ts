@@ -101,7 +101,7 @@ export async function startOperator(
   });
   const { records } = parts.adapterDeps;
   watches.follow(fleet, (key) => records.get(key)?.waitsForRoom ?? false);
-  registerGauges(metrics.registry, { ...watches, leader: elector, queues, spool, clock: systemClock });
+  registerGauges(metrics.registry, { ...watches, fleet, leader: elector, queues, spool, clock: systemClock });
   const { adapters, pools, pods } = watches;
   registerReflectors(metrics.registry, { adapters, pools, pods });
 

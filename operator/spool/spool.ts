@@ -44,6 +44,15 @@ export class Spool {
     return this.#usedBytes;
   }
 
+  get maxBytes(): number {
+    return this.#maxBytes;
+  }
+
+  get pinnedBytes(): number {
+    const pinned = [...this.#entries].filter(([digest]) => this.#owners.has(digest));
+    return pinned.reduce((bytes, [, { size }]) => bytes + size, 0);
+  }
+
   /** Digests, least recently used first. */
   list(): string[] {
     return [...this.#entries.keys()];

@@ -2,13 +2,16 @@ import { Gauge, type Registry } from 'prom-client';
 import { type LoraAdapter, servedNameOf } from '../api/lora-adapter.ts';
 import type { ServerPool } from '../api/server-pool.ts';
 import type { Clock } from '../kube/clock.ts';
+import { keyOf } from '../kube/resource.ts';
+import type { Pod } from '../pods/pod.ts';
 
 export interface GaugeSources {
   adapters: { list(): LoraAdapter[] };
   pools: { list(): ServerPool[] };
   leader: { leading: object | null };
   queues: Record<'adapters' | 'pools', { depth: number }>;
-  spool: { usedBytes: number };
+  fleet: { podsOf(poolKey: string): Pick<Pod, 'name' | 'reachable'>[] };
+  spool: { usedBytes: number; pinnedBytes: number; maxBytes: number };
   clock: Clock;
 }
 
@@ -22,6 +25,12 @@ export function registerGauges(registry: Registry, sources: GaugeSources): void 
   );
   gauge(registers, 'spool_bytes', 'Bytes of revisions in the spool', [], (set) =>
     set({}, sources.spool.usedBytes),
+  );
+  gauge(registers, 'spool_bytes_max', 'Bytes that the spool may take', [], (set) =>
+    set({}, sources.spool.maxBytes),
+  );
+  gauge(registers, 'spool_pinned_bytes', 'Bytes of the spool that nothing newer may push out', [], (set) =>
+    set({}, sources.spool.pinnedBytes),
   );
   gauge(registers, 'queue_depth', 'Objects that wait to be looked at', ['queue'], (set) => {
     for (const [queue, { depth }] of Object.entries(sources.queues)) set({ queue }, depth);
@@ -68,6 +77,17 @@ function registerAdapterGauges(registry: Registry, { adapters, clock }: GaugeSou
   );
   gauge(
     registers,
+    'adapter_unready',
+    'Constant 1 while an adapter is not Ready; reason is why, in the words of its condition',
+    ['ns', 'adapter', 'reason'],
+    (set) =>
+      each((item, labels) => {
+        const ready = item.status?.conditions?.find(({ type }) => type === 'Ready');
+        if (ready?.status !== 'True') set({ ...labels, reason: ready?.reason ?? 'Pending' }, 1);
+      }),
+  );
+  gauge(
+    registers,
     'revision_age_seconds',
     'Since the operator had the current revision',
     ['ns', 'adapter'],
@@ -79,7 +99,7 @@ function registerAdapterGauges(registry: Registry, { adapters, clock }: GaugeSou
   );
 }
 
-function registerPoolGauges(registry: Registry, { pools }: GaugeSources): void {
+function registerPoolGauges(registry: Registry, { pools, fleet }: GaugeSources): void {
   const registers = [registry];
   gauge(registers, 'pool_slots', 'Slots of a pool by state', ['ns', 'pool', 'state'], (set) => {
     for (const { metadata, status } of pools.list()) {
@@ -103,6 +123,28 @@ function registerPoolGauges(registry: Registry, { pools }: GaugeSources): void {
       set({ ns: metadata.namespace ?? '', pool: metadata.name }, status?.unmanaged?.length ?? 0);
     }
   });
+  const conditionLabels = ['ns', 'pool', 'condition', 'reason'];
+  gauge(registers, 'pool_condition', 'Whether a condition of a pool is True', conditionLabels, (set) => {
+    for (const { metadata, status } of pools.list()) {
+      const labels = { ns: metadata.namespace ?? '', pool: metadata.name };
+      for (const { type, status: holds, reason } of status?.conditions ?? []) {
+        if (holds !== 'Unknown') set({ ...labels, condition: type, reason }, holds === 'True' ? 1 : 0);
+      }
+    }
+  });
+  gauge(
+    registers,
+    'pod_reachable',
+    'Whether this process hears from a pod of a pool',
+    ['ns', 'pool', 'pod'],
+    (set) => {
+      for (const pool of pools.list()) {
+        const labels = { ns: pool.metadata.namespace ?? '', pool: pool.metadata.name };
+        for (const { name, reachable } of fleet.podsOf(keyOf(pool)))
+          set({ ...labels, pod: name }, reachable ? 1 : 0);
+      }
+    },
+  );
 }
 
 type Set = (labels: Record<string, string>, value: number) => void;

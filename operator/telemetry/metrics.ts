@@ -1,4 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { ERRORS } from '../../server/contract/errors.ts';
 import type { DropCause } from '../kube/events.ts';
 import type { PacedLane } from '../kube/rest.ts';
 import type { PushTimings } from '../push/push.ts';
@@ -11,7 +12,7 @@ const SWAP_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1
 /** All that these labels may be: a series is there from the start, so that its first increase shows. */
 const DROP_CAUSES: readonly DropCause[] = ['full', 'limited', 'failed'];
 const LANES: readonly PacedLane[] = ['usual', 'review'];
-const PUSH_OUTCOMES = ['ok', 'noop'] as const;
+const PUSH_CODES = ['ok', 'noop', 'client_gone', ...Object.keys(ERRORS)];
 const PUSH_STAGES = ['auth', 'receive', 'stage', 'activate'] as const;
 const STATUS_KINDS = ['adapters', 'pools'] as const;
 type StatusKind = (typeof STATUS_KINDS)[number];
@@ -57,9 +58,12 @@ export class OperatorMetrics {
     );
     const evictions = named('evictions_total', 'Adapters that the operator took out of a pod');
     this.#evictions = new Counter({ ...evictions, labelNames: ['reason'] });
-    const pushes = named('push_requests_total', 'Pushes by ok, noop, or the code of the refusal');
+    const pushes = named(
+      'push_requests_total',
+      'Pushes by ok, noop, client_gone, or the code of the refusal',
+    );
     this.#pushRequests = new Counter({ ...pushes, labelNames: ['code'] });
-    for (const code of PUSH_OUTCOMES) this.#pushRequests.inc({ code }, 0);
+    for (const code of PUSH_CODES) this.#pushRequests.inc({ code }, 0);
     this.#pushBytes = new Counter(named('push_bytes_total', 'Bytes of accepted pushes'));
     const duration = named('push_duration_seconds', 'Accepted pushes from the request to the reply');
     this.#pushDuration = new Histogram({ ...duration, buckets: PHASE_SECONDS });

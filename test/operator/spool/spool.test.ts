@@ -90,12 +90,14 @@ describe('a spool', () => {
     spool.pin(a, 'ns/one');
     spool.pin(a, 'ns/two');
     spool.pin(b);
+    expect([spool.pinnedBytes, spool.maxBytes]).toEqual([2000, 2000]);
     const writer = spool.begin();
     await expect(writer.write(bytesOf(3))).rejects.toMatchObject({ code: 'full' });
     await writer.abort();
     spool.unpin(a, 'ns/one');
     await expect(spool.begin().write(bytesOf(3))).rejects.toMatchObject({ code: 'full' });
     spool.unpin(a, 'ns/two');
+    expect(spool.pinnedBytes).toBe(1000);
     await add(spool, bytesOf(3));
     expect([spool.has(a), spool.has(b), spool.usedBytes]).toEqual([false, true, 2000]);
   });

@@ -9,7 +9,7 @@ import { Reflector } from '../../../operator/kube/reflector.ts';
 import { type KubeObject, PODS } from '../../../operator/kube/resource.ts';
 import { Rest, type RestOptions } from '../../../operator/kube/rest.ts';
 import { StatusWriter } from '../../../operator/kube/status-writer.ts';
-import { registerGauges } from '../../../operator/telemetry/gauges.ts';
+import { type GaugeSources, registerGauges } from '../../../operator/telemetry/gauges.ts';
 import { buildHealthApp } from '../../../operator/telemetry/health.ts';
 import { OperatorMetrics } from '../../../operator/telemetry/metrics.ts';
 import { registerReflectors } from '../../../operator/telemetry/reflectors.ts';
@@ -324,8 +324,10 @@ describe('what a scrape tells of the lag of status', () => {
 describe('what a scrape tells of pushes', () => {
   const timings = { authMs: 1, receiveMs: 20, stageMs: 300, activateMs: 4_000, totalMs: 4_321 };
 
-  it('has both ways to succeed before any push', async () => {
-    expect(await scraped('push_requests_total')).toEqual({ 'code="ok"': 0, 'code="noop"': 0 });
+  it('has every way to end before any push', async () => {
+    const counts = await scraped('push_requests_total');
+    expect(counts).toMatchObject({ 'code="ok"': 0, 'code="noop"': 0, 'code="client_gone"': 0 });
+    expect(new Set(Object.values(counts))).toEqual(new Set([0]));
   });
 
   it('is how long each stage of an accepted one took', async () => {
@@ -350,7 +352,11 @@ describe('what a scrape tells of pushes', () => {
 });
 
 describe('what a scrape tells of adapters and pools', () => {
-  const none = { ...{ queues: { adapters: { depth: 0 }, pools: { depth: 0 } } }, spool: { usedBytes: 0 } };
+  const none = {
+    queues: { adapters: { depth: 0 }, pools: { depth: 0 } },
+    fleet: { podsOf: () => [] },
+    spool: { usedBytes: 0, pinnedBytes: 0, maxBytes: 0 },
+  };
   const gauges = (adapters: object[], pools: object[]) =>
     registerGauges(metrics.registry, {
       adapters: { list: () => adapters as LoraAdapter[] },
@@ -379,6 +385,66 @@ describe('what a scrape tells of adapters and pools', () => {
   });
 });
 
+describe('what a scrape tells of objects', () => {
+  const named = (name: string, rest: object) => ({
+    list: () => [{ metadata: { name, namespace: 'ns' }, ...rest }],
+  });
+  const condition = (type: string, status: string, reason: string) => ({ type, status, reason });
+  const gauges = (adapter: object, conditions: object[], pods: { name: string; reachable: boolean }[]) =>
+    registerGauges(metrics.registry, {
+      adapters: named('sql', {
+        spec: { poolRef: { name: 'llama' } },
+        ...adapter,
+      }) as unknown as GaugeSources['adapters'],
+      pools: named('llama', { status: { conditions } }) as unknown as GaugeSources['pools'],
+      leader: { leading: null },
+      queues: { adapters: { depth: 0 }, pools: { depth: 0 } },
+      fleet: { podsOf: (poolKey) => (poolKey === 'ns/llama' ? pods : []) },
+      spool: { usedBytes: 30, pinnedBytes: 20, maxBytes: 40 },
+      clock,
+    });
+
+  it('is why an adapter is not Ready, and nothing once it is', async () => {
+    const status = { conditions: [condition('Ready', 'False', 'NoRoom')] };
+    gauges({ status }, [], []);
+    expect(await scraped('adapter_unready')).toEqual({ 'ns="ns",adapter="sql",reason="NoRoom"': 1 });
+    status.conditions = [condition('Ready', 'True', 'Ready')];
+    expect(await scraped('adapter_unready')).toEqual({});
+  });
+
+  it('is that an adapter has not been looked at', async () => {
+    gauges({}, [], []);
+    expect(await scraped('adapter_unready')).toEqual({ 'ns="ns",adapter="sql",reason="Pending"': 1 });
+  });
+
+  it('is which conditions of a pool hold, those left out of which nobody knows', async () => {
+    const conditions = [
+      condition('Ready', 'False', 'TokenNotFound'),
+      condition('Other', 'Unknown', 'Pending'),
+    ];
+    gauges({}, [...conditions, condition('CapacityPressure', 'True', 'SlotsFull')], []);
+    expect(await scraped('pool_condition')).toEqual({
+      'ns="ns",pool="llama",condition="Ready",reason="TokenNotFound"': 0,
+      'ns="ns",pool="llama",condition="CapacityPressure",reason="SlotsFull"': 1,
+    });
+  });
+
+  it('is which pods are heard from, and how full the spool is', async () => {
+    const pods = [
+      { name: 'a', reachable: true },
+      { name: 'b', reachable: false },
+    ];
+    gauges({}, [], pods);
+    expect(await scraped('pod_reachable')).toEqual({
+      'ns="ns",pool="llama",pod="a"': 1,
+      'ns="ns",pool="llama",pod="b"': 0,
+    });
+    expect(await scraped('spool_bytes')).toEqual({ '': 30 });
+    expect(await scraped('spool_bytes_max')).toEqual({ '': 40 });
+    expect(await scraped('spool_pinned_bytes')).toEqual({ '': 20 });
+  });
+});
+
 describe('the table of metrics in operator/README.md', () => {
   it('has every one of them, in the words of its help', () => {
     const list = { list: () => [] };
@@ -389,7 +455,8 @@ describe('the table of metrics in operator/README.md', () => {
       pools: list,
       leader,
       queues,
-      spool: { usedBytes: 0 },
+      fleet: { podsOf: () => [] },
+      spool: { usedBytes: 0, pinnedBytes: 0, maxBytes: 0 },
       clock,
     });
     registerReflectors(metrics.registry, {});
