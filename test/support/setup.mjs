@@ -10,6 +10,7 @@ import {
   findClusterTools,
 } from './setup/cluster-tools.mjs';
 import { ensureNodeModules } from './setup/node-modules.mjs';
+import { ensurePrometheus, findPrometheus } from './setup/prometheus.mjs';
 import { beQuiet, SetupError } from './setup/run.mjs';
 import { ensureCurl } from './setup/toolchain.mjs';
 import { ensureTrainers, findTrainersPython } from './setup/trainers.mjs';
@@ -18,7 +19,7 @@ const USAGE = `usage: node test/support/setup.mjs TARGET [--quiet]
   packages packages
   server   packages and the native addon
   tools    packages, a Kubernetes control plane, helm and an S3 server
-  cluster  all of these, an OCI registry, and the emulated device of the CUDA backend
+  cluster  all of these, an OCI registry, the emulated device of the CUDA backend, and Prometheus where Debian has it
   trainers a Python environment with TRL
   where    print the places of the control plane and the tools as JSON on stdout, build nothing`;
 
@@ -34,13 +35,18 @@ const TARGETS = {
     ensureGoTools,
     ensureRegistry,
     ensureCurl,
+    ensurePrometheus,
   ],
   trainers: [ensureTrainers],
   where: [tellWhere],
 };
 
 async function tellWhere() {
-  const places = { ...(await findClusterTools()), trainers: await findTrainersPython() };
+  const places = {
+    ...(await findClusterTools()),
+    trainers: await findTrainersPython(),
+    prometheus: findPrometheus(),
+  };
   process.stdout.write(`${JSON.stringify(places)}\n`);
 }
 

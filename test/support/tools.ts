@@ -12,13 +12,20 @@ const Tools = z.object({
   registry: z.string().nullable(),
   /** Python with the trainers of test/e2e/trainers. */
   trainers: z.string().nullable(),
+  /** Folder of prometheus and promtool. */
+  prometheus: z.string().nullable(),
 });
 export type Tool = keyof z.infer<typeof Tools>;
 
+/** Null: it is not there. */
+export function findTool(tool: Tool): string | null {
+  const reply = execFileSync(process.execPath, [SETUP, 'where'], { encoding: 'utf8' });
+  return Tools.parse(JSON.parse(reply))[tool];
+}
+
 /** Where setup.mjs put a tool. */
 export function toolPath(tool: Tool): string {
-  const reply = execFileSync(process.execPath, [SETUP, 'where'], { encoding: 'utf8' });
-  const path = Tools.parse(JSON.parse(reply))[tool];
+  const path = findTool(tool);
   const target = tool === 'trainers' ? 'trainers' : tool === 'registry' ? 'cluster' : 'tools';
   if (path === null)
     throw new Error(`${tool} is missing: run \`node test/support/setup.mjs ${target}\` first`);
