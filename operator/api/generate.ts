@@ -45,22 +45,23 @@ function readIfThere(file: string): string {
   }
 }
 
-function check(): void {
-  for (const [file, expected] of generatedFiles()) {
+function check(files: Map<string, string>, source: string): void {
+  for (const [file, expected] of files) {
     const lines = difference(readIfThere(file), expected);
     if (lines.length === 0) continue;
     process.stdout.write(
-      `${relative(ROOT, file)} is not what operator/api says: npm run generate\n${lines.join('\n')}\n`,
+      `${relative(ROOT, file)} is not what ${source} says: npm run generate\n${lines.join('\n')}\n`,
     );
     process.exitCode = 1;
   }
 }
 
-function main(flags: string[]): void {
+/** Writes the files, or with `--check` says how they differ from what `source` makes of them. */
+export function generate(files: Map<string, string>, source: string, flags: string[]): void {
   const unknown = flags.find((flag) => flag !== '--check');
   if (unknown !== undefined) throw new Error(`Expected no flag but --check, received ${unknown}`);
-  if (flags.length > 0) check();
-  else for (const [file, content] of generatedFiles()) writeFileSync(file, content);
+  if (flags.length > 0) check(files, source);
+  else for (const [file, content] of files) writeFileSync(file, content);
 }
 
-if (import.meta.main) main(process.argv.slice(2));
+if (import.meta.main) generate(generatedFiles(), 'operator/api', process.argv.slice(2));

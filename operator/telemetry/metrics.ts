@@ -2,7 +2,6 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import { ERRORS } from '../../server/contract/errors.ts';
 import type { DropCause } from '../kube/events.ts';
 import type { PacedLane } from '../kube/rest.ts';
-import type { PushTimings } from '../push/push.ts';
 import { Thrash } from './thrash.ts';
 
 const PHASE_SECONDS = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
@@ -16,6 +15,9 @@ const PUSH_CODES = ['ok', 'noop', 'client_gone', ...Object.keys(ERRORS)];
 const PUSH_STAGES = ['auth', 'receive', 'stage', 'activate'] as const;
 const STATUS_KINDS = ['adapters', 'pools'] as const;
 type StatusKind = (typeof STATUS_KINDS)[number];
+
+/** Of an accepted push, from its request to its reply. */
+export type PushTimings = Record<`${(typeof PUSH_STAGES)[number] | 'total'}Ms`, number>;
 
 /** What is counted as it happens; what is read off the caches at a scrape is in operator/telemetry/gauges.ts. */
 export class OperatorMetrics {

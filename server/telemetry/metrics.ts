@@ -1,11 +1,19 @@
 import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client';
-import type { SequenceCourse } from '../engine/port.ts';
 import { type AdapterTraffic, addByAdapter } from './by-adapter.ts';
 import { LORIKEET, VLLM } from './metric-names.ts';
 import { addScraped, type EngineLabels, type MetricsSource } from './scraped.ts';
 
 /** How a sequence ended, in vLLM's words; `error` is told by its code besides. */
 export type SequenceEnd = 'stop' | 'length' | 'abort';
+
+/** What became of a sequence that had at least one token. */
+export interface SequenceCourse {
+  promptTokens: number;
+  generatedTokens: number;
+  queueSeconds: number;
+  prefillSeconds: number;
+  decodeSeconds: number;
+}
 
 export interface Metrics {
   text(): Promise<string>;

@@ -15,7 +15,12 @@ const BIN = join(ROOT, 'node_modules/.bin');
 const CHECKS = [
   { name: 'biome', command: join(BIN, 'biome'), args: ['check', '.'] },
   { name: 'tsc', command: join(BIN, 'tsc'), args: ['--noEmit'] },
-  { name: 'generated files', command: process.execPath, args: ['operator/api/generate.ts', '--check'] },
+  { name: 'definitions', command: process.execPath, args: ['operator/api/generate.ts', '--check'] },
+  {
+    name: 'dashboards',
+    command: process.execPath,
+    args: ['operator/telemetry/dashboards/generate.ts', '--check'],
+  },
 ];
 
 interface Counts {
