@@ -83,6 +83,7 @@ const ALLOWED: Record<string, string[]> = {
   ],
   'server/vllm': ['server/openai', 'server/adapters', 'server/engine', 'server/transfer', 'server/contract'],
   'server/bridge': ['server/vllm', 'server/openai', 'server/transfer', 'server/contract'],
+  'server/conformance': ['server/contract'],
   'server/admin': ['server/adapters', 'server/transfer', 'server/contract'],
   'server/adapters': ['server/engine', 'server/transfer', 'server/contract'],
   'server/engine': ['server/contract', 'native'],
