@@ -44,11 +44,12 @@ function registerAdapterGauges(registry: Registry, { adapters, clock }: GaugeSou
       visit(item, { ns: item.metadata.namespace ?? '', adapter: item.metadata.name });
     }
   };
-  const infoLabels = ['ns', 'adapter', 'served_name', 'pool', 'revision'];
+  const infoLabels = ['ns', 'adapter', 'served_name', 'pool', 'pool_ns', 'revision'];
   gauge(registers, 'adapter_info', 'Constant 1 per adapter; revision is the current one', infoLabels, (set) =>
     each((item, labels) => {
       const revision = item.status?.currentRevision?.digest ?? '';
-      set({ ...labels, served_name: servedNameOf(item), pool: item.spec.poolRef.name, revision }, 1);
+      const { name: pool, namespace: pool_ns = labels.ns } = item.spec.poolRef;
+      set({ ...labels, served_name: servedNameOf(item), pool, pool_ns, revision }, 1);
     }),
   );
   gauge(registers, 'adapter_replicas', 'Pods of an adapter by state', ['ns', 'adapter', 'state'], (set) =>

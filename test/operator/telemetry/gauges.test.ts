@@ -71,6 +71,16 @@ describe('what a scrape tells of adapters and pools', () => {
     expect(await scraped('adapter_step')).toEqual({ 'ns="ns",adapter="a"': 12 });
   });
 
+  it.each([
+    [{ name: 'pool' }, 'ns'],
+    [{ name: 'pool', namespace: 'others' }, 'others'],
+  ])('is the pool of an adapter that names %j', async (poolRef, namespace) => {
+    gauges([{ ...adapter('a'), spec: { poolRef, servedName: 'served' } }], []);
+    expect(await scraped('adapter_info')).toEqual({
+      [`ns="ns",adapter="a",served_name="served",pool="pool",pool_ns="${namespace}",revision=""`]: 1,
+    });
+  });
+
   it('is how many pods a pool has, and how many of them it can use', async () => {
     gauges([], [{ metadata: { namespace: 'ns', name: 'pool' }, status: { pods: 3, readyPods: 1 } }]);
     expect(await scraped('pool_pods')).toEqual({
