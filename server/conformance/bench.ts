@@ -73,7 +73,11 @@ export class Bench {
 
   /** One that no adapter has. */
   name(rest = ''): string {
-    const name = `${PREFIX}${this.#label}-${this.#names.length + 1}${rest}`;
+    return this.own(`${PREFIX}${this.#label}-${this.#names.length + 1}${rest}`);
+  }
+
+  /** Whatever comes to have that name is taken away after the check. */
+  own(name: string): string {
     this.#names.push(name);
     return name;
   }

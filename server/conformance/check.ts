@@ -22,3 +22,8 @@ export function must(name: string, sentence: string, run: Run): Check {
 export function should(name: string, sentence: string, run: Run): Check {
   return { name, level: 'SHOULD', sentence, needs: null, run };
 }
+
+/** Checks that the command line must bring something for. */
+export function needing(needs: 'serving' | 'token', checks: Check[]): Check[] {
+  return checks.map((check) => ({ ...check, needs }));
+}

@@ -19,8 +19,9 @@ export class EventStream {
   readonly #body: Readable;
   readonly #events: StreamEvent[] = [];
   #unread = '';
-  #hasEnded = false;
   #wake: () => void = () => {};
+  /** All of it has come. */
+  hasEnded = false;
   /** Lines that say nothing but that the server is alive. */
   comments = 0;
 
@@ -28,7 +29,7 @@ export class EventStream {
     this.contentType = contentType;
     this.#body = body;
     const end = () => {
-      this.#hasEnded = true;
+      this.hasEnded = true;
       this.#wake();
     };
     body.setEncoding('utf8');
@@ -52,8 +53,8 @@ export class EventStream {
 
   /** Null where none comes in that time. */
   async nextWithin(waitMs: number): Promise<StreamEvent | null> {
-    const late = AbortSignal.timeout(waitMs);
-    while (this.#events.length === 0 && !this.#hasEnded && !late.aborted) {
+    const late = AbortSignal.timeout(Math.ceil(waitMs));
+    while (this.#events.length === 0 && !this.hasEnded && !late.aborted) {
       const woken = new Promise<void>((done) => {
         this.#wake = done;
       });
@@ -66,7 +67,7 @@ export class EventStream {
   async next(what: string, waitMs: number): Promise<StreamEvent> {
     const event = await this.nextWithin(waitMs);
     if (event !== null) return event;
-    throw new Unmet(`${what} within ${waitMs} ms`, this.#hasEnded ? 'the end of the stream' : 'no event');
+    throw new Unmet(`${what} within ${waitMs} ms`, this.hasEnded ? 'the end of the stream' : 'no event');
   }
 
   close(): void {
