@@ -22,10 +22,12 @@ export interface Sent {
   headers?: Record<string, string>;
   /** An object goes as JSON; what is iterated goes in chunks. */
   body?: Buffer | string | object | AsyncIterable<Uint8Array>;
+  signal?: AbortSignal;
 }
 
 const CONNECT_MS = 5_000;
 const SILENCE_MS = 60_000;
+const ANSWER_MS_MAX = 120_000;
 const ANSWER_BYTES_MAX = 256 << 20;
 
 /** Calls one of a server's two APIs; `token` null: without any. */
@@ -48,7 +50,13 @@ export class Client {
   }
 
   async call(method: string, path: string, sent: Sent = {}): Promise<Answer> {
-    const { statusCode, headers, body } = await this.open(method, path, sent);
+    const signal = AbortSignal.timeout(ANSWER_MS_MAX);
+    const { statusCode, headers, body } = await this.open(method, path, { ...sent, signal });
+    // Has no end to wait for.
+    if (headers['content-type']?.includes('text/event-stream')) {
+      body.on('error', () => {}).destroy();
+      return answerOf(`${method} ${path}`, statusCode, { headers, bytes: Buffer.from('a stream of events') });
+    }
     return answerOf(`${method} ${path}`, statusCode, { headers, bytes: Buffer.from(await body.bytes()) });
   }
 
@@ -56,7 +64,7 @@ export class Client {
   async open(
     method: string,
     path: string,
-    { headers = {}, body }: Sent = {},
+    { headers = {}, body, signal }: Sent = {},
   ): Promise<Dispatcher.ResponseData> {
     const isJson = typeof body === 'object' && !Buffer.isBuffer(body) && !(Symbol.asyncIterator in body);
     return request(this.url + path, {
@@ -68,6 +76,7 @@ export class Client {
       },
       body: (isJson ? JSON.stringify(body) : body) as Buffer,
       dispatcher: this.#agent,
+      signal: signal ?? null,
     });
   }
 
