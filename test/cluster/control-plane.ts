@@ -15,6 +15,8 @@ export interface ControlPlaneOptions {
   controllers?: boolean;
   /** Every write that arrives is written down: see `audited`. */
   audit?: boolean;
+  /** Where the API server listens. Pods reach it through its Service where this is no loopback address. */
+  host?: string;
   log?: (line: string) => void;
 }
 
@@ -85,7 +87,7 @@ class Plane implements ControlPlane {
     this.caFile = join(dir, 'certs', 'apiserver.crt');
   }
 
-  async start({ controllers, audit }: ControlPlaneOptions): Promise<void> {
+  async start({ controllers, audit, host = '127.0.0.1' }: ControlPlaneOptions): Promise<void> {
     const started = performance.now();
     const keyFile = join(this.dir, 'service-account.key');
     const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
@@ -95,15 +97,15 @@ class Plane implements ControlPlane {
 
     const etcdUrl = `http://127.0.0.1:${await freePort()}`;
     const peerUrl = `http://127.0.0.1:${await freePort()}`;
-    const port = await freePort();
-    this.url = `https://127.0.0.1:${port}`;
+    const port = await freePort(host);
+    this.url = `https://${host}:${port}`;
     await this.#run('etcd', etcdArgs(join(this.dir, 'etcd'), etcdUrl, peerUrl));
     await this.#run('kube-apiserver', [
       `--etcd-servers=${etcdUrl}`,
       `--cert-dir=${join(this.dir, 'certs')}`,
       `--secure-port=${port}`,
-      '--bind-address=127.0.0.1',
-      '--advertise-address=127.0.0.1',
+      `--bind-address=${host}`,
+      `--advertise-address=${host}`,
       '--service-account-issuer=https://kubernetes.default.svc',
       `--service-account-key-file=${keyFile}`,
       `--service-account-signing-key-file=${keyFile}`,

@@ -29,7 +29,7 @@ const START_ATTEMPTS_MAX = 3;
 const STOP_GRACE_MS = 2_000;
 
 /** A real S3 server, versitygw, on a folder of its own. */
-export async function startObjectStore(): Promise<ObjectStore> {
+export async function startObjectStore(host = '127.0.0.1'): Promise<ObjectStore> {
   const command = toolPath('versitygw');
   const dir = await mkdtemp(join(tmpdir(), 'lorikeet-object-store-'));
   const data = join(dir, 'data');
@@ -41,7 +41,7 @@ export async function startObjectStore(): Promise<ObjectStore> {
   };
   const env = { ...process.env, ROOT_ACCESS_KEY: keys.accessKeyId, ROOT_SECRET_KEY: keys.secretAccessKey };
   for (let attempt = 1; ; attempt++) {
-    const address = `127.0.0.1:${await freePort()}`;
+    const address = `${host}:${await freePort(host)}`;
     const args = ['--port', address, '--region', REGION, 'posix', '--versioning-dir', versions, data];
     const server = await startProcess({ command, args, env, logFile: join(dir, 'versitygw.log') });
     if (await listens(`http://${address}`, server))

@@ -43,26 +43,32 @@ export interface WorldOptions {
   log?: (line: string) => void;
 }
 
+export interface WorldParts<Node> {
+  plane: ControlPlane;
+  node: Node;
+  store: ObjectStore;
+  baseModel?: BaseModel;
+  /** What the names of the node's images start with. */
+  imagePrefix?: string;
+  log?: (line: string) => void;
+}
+
 /** A cluster with both charts applied: a pool of server pods that hold one base model, and the operator. */
-export class World {
+export class World<Node extends { stop(): Promise<void> } = StandInNode> {
   readonly plane: ControlPlane;
-  readonly node: StandInNode;
+  readonly node: Node;
   readonly store: ObjectStore;
   readonly baseModel: BaseModel;
+  readonly #imagePrefix: string;
   readonly #log: (line: string) => void;
 
-  private constructor(parts: {
-    plane: ControlPlane;
-    node: StandInNode;
-    store: ObjectStore;
-    baseModel: BaseModel;
-    log: (line: string) => void;
-  }) {
+  constructor(parts: WorldParts<Node>) {
     this.plane = parts.plane;
     this.node = parts.node;
     this.store = parts.store;
-    this.baseModel = parts.baseModel;
-    this.#log = parts.log;
+    this.baseModel = parts.baseModel ?? PARROT_MODEL;
+    this.#imagePrefix = parts.imagePrefix ?? 'lorikeet-';
+    this.#log = parts.log ?? (() => {});
   }
 
   /** Control plane, node and object store; nothing of ours yet. */
@@ -120,28 +126,37 @@ export class World {
       },
     });
     for (const object of modelVolume(this.baseModel)) await this.apply(object);
+    await this.applyOperator(options);
+    await this.applyServers(options);
+  }
+
+  /** `more`: other values of its chart. */
+  async applyOperator({ operators = 1 }: WorldOptions, more: object = {}): Promise<void> {
     await helmInstall(this.plane.kubeconfig, {
       chart: CHARTS.operator,
       namespace: SYSTEM,
       values: {
-        image: { repository: 'lorikeet-operator', tag: 'dev', pullPolicy: 'Never' },
-        replicas: options.operators ?? 1,
-        // The store of this world is on the loopback.
+        image: { repository: `${this.#imagePrefix}operator`, tag: 'dev', pullPolicy: 'Never' },
+        replicas: operators,
+        // The store of most worlds is on the loopback.
         source: { allowedEndpointCidrs: ['127.0.0.0/8'] },
+        ...more,
       },
     });
-    await this.applyServers(options);
   }
 
   /** Also later, with another number of servers. */
-  async applyServers({ servers = 2, forVllmTrainer = false }: WorldOptions): Promise<void> {
+  async applyServers(
+    { servers = 2, forVllmTrainer = false }: WorldOptions,
+    more: object = {},
+  ): Promise<void> {
     await helmInstall(this.plane.kubeconfig, {
       chart: CHARTS.server,
       name: POOL,
       namespace: NAMESPACE,
       values: {
         fullnameOverride: POOL,
-        image: { repository: 'lorikeet-server', tag: 'dev', pullPolicy: 'Never' },
+        image: { repository: `${this.#imagePrefix}server`, tag: 'dev', pullPolicy: 'Never' },
         replicas: servers,
         model: {
           name: this.baseModel.name,
@@ -157,6 +172,7 @@ export class World {
         vllmDialect: forVllmTrainer,
         resources: { requests: { cpu: '100m', memory: '256Mi' } },
         shutdown: { drainSeconds: 1, timeoutSeconds: 20 },
+        ...more,
       },
     });
   }

@@ -4,10 +4,8 @@
  * `npm test -- PATTERN…` runs only the test files whose path contains a pattern, and no checks.
  */
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { z } from 'zod';
+import { type Counts, closingLine, countVitest } from './vitest-report.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const BIN = join(ROOT, 'node_modules/.bin');
@@ -23,22 +21,6 @@ const CHECKS = [
   },
 ];
 
-interface Counts {
-  passed: number;
-  failed: number;
-  skipped: number;
-}
-
-/** The parts of vitest's JSON report that are counted. */
-const Report = z.object({
-  success: z.boolean(),
-  numPassedTests: z.number(),
-  numFailedTests: z.number(),
-  numPendingTests: z.number(),
-  numTodoTests: z.number(),
-  testResults: z.array(z.object({ status: z.string(), assertionResults: z.array(z.unknown()) })),
-});
-
 async function main(patterns: string[]): Promise<number> {
   const counts: Counts = { passed: 0, failed: 0, skipped: 0 };
   for (const { name, command, args } of patterns.length === 0 ? CHECKS : []) {
@@ -51,42 +33,14 @@ async function main(patterns: string[]): Promise<number> {
     }
   }
   add(counts, await runVitest(patterns));
-  const skipped = counts.skipped > 0 ? `, ${counts.skipped} skipped` : '';
-  process.stdout.write(`${counts.passed} passed, ${counts.failed} failed${skipped}\n`);
+  process.stdout.write(closingLine(counts));
   return counts.failed === 0 ? 0 : 1;
 }
 
-async function runVitest(patterns: string[]): Promise<Counts> {
-  const dir = mkdtempSync(join(tmpdir(), 'lorikeet-report-'));
-  try {
-    const file = join(dir, 'report.json');
-    const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${file}`];
-    const code = await run(process.execPath, [join(BIN, 'vitest'), 'run', ...reporters, ...patterns]);
-    return countsOf(file, code);
-  } finally {
-    rmSync(dir, { recursive: true, force: true });
-  }
-}
-
-function countsOf(file: string, code: number): Counts {
-  let report: z.infer<typeof Report>;
-  try {
-    report = Report.parse(JSON.parse(readFileSync(file, 'utf8')));
-  } catch (error) {
-    process.stdout.write(`vitest ended with ${code} and left no report: ${String(error)}\n`);
-    return { passed: 0, failed: 1, skipped: 0 };
-  }
-  // A file that cannot be loaded has no tests to fail.
-  const brokenFiles = report.testResults.filter(
-    ({ status, assertionResults }) => status === 'failed' && assertionResults.length === 0,
-  ).length;
-  const failed = report.numFailedTests + brokenFiles;
-  return {
-    passed: report.numPassedTests,
-    // An error outside of any test fails the run as well.
-    failed: failed === 0 && (code !== 0 || !report.success) ? 1 : failed,
-    skipped: report.numPendingTests + report.numTodoTests,
-  };
+function runVitest(patterns: string[]): Promise<Counts> {
+  return countVitest((reporters) =>
+    run(process.execPath, [join(BIN, 'vitest'), 'run', ...reporters, ...patterns]),
+  );
 }
 
 function add(counts: Counts, more: Counts): void {

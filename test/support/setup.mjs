@@ -9,7 +9,9 @@ import {
   ensureRegistry,
   findClusterTools,
 } from './setup/cluster-tools.mjs';
+import { ensureImages, findImages } from './setup/images.mjs';
 import { ensureNodeModules } from './setup/node-modules.mjs';
+import { ensureNodePackages, ensureNodePrograms, findNodePrograms } from './setup/node-parts.mjs';
 import { ensurePrometheus, findPrometheus } from './setup/prometheus.mjs';
 import { beQuiet, SetupError } from './setup/run.mjs';
 import { ensureCurl } from './setup/toolchain.mjs';
@@ -21,6 +23,8 @@ const USAGE = `usage: node test/support/setup.mjs TARGET [--quiet]
   tools    packages, a Kubernetes control plane, helm and an S3 server
   cluster  all of these, an OCI registry, the emulated device of the CUDA backend, and Prometheus where Debian has it
   trainers a Python environment with TRL
+  node-packages  containerd, runc, buildah and what else a real node needs from Debian
+  node     a control plane and tools, kubelet, kube-proxy and the images of our Dockerfiles
   where    print the places of the control plane and the tools as JSON on stdout, build nothing`;
 
 const TARGETS = {
@@ -38,6 +42,8 @@ const TARGETS = {
     ensurePrometheus,
   ],
   trainers: [ensureTrainers],
+  'node-packages': [ensureNodePackages],
+  node: [ensureNodeModules, ensureControlPlane, ensureGoTools, ensureNodePrograms, ensureImages],
   where: [tellWhere],
 };
 
@@ -46,6 +52,8 @@ async function tellWhere() {
     ...(await findClusterTools()),
     trainers: await findTrainersPython(),
     prometheus: findPrometheus(),
+    node: await findNodePrograms(),
+    images: findImages(),
   };
   process.stdout.write(`${JSON.stringify(places)}\n`);
 }

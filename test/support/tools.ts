@@ -14,7 +14,18 @@ const Tools = z.object({
   trainers: z.string().nullable(),
   /** Folder of prometheus and promtool. */
   prometheus: z.string().nullable(),
+  /** Folder of kubelet and kube-proxy. */
+  node: z.string().nullable(),
+  /** An archive of the images of our Dockerfiles. */
+  images: z.string().nullable(),
 });
+const TARGETS: Partial<Record<Tool, string>> = {
+  trainers: 'trainers',
+  registry: 'cluster',
+  node: 'node',
+  images: 'node',
+  prometheus: 'cluster',
+};
 export type Tool = keyof z.infer<typeof Tools>;
 
 /** Null: it is not there. */
@@ -26,8 +37,9 @@ export function findTool(tool: Tool): string | null {
 /** Where setup.mjs put a tool. */
 export function toolPath(tool: Tool): string {
   const path = findTool(tool);
-  const target = tool === 'trainers' ? 'trainers' : tool === 'registry' ? 'cluster' : 'tools';
   if (path === null)
-    throw new Error(`${tool} is missing: run \`node test/support/setup.mjs ${target}\` first`);
+    throw new Error(
+      `${tool} is missing: run \`node test/support/setup.mjs ${TARGETS[tool] ?? 'tools'}\` first`,
+    );
   return path;
 }

@@ -5,7 +5,7 @@ import { cacheDir, keyOf } from './files.mjs';
 import { run, say } from './run.mjs';
 import { ASSETS_SOURCE, findGo } from './toolchain.mjs';
 
-const KUBERNETES = { version: 'v1.36.3', major: '1', minor: '36' };
+export const KUBERNETES = { version: 'v1.36.3', major: '1', minor: '36' };
 export const COMMANDS = ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'kubectl'];
 
 const GO_TOOLS = [
@@ -98,10 +98,14 @@ function toolFolder(tool, { version }) {
 }
 
 async function buildControlPlane(go, folder) {
+  const binary = join(folder, 'kube-all');
+  await run(go, ['build', '-trimpath', '-ldflags', linkerFlags(), '-o', binary, '.'], { cwd: ASSETS_SOURCE });
+  for (const name of COMMANDS) symlinkSync('kube-all', join(folder, name));
+}
+
+/** With the version that Kubernetes' programs tell each other. */
+export function linkerFlags() {
   const prefix = '-X k8s.io/component-base/version.git';
   const { version, major, minor } = KUBERNETES;
-  const ldflags = `-s -w ${prefix}Version=${version} ${prefix}Major=${major} ${prefix}Minor=${minor}`;
-  const binary = join(folder, 'kube-all');
-  await run(go, ['build', '-trimpath', '-ldflags', ldflags, '-o', binary, '.'], { cwd: ASSETS_SOURCE });
-  for (const name of COMMANDS) symlinkSync('kube-all', join(folder, name));
+  return `-s -w ${prefix}Version=${version} ${prefix}Major=${major} ${prefix}Minor=${minor}`;
 }

@@ -1,12 +1,14 @@
 import { existsSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { delimiter, isAbsolute, join } from 'node:path';
 import { ROOT } from './files.mjs';
 import { run, SetupError, tryRun, withProgress } from './run.mjs';
 
 const GO_MINOR_MIN = 26;
 export const ASSETS_SOURCE = join(ROOT, 'test/cluster/assets');
 
+/** Also of an absolute path. */
 export function isOnPath(command) {
+  if (isAbsolute(command)) return existsSync(command);
   return (process.env.PATH ?? '').split(delimiter).some((folder) => existsSync(join(folder, command)));
 }
 
@@ -21,7 +23,7 @@ export async function ensureCurl() {
 }
 
 /** As root on Debian the missing packages are installed, elsewhere they are named. */
-async function ensurePackages(missing, need) {
+export async function ensurePackages(missing, need) {
   if (missing.length === 0) return;
   const command = `apt-get install -y --no-install-recommends ${missing.join(' ')}`;
   if (process.getuid?.() !== 0 || !isOnPath('apt-get')) {
