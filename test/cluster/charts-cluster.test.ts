@@ -170,7 +170,8 @@ describe('on a real API server', () => {
       chart: CHARTS.operator,
       name: 'lorikeet',
       namespace: 'lorikeet-system',
-      values: { replicas: 3 },
+      // No node is here that would run the Job.
+      values: { replicas: 3, uninstall: { releaseAdapters: false } },
     });
     expect(
       await plane.kubectl([

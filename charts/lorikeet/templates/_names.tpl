@@ -61,3 +61,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- else if .Values.push.tls.certManager.issuer }}{{ include "lorikeet.fullname" . }}-push-tls
 {{- end }}
 {{- end }}
+
+{{/* Not the operator's selector: its Service and its disruption budget must not take the Job's pod for an operator. */}}
+{{- define "lorikeet.uninstallLabels" -}}
+app.kubernetes.io/name: {{ include "lorikeet.name" . }}-uninstall
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/part-of: lorikeet
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "lorikeet.uninstallHook" -}}
+helm.sh/hook: post-delete
+helm.sh/hook-weight: {{ . | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end }}
