@@ -1,4 +1,5 @@
 import type {
+  Held,
   Publication,
   PublishResult,
   PushContext,
@@ -16,6 +17,8 @@ export interface Publisher {
   /** Refuses, before any byte of its body is read, a push that is beyond its namespace's quota; else counts it. */
   admit(namespace: string, name: string, bytes: number): void;
   publish(publication: Publication): Promise<PublishResult>;
+  /** What its pods hold, also where no push may be begun. */
+  held(namespace: string, name: string): Held;
   /** What would fit where, and why not. */
   why(namespace: string, name: string): Why;
   rollback(rollback: Rollback): Promise<RollbackResult>;

@@ -1,4 +1,4 @@
-import type { PushContext } from '../adapter/publish/publication.ts';
+import type { Held } from '../adapter/publish/publication.ts';
 
 export interface ListedRevision {
   revision: string;
@@ -13,7 +13,7 @@ export interface ListedRevision {
 }
 
 /** What pods hold of an adapter, as they last reported, and the spool of what was desired; the desired one first, then by step. */
-export function listRevisions({ servedName, pods, desired, earlier }: PushContext): ListedRevision[] {
+export function listRevisions({ servedName, pods, desired, earlier }: Held): ListedRevision[] {
   const listed = new Map<string, ListedRevision>(
     earlier.map(({ digest, step, bytes, rank }) => {
       return [digest, { revision: digest, step, bytes, rank, desired: false, earlier: true, pods: [] }];

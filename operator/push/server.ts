@@ -160,8 +160,8 @@ export function buildPushApp(options: PushAppOptions): FastifyInstance {
 
   app.get<{ Params: Params }>(REVISIONS, { config: { verb: 'get' } }, async (request) => {
     const { namespace, name } = request.params;
-    const context = publisher.context(namespace, name);
-    return { servedName: context.servedName, desired: context.desired, revisions: listRevisions(context) };
+    const held = publisher.held(namespace, name);
+    return { servedName: held.servedName, desired: held.desired, revisions: listRevisions(held) };
   });
   app.get<{ Params: Params }>(WHY, { config: { verb: 'get' } }, async (request) => {
     const { namespace, name } = request.params;

@@ -21,6 +21,12 @@ export interface PushContext {
   fence: Fence;
 }
 
+/** What is known of an adapter's revisions, whether it may be pushed to or not. */
+export interface Held extends Pick<PushContext, 'servedName' | 'desired' | 'earlier'> {
+  /** Desired, and they have reported. */
+  pods: Pod[];
+}
+
 export interface PodOutcome {
   pod: Pod;
   ok: boolean;

@@ -9,8 +9,15 @@ import { archiveRefusal } from './archive.ts';
 import { type Accepted, acceptedBy, commit } from './commit.ts';
 import { keptEarlier } from './earlier.ts';
 import { movesStep, requireBarrier, requireMayFollow, requireStaged } from './preconditions.ts';
-import type { Publication, PublishResult, PushContext, Rollback, RollbackResult } from './publication.ts';
-import { answeringPods, openPushable } from './pushable.ts';
+import type {
+  Held,
+  Publication,
+  PublishResult,
+  PushContext,
+  Rollback,
+  RollbackResult,
+} from './publication.ts';
+import { answeringPods, openKnown, openPushable } from './pushable.ts';
 import { rollBack } from './rollback.ts';
 
 /** How a push calls a pod that gave no answer while others did; not `timeout`: how long to wait was the trainer's choice. */
@@ -39,6 +46,17 @@ export class RevisionPublisher {
       earlier: keptEarlier(draft, this.#deps.spool),
       config: record.config,
       fence: fenceOf(this.#deps, record),
+    };
+  }
+
+  held(namespace: string, name: string): Held {
+    const draft = openKnown(this.#deps, namespace, name);
+    const { desired } = draft.record;
+    return {
+      servedName: draft.servedName,
+      pods: draft.placement.desired.filter(({ reachable, state }) => reachable && state !== null),
+      desired: desired && { digest: desired.digest, step: desired.step },
+      earlier: keptEarlier(draft, this.#deps.spool),
     };
   }
 

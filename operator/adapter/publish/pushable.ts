@@ -20,7 +20,19 @@ export function openNamed(deps: AdapterDeps, namespace: string, name: string): D
 export function openPushable(deps: AdapterDeps, namespace: string, name: string): Draft {
   const draft = openNamed(deps, namespace, name);
   requirePushable(draft, deps);
-  if (recoverRecord(draft, deps)) return draft;
+  requireRecovered(draft, deps);
+  return draft;
+}
+
+/** The adapter as it is now; of a pushed one it is known what it should have. */
+export function openKnown(deps: AdapterDeps, namespace: string, name: string): Draft {
+  const draft = openNamed(deps, namespace, name);
+  if (draft.adapter.spec.source.push !== undefined) requireRecovered(draft, deps);
+  return draft;
+}
+
+function requireRecovered(draft: Draft, deps: AdapterDeps): void {
+  if (recoverRecord(draft, deps)) return;
   const message = 'The operator has just started and the pods have not reported yet; try again';
   throw new LorikeetError('no_pods', message);
 }

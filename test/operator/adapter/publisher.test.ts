@@ -237,6 +237,32 @@ describe('after an operator that accepted pushes died', () => {
   });
 });
 
+describe('what pods hold is told', () => {
+  it('also of an adapter that is suspended', async () => {
+    await start();
+    await push(1, { step: 5 });
+    harness.apply(pushedAdapter('policy', { spec: { suspend: true } }));
+    const { pods, desired } = publisher.held('lora', 'policy');
+    expect(pods.map(({ name }) => name)).toEqual(harness.fleet.podsOf('lora/parrot').map(({ name }) => name));
+    expect(desired).toEqual({ digest: digestOfSeed(1), step: 5 });
+  });
+
+  it('also of an adapter from elsewhere', async () => {
+    await start();
+    harness.adapters.set('lora/policy', loraAdapter('policy'));
+    expect(publisher.held('lora', 'policy')).toMatchObject({
+      servedName: 'policy',
+      desired: null,
+      earlier: [],
+    });
+  });
+
+  it('of none that is not there', async () => {
+    await start();
+    expect(() => publisher.held('lora', 'other')).toThrow(code('adapter_not_found'));
+  });
+});
+
 describe('a push is not even begun', () => {
   it.each([
     ['without an adapter', () => harness.adapters.clear(), 'adapter_not_found'],

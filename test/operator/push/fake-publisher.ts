@@ -1,6 +1,7 @@
 import { revisionOf } from '../../../operator/adapter/desired.ts';
 import { requireEarlier } from '../../../operator/adapter/publish/earlier.ts';
 import type {
+  Held,
   Publication,
   PublishResult,
   PushContext,
@@ -54,6 +55,10 @@ export class FakePublisher implements Publisher {
       fence: { term: 4, sequence: 2 },
     };
     return context as unknown as PushContext;
+  }
+
+  held(namespace: string, name: string): Held {
+    return this.context(namespace, name);
   }
 
   why(namespace: string, name: string): Why {
