@@ -36,8 +36,11 @@ export class KubeconfigError extends Error {
 /** The kubelet renews a token at 80 % of its life, ten minutes at the least; so does the file by our side. */
 const FRESH_MS = 60_000;
 
-/** `path`, or the default: KUBECONFIG, ~/.kube/config, or the pod's own ServiceAccount. */
-export function credentialsFromKubeconfig(path: string | undefined, clock: Clock, log: Log): Credentials {
+/**
+ * `path`, or the default: KUBECONFIG, ~/.kube/config, or the pod's own ServiceAccount. `context`, or the one that it says is
+ * current. Its cluster is one that can be called.
+ */
+export function loadKubeconfig(path: string | undefined, context?: string): KubeConfig {
   const config = new KubeConfig();
   try {
     if (path === undefined) config.loadFromDefault();
@@ -45,6 +48,7 @@ export function credentialsFromKubeconfig(path: string | undefined, clock: Clock
   } catch (error) {
     throw new KubeconfigError('the kubeconfig cannot be read', { cause: error });
   }
+  if (context !== undefined) config.setCurrentContext(context);
   const cluster = config.getCurrentCluster();
   if (cluster === null) {
     throw new KubeconfigError(`the kubeconfig names no cluster for context "${config.getCurrentContext()}"`);
@@ -56,6 +60,19 @@ export function credentialsFromKubeconfig(path: string | undefined, clock: Clock
     );
   }
   if (cluster.proxyUrl) throw new KubeconfigError('a kubeconfig with proxy-url is not supported');
+  return config;
+}
+
+export function credentialsFromKubeconfig(path: string | undefined, clock: Clock, log: Log): Credentials {
+  return credentialsOf(loadKubeconfig(path), path, { clock, log });
+}
+
+/** `path`: where it was loaded from. */
+export function credentialsOf(
+  config: KubeConfig,
+  path: string | undefined,
+  { clock, log }: Surroundings,
+): Credentials {
   const tokenFile = tokenFileOf(config, path ?? process.env.KUBECONFIG ?? '');
   return new FileCredentials(config, tokenFile, { clock, log });
 }

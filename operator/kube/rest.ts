@@ -39,6 +39,7 @@ export interface StreamCall {
 export interface RestOptions {
   credentials: Credentials;
   clock?: Clock;
+  userAgent?: string;
   /** Watches hold one each for as long as they live. */
   connectionsMax?: number;
   perSecondMax?: number;
@@ -66,6 +67,7 @@ const USER_AGENT = 'lorikeet-operator';
 export class Rest {
   readonly #credentials: Credentials;
   readonly #clock: Clock;
+  readonly #userAgent: string;
   readonly #connectionsMax: number;
   readonly #paces: Record<PacedLane, CallPace>;
   readonly #onWait: RestOptions['onWait'];
@@ -81,6 +83,7 @@ export class Rest {
   constructor({
     credentials,
     clock = systemClock,
+    userAgent = USER_AGENT,
     connectionsMax = 64,
     perSecondMax = 200,
     burst = 200,
@@ -90,6 +93,7 @@ export class Rest {
   }: RestOptions) {
     this.#credentials = credentials;
     this.#clock = clock;
+    this.#userAgent = userAgent;
     this.#connectionsMax = connectionsMax;
     this.#onWait = onWait;
     this.#mayWrite = mayWrite;
@@ -188,7 +192,7 @@ export class Rest {
       method: call.method,
       headers: {
         accept: 'application/json',
-        'user-agent': USER_AGENT,
+        'user-agent': this.#userAgent,
         ...(authorization !== null && { authorization }),
         ...(call.body !== undefined && { 'content-type': call.contentType ?? usual }),
       },
