@@ -111,6 +111,8 @@ class Plane implements ControlPlane {
       `--service-account-signing-key-file=${keyFile}`,
       '--service-cluster-ip-range=10.96.0.0/16',
       '--authorization-mode=RBAC',
+      // Nobody resolves the name of the stand-in node.
+      '--kubelet-preferred-address-types=InternalIP',
       `--token-auth-file=${tokensFile}`,
       ...(audit ? await this.#auditArgs() : []),
     ]);

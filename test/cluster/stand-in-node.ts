@@ -1,8 +1,8 @@
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
-import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Api, isStatus } from './api.ts';
+import { type AddressOf, createKubelet, type Kubelet } from './node/kubelet.ts';
 import type { Image, Pod } from './node/manifest.ts';
 import { type NodeContext, PodLife } from './node/pod-life.ts';
 import { pause } from './node/probe.ts';
@@ -47,9 +47,11 @@ const ADDRESS_ATTEMPTS_MAX = 50;
 
 /** Registers a node and runs the containers of the pods bound to it as processes of this machine. */
 export async function startStandInNode(options: StandInNodeOptions): Promise<StandInNode> {
-  const { guard, prefix } = await reserveAddresses();
+  let addressOf: AddressOf = () => null;
+  const { guard, prefix } = await reserveAddresses((namespace, pod) => addressOf(namespace, pod));
   const dir = await mkdtemp(join(tmpdir(), 'lorikeet-node-'));
   const node = new Node(options, { api: await Api.fromKubeconfig(options.kubeconfig), guard, prefix, dir });
+  addressOf = (namespace, pod) => node.addressOf(namespace, pod);
   try {
     await node.start();
   } catch (error) {
@@ -60,15 +62,11 @@ export async function startStandInNode(options: StandInNodeOptions): Promise<Sta
 }
 
 /** A 127.b.c.0/24 of our own: whoever holds the kubelet's port on its first address owns the block. */
-async function reserveAddresses(): Promise<{ guard: Server; prefix: string }> {
+async function reserveAddresses(addressOf: AddressOf): Promise<{ guard: Kubelet; prefix: string }> {
   for (let attempt = 0; attempt < ADDRESS_ATTEMPTS_MAX; attempt++) {
     const prefix = `127.${16 + Math.floor(Math.random() * 224)}.${Math.floor(Math.random() * 256)}`;
-    const guard = createServer((socket) => socket.destroy());
-    const isOurs = await new Promise<boolean>((resolve) => {
-      guard.once('error', () => resolve(false));
-      guard.listen(KUBELET_PORT, `${prefix}.1`, () => resolve(true));
-    });
-    if (isOurs) return { guard, prefix };
+    const guard = createKubelet(addressOf);
+    if (await guard.listen(KUBELET_PORT, `${prefix}.1`)) return { guard, prefix };
   }
   throw new Error('no block of loopback addresses is free; only Linux gives every 127.x.y.z without setup');
 }
@@ -77,7 +75,7 @@ class Node implements StandInNode {
   readonly name: string;
   readonly #options: StandInNodeOptions;
   readonly #api: Api;
-  readonly #guard: Server;
+  readonly #guard: Kubelet;
   readonly #prefix: string;
   readonly #dir: string;
   readonly #context: NodeContext;
@@ -88,7 +86,7 @@ class Node implements StandInNode {
   readonly #loops: Promise<void>[] = [];
   #nextAddress = 2;
 
-  constructor(options: StandInNodeOptions, parts: { api: Api; guard: Server; prefix: string; dir: string }) {
+  constructor(options: StandInNodeOptions, parts: { api: Api; guard: Kubelet; prefix: string; dir: string }) {
     this.#options = options;
     this.#api = parts.api;
     this.#guard = parts.guard;
@@ -107,6 +105,11 @@ class Node implements StandInNode {
     };
   }
 
+  addressOf(namespace: string, name: string): string | null {
+    const isIt = ({ metadata }: Pod) => metadata.namespace === namespace && metadata.name === name;
+    return [...this.#lives.values()].find(({ pod }) => isIt(pod))?.life.podIP ?? null;
+  }
+
   async start(): Promise<void> {
     await mkdir(join(this.#dir, 'logs'), { recursive: true });
     await this.#register();
@@ -117,6 +120,7 @@ class Node implements StandInNode {
     const { metadata, status } = nodeObject({
       name: this.name,
       address: this.#context.hostIP,
+      kubeletPort: KUBELET_PORT,
       labels: this.#options.labels ?? {},
       capacity: this.#options.capacity ?? {},
     });
@@ -250,7 +254,7 @@ class Node implements StandInNode {
     for (const { pod } of this.#lives.values()) this.#end(pod, { graceSeconds: 0, removeObject: false });
     await Promise.all(this.#endings);
     await this.#api.close();
-    await new Promise((resolve) => this.#guard.close(resolve));
+    await this.#guard.stop();
     await rm(this.#dir, { recursive: true, force: true });
   }
 

@@ -5,6 +5,7 @@ const LEASE_SECONDS = 40;
 export interface NodeShape {
   name: string;
   address: string;
+  kubeletPort: number;
   labels: Record<string, string>;
   capacity: Record<string, string>;
 }
@@ -12,7 +13,7 @@ export interface NodeShape {
 /** Large enough that the scheduler never refuses a test's pod for want of room: nothing is measured here. */
 const CAPACITY = { cpu: '64', memory: '256Gi', pods: '250', 'ephemeral-storage': '1Ti' };
 
-export function nodeObject({ name, address, labels, capacity }: NodeShape) {
+export function nodeObject({ name, address, kubeletPort, labels, capacity }: NodeShape) {
   const resources = { ...CAPACITY, ...capacity };
   const condition = (type: string, status: string, reason: string) => {
     const now = timestamp();
@@ -38,6 +39,7 @@ export function nodeObject({ name, address, labels, capacity }: NodeShape) {
         { type: 'InternalIP', address },
         { type: 'Hostname', address: name },
       ],
+      daemonEndpoints: { kubeletEndpoint: { Port: kubeletPort } },
     },
   };
 }
