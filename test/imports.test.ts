@@ -21,6 +21,14 @@ const ALLOWED: Record<string, string[]> = {
     'server/contract',
     'server/transfer',
   ],
+  'operator/cli': [
+    'operator/pods',
+    'operator/kube',
+    'operator/api',
+    'server/transfer',
+    'server/telemetry',
+    'server/contract',
+  ],
   'operator/push': [
     'operator/adapter',
     'operator/spool',

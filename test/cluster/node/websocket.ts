@@ -50,7 +50,10 @@ export class FrameReader {
 
   #frame(first: number, payload: Buffer): void {
     const opcode = first & 0x0f;
-    if (opcode > OPCODE.binary) return this.#onMessage(opcode, payload);
+    if (opcode > OPCODE.binary) {
+      this.#onMessage(opcode, payload);
+      return;
+    }
     this.#parts.push(payload);
     if ((first & 0x80) === 0) return;
     const message = Buffer.concat(this.#parts);

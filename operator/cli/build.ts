@@ -1,0 +1,68 @@
+/**
+ * Makes the kubectl plugin: build/kubectl-lora, one file that Node runs, the archive that krew installs, and its manifest.
+ * `--url URL` is where the archive will be fetched from.
+ */
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { chmod, copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { rolldown } from 'rolldown';
+
+const ROOT = resolve(import.meta.dirname, '../..');
+const BUILD = join(ROOT, 'build');
+const PLUGIN = 'kubectl-lora';
+const URL_DEFAULT = 'https://releases.example/lorikeet/v{version}/kubectl-lora.tar.gz';
+/** 60 MB of classes for every kind of Kubernetes, of which we use none. */
+const UNUSED = /client-node[\\/]dist[\\/]gen[\\/]/;
+
+await bundle(join(BUILD, PLUGIN));
+const sha256 = await pack();
+const { version } = JSON.parse(await readFile(join(ROOT, 'package.json'), 'utf8')) as { version: string };
+const { url = URL_DEFAULT } = parseArgs({ options: { url: { type: 'string' } } }).values;
+const template = await readFile(join(import.meta.dirname, 'krew.yaml'), 'utf8');
+const manifest = template
+  .replaceAll('{url}', url)
+  .replaceAll('{version}', version)
+  .replaceAll('{sha256}', sha256);
+await writeFile(join(BUILD, `${PLUGIN}.krew.yaml`), manifest);
+
+async function bundle(file: string): Promise<void> {
+  const bundled = await rolldown({
+    input: join(import.meta.dirname, 'main.ts'),
+    platform: 'node',
+    treeshake: { moduleSideEffects: (id) => !UNUSED.test(id) },
+  });
+  const banner = '#!/usr/bin/env node';
+  await bundled.write({
+    file,
+    format: 'esm',
+    codeSplitting: false,
+    postBanner: banner,
+    comments: { legal: true },
+  });
+  await bundled.close();
+  await chmod(file, 0o755);
+}
+
+/** The same bytes for the same content. */
+async function pack(): Promise<string> {
+  const dir = join(BUILD, `${PLUGIN}.archive`);
+  await mkdir(dir, { recursive: true });
+  await copyFile(join(BUILD, PLUGIN), join(dir, PLUGIN));
+  await copyFile(join(ROOT, 'LICENSE'), join(dir, 'LICENSE'));
+  const archive = join(BUILD, `${PLUGIN}.tar.gz`);
+  const fixed = [
+    '--sort=name',
+    '--mtime=@0',
+    '--owner=0',
+    '--group=0',
+    '--numeric-owner',
+    '--mode=u+rwX,go+rX',
+  ];
+  execFileSync('tar', [...fixed, '-I', 'gzip -n', '-cf', archive, '-C', dir, PLUGIN, 'LICENSE']);
+  await rm(dir, { recursive: true });
+  return createHash('sha256')
+    .update(await readFile(archive))
+    .digest('hex');
+}
