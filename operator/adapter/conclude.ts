@@ -1,5 +1,12 @@
-import { type Condition, findCondition, setCondition, type Verdict } from '../api/conditions.ts';
+import {
+  type AdapterConditionType,
+  type Condition,
+  findCondition,
+  setCondition,
+  type Verdict,
+} from '../api/conditions.ts';
 import { type LoraAdapterStatus, podsSummary, type RevisionRecord } from '../api/lora-adapter.ts';
+import { setProgress } from '../api/progress.ts';
 import { podsText } from '../pods/words.ts';
 import { intentOf } from './desired.ts';
 import type { Draft, Verdicts } from './draft.ts';
@@ -13,7 +20,7 @@ const BEFORE_READY = ['SourceResolved', 'Placed', 'Verified', 'Loaded'] as const
 const BEFORE_READY_PUSHED = ['Placed', 'SourceResolved', 'Verified', 'Loaded'] as const;
 const PENDING: Verdict = { status: 'Unknown', reason: 'Pending' };
 
-type Conditions = Condition<(typeof BEFORE_READY)[number] | 'Ready'>[];
+type Conditions = Condition<AdapterConditionType>[];
 
 export interface Conclusion {
   verdicts: Verdicts;
@@ -36,7 +43,9 @@ export function conclude(draft: Draft, { verdicts, rows, pushUrl, now }: Conclus
   }
   const ready = readyVerdict(draft, conditions, rows);
   conditions = setCondition(conditions, { type: 'Ready', ...ready, observedGeneration, now });
-  const isApplied = ready.status === 'True' || isFinal(draft);
+  const isStalled = ready.status !== 'True' && isFinal(draft);
+  conditions = setProgress(conditions, { isStalled, observedGeneration, now });
+  const isApplied = ready.status === 'True' || isStalled;
   const isAdvertised = adapter.spec.source.push !== undefined && pushUrl !== null;
   return {
     ...adapter.status,

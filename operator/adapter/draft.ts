@@ -1,4 +1,4 @@
-import type { AdapterConditionType } from '../api/conditions.ts';
+import type { AdapterConditionType, ProgressType } from '../api/conditions.ts';
 import { type LoraAdapter, LoraAdapterSpec, servedNameOf } from '../api/lora-adapter.ts';
 import { poolKeyOf } from '../api/names.ts';
 import type { ServerPool } from '../api/server-pool.ts';
@@ -28,7 +28,7 @@ export interface Draft {
   quietMs: number;
 }
 
-export type Judged = Exclude<AdapterConditionType, 'Ready'>;
+export type Judged = Exclude<AdapterConditionType, 'Ready' | ProgressType>;
 export type Verdicts = Partial<Record<Judged, Verdict>>;
 
 export interface PhaseOutcome {

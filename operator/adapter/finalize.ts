@@ -1,5 +1,6 @@
 import { setCondition } from '../api/conditions.ts';
 import { ADAPTER_FINALIZER, type LoraAdapter } from '../api/lora-adapter.ts';
+import { setProgress } from '../api/progress.ts';
 import { durationMs } from '../api/quantity.ts';
 import type { Outcome } from '../kube/queue.ts';
 import { ownerIn } from '../placement/lookup.ts';
@@ -119,7 +120,10 @@ function markWaiting(draft: Draft, deps: AdapterDeps, pods: { holding: Pod[]; si
   const at = { observedGeneration: metadata.generation ?? 0, now: deps.clock.date() };
   const verdict = { status: 'False', reason, message } as const;
   const conditions = setCondition(status?.conditions ?? [], { type: 'Ready', ...verdict, ...at });
-  deps.status.write(draft.adapter, { ...status, conditions });
+  deps.status.write(draft.adapter, {
+    ...status,
+    conditions: setProgress(conditions, { isStalled: false, ...at }),
+  });
   if (draft.record.tell(verdict)?.reason === reason) return;
   deps.log.info({ adapter: draft.key, code: reason, reason: message }, 'removal waits');
   if (first) deps.events.event(draft.adapter, 'Warning', reason, message);

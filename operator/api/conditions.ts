@@ -2,8 +2,18 @@ import { z } from 'zod';
 
 export const MESSAGE_LENGTH_MAX = 256;
 
-export const ADAPTER_CONDITIONS = ['SourceResolved', 'Verified', 'Placed', 'Loaded', 'Ready'] as const;
-export const POOL_CONDITIONS = ['Ready', 'CapacityPressure'] as const;
+/** Why Ready is not True, for what reads no reasons: see progress.ts. */
+const PROGRESS_CONDITIONS = ['Reconciling', 'Stalled'] as const;
+export const ADAPTER_CONDITIONS = [
+  'SourceResolved',
+  'Verified',
+  'Placed',
+  'Loaded',
+  'Ready',
+  ...PROGRESS_CONDITIONS,
+] as const;
+export const POOL_CONDITIONS = ['Ready', 'CapacityPressure', ...PROGRESS_CONDITIONS] as const;
+export type ProgressType = (typeof PROGRESS_CONDITIONS)[number];
 export type AdapterConditionType = (typeof ADAPTER_CONDITIONS)[number];
 export type PoolConditionType = (typeof POOL_CONDITIONS)[number];
 export type ConditionType = AdapterConditionType | PoolConditionType;
@@ -91,6 +101,8 @@ const ConditionSchema = z.object({
   lastTransitionTime: z.iso.datetime().describe('When status last changed.'),
   observedGeneration: z.number().int().nonnegative().describe('The metadata.generation that was looked at.'),
 });
+
+export const ObservedGeneration = z.number().int().min(-1);
 
 export const Conditions = z
   .array(ConditionSchema)

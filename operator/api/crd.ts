@@ -20,6 +20,9 @@ export interface PrinterColumn {
   priority?: number;
 }
 
+/** What the API server gives a new object: without it kstatus, and so Flux, takes one that nobody has looked at for done. */
+const UNSEEN = { observedGeneration: -1 };
+
 /** A node of a JSON schema, or a list or value within. */
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 type Node = { [key: string]: Json };
@@ -60,7 +63,7 @@ export function customResourceDefinition(options: CrdOptions): object {
                 kind: { type: 'string', description: 'The kind of the object.' },
                 metadata: { type: 'object' },
                 spec: structuralSchema(options.spec, 'spec'),
-                status: structuralSchema(options.status, 'status'),
+                status: { ...structuralSchema(options.status, 'status'), default: UNSEEN },
               },
             },
           },

@@ -6,7 +6,7 @@ import {
   NAME_PATTERN,
 } from '../../server/contract/adapter-api.ts';
 import type { KubeObject, Resource } from '../kube/resource.ts';
-import { type AdapterConditionType, type Condition, Conditions } from './conditions.ts';
+import { type AdapterConditionType, type Condition, Conditions, ObservedGeneration } from './conditions.ts';
 import { ObjectName, Sha256 } from './fields.ts';
 import { Duration, Replicas } from './quantity.ts';
 import { SOURCE_RULES, Source } from './source.ts';
@@ -238,7 +238,9 @@ const Swap = z.object({
 
 export const LoraAdapterStatus = z
   .object({
-    observedGeneration: Count.optional().describe('The metadata.generation that this status is about.'),
+    observedGeneration: ObservedGeneration.optional().describe(
+      'The metadata.generation that this status is about; -1: none yet.',
+    ),
     conditions: Conditions.optional().describe('How far the adapter has come, one condition per step.'),
     servedName: z.string().max(NAME_LENGTH_MAX).optional().describe('What clients send as "model".'),
     pushURL: z.string().max(2048).optional().describe('Where a trainer sends revisions with PUT.'),

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { DIGEST_PATTERN, NAME_LENGTH_MAX } from '../../server/contract/adapter-api.ts';
 import type { KubeObject, Resource } from '../kube/resource.ts';
-import { type Condition, Conditions, type PoolConditionType } from './conditions.ts';
+import { type Condition, Conditions, ObservedGeneration, type PoolConditionType } from './conditions.ts';
 import { ObjectName } from './fields.ts';
 import { LabelSelector } from './label-selector.ts';
 import { API_GROUP, API_VERSION, POD_ERRORS_MAX, PodError } from './lora-adapter.ts';
@@ -163,7 +163,9 @@ const Unmanaged = z.object({
 
 export const ServerPoolStatus = z
   .object({
-    observedGeneration: Count.optional().describe('The metadata.generation that this status is about.'),
+    observedGeneration: ObservedGeneration.optional().describe(
+      'The metadata.generation that this status is about; -1: none yet.',
+    ),
     conditions: Conditions.optional().describe('How the pool is.'),
     pods: Count.optional().describe('Pods that match the selector.'),
     readyPods: Count.optional().describe('Of these, pods that answer and have the base model of the pool.'),

@@ -54,6 +54,11 @@ export function poolVerdict(
   return { status: 'True', reason: 'PodsReady', message };
 }
 
+/** Whether somebody must change a pool, or the operator's flags: other reasons go by themselves when pods are replaced or Secrets come. */
+export function isStalled({ reason }: Verdict): boolean {
+  return reason === 'PodsOwnedElsewhere' || reason === 'TenancyUnavailable';
+}
+
 /** Pods that cannot be used, worst first. */
 export function poolPodErrors(pool: ServerPool, { pods, placement, held }: PoolPods): PodError[] {
   const others = placement.mismatched.map((pod) => ({

@@ -1,6 +1,7 @@
 import { type Condition, setCondition, type Verdict } from '../api/conditions.ts';
 import type { LoraAdapter } from '../api/lora-adapter.ts';
 import { podsSummary } from '../api/lora-adapter.ts';
+import { setProgress } from '../api/progress.ts';
 import type { ServerPool, ServerPoolStatus } from '../api/server-pool.ts';
 import type { Outcome } from '../kube/queue.ts';
 import { keyOf } from '../kube/resource.ts';
@@ -8,7 +9,14 @@ import { tenantsOf } from '../placement/lookup.ts';
 import { placementOf } from '../placement/placement.ts';
 import { announcedOf } from './announced.ts';
 import type { PoolDeps } from './deps.ts';
-import { capacityVerdict, type PoolPods, poolPodErrors, poolVerdict, usageOf } from './describe.ts';
+import {
+  capacityVerdict,
+  isStalled,
+  type PoolPods,
+  poolPodErrors,
+  poolVerdict,
+  usageOf,
+} from './describe.ts';
 import { seedPods } from './seed.ts';
 import { cleanPods, type Unowned } from './unowned.ts';
 
@@ -65,14 +73,17 @@ function describePool(
     now,
   });
   let conditions: NonNullable<ServerPoolStatus['conditions']> = [...(pool.status?.conditions ?? [])];
-  conditions = setCondition(
-    conditions,
-    update('Ready', poolVerdict(pool, { ...known, watchesAll: deps.watchesAll })),
-  );
+  const ready = poolVerdict(pool, { ...known, watchesAll: deps.watchesAll });
+  conditions = setCondition(conditions, update('Ready', ready));
   conditions = setCondition(
     conditions,
     update('CapacityPressure', capacityVerdict(placement.desired, deps.shortages(keyOf(pool)))),
   );
+  conditions = setProgress(conditions, {
+    isStalled: isStalled(ready),
+    observedGeneration: generation,
+    now,
+  });
   return {
     observedGeneration: generation,
     conditions,
