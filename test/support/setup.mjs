@@ -9,6 +9,7 @@ import {
   ensureRegistry,
   findClusterTools,
 } from './setup/cluster-tools.mjs';
+import { ensureForeignCrds, ensureJudge, findFieldTools } from './setup/field-tools.mjs';
 import { ensureImages, findImages } from './setup/images.mjs';
 import { ensureNodeModules } from './setup/node-modules.mjs';
 import { ensureNodePackages, ensureNodePrograms, findNodePrograms } from './setup/node-parts.mjs';
@@ -21,7 +22,8 @@ const USAGE = `usage: node test/support/setup.mjs TARGET [--quiet]
   packages packages
   server   packages and the native addon
   tools    packages, a Kubernetes control plane, helm and an S3 server
-  cluster  all of these, an OCI registry, the emulated device of the CUDA backend, and Prometheus where Debian has it
+  cluster  all of these, an OCI registry, what judges our objects, the emulated device of the CUDA backend, and
+           Prometheus where Debian has it
   trainers a Python environment with TRL
   node-packages  containerd, runc, buildah and what else a real node needs from Debian
   node     a control plane and tools, kubelet, kube-proxy and the images of our Dockerfiles
@@ -38,6 +40,8 @@ const TARGETS = {
     ensureControlPlane,
     ensureGoTools,
     ensureRegistry,
+    ensureJudge,
+    ensureForeignCrds,
     ensureCurl,
     ensurePrometheus,
   ],
@@ -50,6 +54,7 @@ const TARGETS = {
 async function tellWhere() {
   const places = {
     ...(await findClusterTools()),
+    ...(await findFieldTools()),
     trainers: await findTrainersPython(),
     prometheus: findPrometheus(),
     node: await findNodePrograms(),

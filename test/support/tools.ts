@@ -10,6 +10,10 @@ const Tools = z.object({
   helm: z.string().nullable(),
   versitygw: z.string().nullable(),
   registry: z.string().nullable(),
+  /** test/cluster/judges, built. */
+  judge: z.string().nullable(),
+  /** Folder of custom resource definitions of others, a file each. */
+  foreignCrds: z.string().nullable(),
   /** Python with the trainers of test/e2e/trainers. */
   trainers: z.string().nullable(),
   /** Folder of prometheus and promtool. */
@@ -19,9 +23,12 @@ const Tools = z.object({
   /** An archive of the images of our Dockerfiles. */
   images: z.string().nullable(),
 });
+/** What brings those that the target `tools` does not. */
 const TARGETS: Partial<Record<Tool, string>> = {
   trainers: 'trainers',
   registry: 'cluster',
+  judge: 'cluster',
+  foreignCrds: 'cluster',
   node: 'node',
   images: 'node',
   prometheus: 'cluster',
