@@ -4,8 +4,7 @@ import { type ControlPlane, startControlPlane } from '../cluster/control-plane.t
 import { CHARTS, helmInstall } from '../cluster/helm.ts';
 import { type ObjectStore, startObjectStore } from '../cluster/object-store.ts';
 import { type StandInNode, startStandInNode } from '../cluster/stand-in-node.ts';
-import { eventually } from '../support/eventually.ts';
-import { parseAdapter, parsePod, type SeenAdapter, type SeenPod } from './objects.ts';
+import { Cluster } from './cluster.ts';
 
 export const ROOT = resolve(import.meta.dirname, '../..');
 export const PARROT = join(ROOT, 'test/fixtures/parrot');
@@ -54,7 +53,7 @@ export interface WorldParts<Node> {
 }
 
 /** A cluster with both charts applied: a pool of server pods that hold one base model, and the operator. */
-export class World<Node extends { stop(): Promise<void> } = StandInNode> {
+export class World<Node extends { stop(): Promise<void> } = StandInNode> extends Cluster {
   readonly plane: ControlPlane;
   readonly node: Node;
   readonly store: ObjectStore;
@@ -63,6 +62,7 @@ export class World<Node extends { stop(): Promise<void> } = StandInNode> {
   readonly #log: (line: string) => void;
 
   constructor(parts: WorldParts<Node>) {
+    super((args, input) => parts.plane.kubectl(args, input), { system: SYSTEM, models: NAMESPACE });
     this.plane = parts.plane;
     this.node = parts.node;
     this.store = parts.store;
@@ -174,91 +174,6 @@ export class World<Node extends { stop(): Promise<void> } = StandInNode> {
         shutdown: { drainSeconds: 1, timeoutSeconds: 20 },
         ...more,
       },
-    });
-  }
-
-  async apply(object: object): Promise<string> {
-    return await this.plane.kubectl(['apply', '--server-side', '-f', '-'], JSON.stringify(object));
-  }
-
-  async untilPodsReady(servers: number, operators: number, timeoutMs = 90_000): Promise<void> {
-    await eventually(
-      `${servers} server pods and ${operators} operators are ready`,
-      { timeoutMs },
-      async () => {
-        const ready = (pods: SeenPod[]) => pods.filter((pod) => pod.ready && !pod.terminating).length;
-        const isDone = ready(await this.servers()) === servers && ready(await this.operators()) === operators;
-        return isDone || undefined;
-      },
-    );
-  }
-
-  servers(): Promise<SeenPod[]> {
-    return this.#pods(NAMESPACE, 'app.kubernetes.io/name=lorikeet-server');
-  }
-
-  operators(): Promise<SeenPod[]> {
-    return this.#pods(SYSTEM, 'app.kubernetes.io/name=lorikeet');
-  }
-
-  async #pods(namespace: string, selector: string): Promise<SeenPod[]> {
-    const text = await this.plane.kubectl(['get', 'pods', '-n', namespace, '-l', selector, '-o', 'json']);
-    return (JSON.parse(text) as { items: unknown[] }).items.map(parsePod);
-  }
-
-  async adapter(name: string): Promise<SeenAdapter> {
-    return parseAdapter(
-      JSON.parse(await this.plane.kubectl(['get', 'loras', name, '-n', NAMESPACE, '-o', 'json'])),
-    );
-  }
-
-  /** Waits for a condition of an adapter to have this status; returns the adapter as it is then. */
-  async untilAdapter(
-    name: string,
-    what: string,
-    holds: (adapter: SeenAdapter) => boolean,
-    timeoutMs = 30_000,
-  ): Promise<SeenAdapter> {
-    let last: SeenAdapter | undefined;
-    const wait = eventually(`adapter ${name} is ${what}`, { timeoutMs }, async () => {
-      last = await this.adapter(name);
-      return holds(last) ? last : undefined;
-    });
-    return await wait.catch((error: unknown) => {
-      throw new Error(`${error}; it was ${JSON.stringify(last)}`, { cause: error });
-    });
-  }
-
-  untilReady(name: string, digest?: string): Promise<SeenAdapter> {
-    return this.untilAdapter(
-      name,
-      'Ready',
-      (adapter) =>
-        adapter.conditions.Ready?.status === 'True' &&
-        adapter.observedGeneration === adapter.generation &&
-        (digest === undefined || adapter.currentRevision === digest),
-    );
-  }
-
-  /** A token of a ServiceAccount of the namespace, made where it is missing. */
-  async tokenFor(account: string, audience: string, namespace = NAMESPACE): Promise<string> {
-    await this.apply({
-      apiVersion: 'v1',
-      kind: 'ServiceAccount',
-      metadata: { name: account, namespace },
-    });
-    const args = ['create', 'token', account, '-n', namespace, '--audience', audience];
-    return (await this.plane.kubectl(args)).trim();
-  }
-
-  /** Lets an account push to the adapters of NAMESPACE. */
-  async allowPush(account: string): Promise<void> {
-    await this.apply({
-      apiVersion: 'rbac.authorization.k8s.io/v1',
-      kind: 'RoleBinding',
-      metadata: { name: `${account}-pushes`, namespace: NAMESPACE },
-      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'lorikeet-pusher' },
-      subjects: [{ kind: 'ServiceAccount', name: account, namespace: NAMESPACE }],
     });
   }
 
