@@ -67,7 +67,13 @@ const ALLOWED: Record<string, string[]> = {
   'operator/spool': ['operator/kube', 'server/contract'],
   'operator/pods': ['operator/kube', 'operator/api', 'server/transfer', 'server/contract'],
   'operator/api': ['operator/kube', 'server/contract'],
-  'operator/telemetry': ['server/transfer', 'server/contract', 'operator/kube', 'operator/api'],
+  'operator/telemetry': [
+    'server/contract',
+    'server/transfer',
+    'operator/pods',
+    'operator/kube',
+    'operator/api',
+  ],
   'operator/kube': [],
   server: [
     'server/vllm',

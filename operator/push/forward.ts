@@ -8,6 +8,7 @@ import { request as httpsRequest } from 'node:https';
 import type { ConnectionOptions } from 'node:tls';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { LorikeetError } from '../../server/contract/errors.ts';
+import { writeTrace } from '../../server/contract/trace.ts';
 import type { CaFile } from '../../server/transfer/ca-file.ts';
 import type { Answer } from '../../server/transfer/refusal.ts';
 import type { TlsFiles } from '../../server/transfer/tls-files.ts';
@@ -104,7 +105,7 @@ function exchange(url: URL, { request, reply, silenceMs, trust }: Forwarded): Pr
 function onwardHeaders(headers: FastifyRequest['headers']): OutgoingHttpHeaders {
   const kept = Object.entries(headers).filter(([name]) => !HOP_BY_HOP.includes(name));
   const asking = hasBody(headers) ? { expect: '100-continue' } : {};
-  return { ...Object.fromEntries(kept), ...asking, [FORWARDED]: '1', connection: 'close' };
+  return { ...Object.fromEntries(kept), ...writeTrace(), ...asking, [FORWARDED]: '1', connection: 'close' };
 }
 
 async function readAnswer(

@@ -42,7 +42,12 @@ export async function send(reply: FastifyReply, answer: Answer): Promise<void> {
   reply.hijack();
   // A pipelined request whose predecessor is still being answered has no socket to write to yet.
   if (reply.raw.socket === null) raw.socket.destroy();
-  else closeWith(raw.socket, answer);
+  else closeWith(raw.socket, { ...answer, headers: { ...textsOf(reply), ...answer.headers } });
+}
+
+/** What hooks have put on the answer. */
+function textsOf(reply: FastifyReply): Record<string, string> {
+  return Object.fromEntries(Object.entries(reply.getHeaders()).map(([name, value]) => [name, String(value)]));
 }
 
 function isUnread(raw: IncomingMessage): boolean {

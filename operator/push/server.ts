@@ -6,6 +6,7 @@ import { HashThread } from '../../server/transfer/hash-thread.ts';
 import { BODY_PACE } from '../../server/transfer/limits.ts';
 import { answerOf, refuseUnreadable } from '../../server/transfer/refusal.ts';
 import { listenerOptions, type TlsFiles } from '../../server/transfer/tls-files.ts';
+import { followTraces } from '../../server/transfer/trace-hook.ts';
 import { ObjectName } from '../api/fields.ts';
 
 import type { Clock } from '../kube/clock.ts';
@@ -112,6 +113,7 @@ export function buildPushApp(options: PushAppOptions): FastifyInstance {
   const forwarding = { leader, silenceMs: limits.forward.silenceMs, tls, ca };
   const deps = { publisher, spool, hashing: new HashThread(), clock, log, ...bounds };
 
+  followTraces(app);
   app.addHook('onRequest', async (request, reply) => {
     if (request.headers[FORWARDED] !== undefined) sayAlive(reply, limits.forward.aliveMs);
     await authorize(request, options);

@@ -16,6 +16,7 @@ import { bodyDeadlineMs } from '../transfer/limits.ts';
 import { answerOf, refuseUnreadable } from '../transfer/refusal.ts';
 import type { RelayLimits } from '../transfer/relay.ts';
 import { listenerOptions, type TlsFiles } from '../transfer/tls-files.ts';
+import { followTraces } from '../transfer/trace-hook.ts';
 import { openOnward } from './onward.ts';
 import { registerAdminRoutes } from './routes.ts';
 
@@ -79,6 +80,7 @@ export function buildAdminApp({
   app.removeAllContentTypeParsers();
   // Handlers read the raw request themselves, within their own limits.
   app.addContentTypeParser('*', (_request, _body, done) => done(null));
+  followTraces(app);
   app.addHook('onRequest', bearerHook(token));
   app.addHook('onResponse', async (request, reply) => {
     drain(request);

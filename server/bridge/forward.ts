@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { HEADER } from '../contract/adapter-api.ts';
 import { meetsExpectation } from '../contract/expectation.ts';
 import { readExpectation, readWaitMs } from '../contract/headers.ts';
+import { writeTrace } from '../contract/trace.ts';
 import { clientGone } from '../openai/client.ts';
 import { badRequest, expectationUnmet, modelNotFound, OpenAiError } from '../openai/errors.ts';
 import { readExpect } from '../openai/expect.ts';
@@ -161,7 +162,7 @@ export class Forwarder {
     try {
       const answer = await send(pod.url + path, {
         method: 'POST',
-        headers,
+        headers: { ...writeTrace(), ...headers },
         body: text,
         dispatcher,
         signal: AbortSignal.any([gone, pod.life]),

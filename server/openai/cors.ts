@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 
 /** What pages may read besides the body. */
-const EXPOSED = 'x-lora-revision, x-lora-step, retry-after';
+const EXPOSED = 'x-lora-revision, x-lora-step, x-request-id, retry-after';
 /** How long a browser may keep the answer to its question; as vLLM's. */
 const PREFLIGHT_SECONDS = 600;
 

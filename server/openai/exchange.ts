@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { FastifyReply } from 'fastify';
 import { meetsExpectation } from '../contract/expectation.ts';
 import { writeStep } from '../contract/headers.ts';
+import { keepingTrace } from '../contract/trace.ts';
 import type { FailureCode, LogprobsMode, TokenLogprobs } from '../engine/port.ts';
 import type { AdapterTraffic } from '../telemetry/by-adapter.ts';
 import type { Account } from './byte-budget.ts';
@@ -172,6 +173,15 @@ class Run {
     this.traffic = serving.metrics.trafficOf(adapter);
     this.traffic.requests += 1;
     this.id = `${exchange.idPrefix}-${randomUUID()}`;
+    serving.log.debug(
+      {
+        id: this.id,
+        adapter: lora?.name ?? null,
+        revision: lora?.revision ?? null,
+        sequences: leases.length,
+      },
+      'taken in by the engine',
+    );
     this.sources = exchange.choices.map(({ plan, writer }, index) =>
       readChoice((leases[index] as Lease).events, plan.reading, serving.tokenizer, {
         onStarted: (cachedTokens) => {
@@ -190,7 +200,7 @@ class Run {
           writer.onPrompt(logprobs);
         },
         isCut: () => cut.aborted,
-        refusal: (code) => refusal(serving, exchange.model, lora, code),
+        refusal: keepingTrace((code: FailureCode) => refusal(serving, exchange.model, lora, code)),
       }),
     );
   }

@@ -1,8 +1,10 @@
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
 import type { Logger } from 'pino';
+import { keepingTrace } from '../contract/trace.ts';
 import { keepRoom } from '../transfer/connections.ts';
 import { refuseUnreadable } from '../transfer/refusal.ts';
 import { urlOf } from '../transfer/tls-files.ts';
+import { followTraces } from '../transfer/trace-hook.ts';
 import type { Account, ByteBudget } from './byte-budget.ts';
 import { answerOf, isDisconnected, OpenAiError, toOpenAiError } from './errors.ts';
 import { parseJsonBody } from './json-body.ts';
@@ -55,6 +57,7 @@ export function buildHttpApp(options: HttpOptions): FastifyInstance {
     routerOptions: { ignoreTrailingSlash: true },
   });
   const room = keepRoom(app.server, { connectionsMax, roomFor: Math.ceil(connectionsMax / 16) });
+  followTraces(app);
   closeConnectionsWhenDone(app);
   app.decorateRequest('account');
   app.removeContentTypeParser('application/json');
@@ -68,7 +71,8 @@ export function buildHttpApp(options: HttpOptions): FastifyInstance {
   );
   // Fastify's onResponse does not come where the client left before its answer.
   app.addHook('onRequest', async (request, reply) => {
-    reply.raw.once('close', () => observe(options, request, reply));
+    const done = keepingTrace(() => observe(options, request, reply));
+    reply.raw.once('close', done);
     cutOffUnread(reply);
     request.account = budget.open();
     reply.raw.once('close', () => request.account.close());

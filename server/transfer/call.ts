@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream';
 import { type Dispatcher, request } from 'undici';
 import { ErrorReply } from '../contract/adapter-api.ts';
 import { ERRORS, type ErrorCode, type ErrorDetail, LorikeetError } from '../contract/errors.ts';
+import { writeTrace } from '../contract/trace.ts';
 import { PodUnreachable, rootMessage } from './unreachable.ts';
 
 const REPLY_BYTES_MAX = 16 * 1024 * 1024;
@@ -25,7 +26,7 @@ export async function exchange(call: PodCall): Promise<Dispatcher.ResponseData> 
   try {
     response = await request(url, {
       method,
-      headers,
+      headers: { ...writeTrace(), ...headers },
       dispatcher,
       signal,
       headersTimeout: firstByteMs,

@@ -145,6 +145,7 @@ export interface PushOptions {
   token?: string;
   step?: number;
   ifMatch?: string;
+  traceparent?: string;
 }
 
 /** The raw reply, so that a test may look at refusals too. */
@@ -153,6 +154,7 @@ export async function push(url: string, files: AdapterFiles, options: PushOption
   if (options.token !== undefined) headers.authorization = `Bearer ${options.token}`;
   if (options.step !== undefined) headers['x-lora-step'] = String(options.step);
   if (options.ifMatch !== undefined) headers['if-match'] = options.ifMatch;
+  if (options.traceparent !== undefined) headers.traceparent = options.traceparent;
   return await fetch(url, { method: 'PUT', headers, body: new Uint8Array(files.tensors) });
 }
 

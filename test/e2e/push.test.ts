@@ -135,6 +135,27 @@ describe('a push', () => {
     for (const { ip } of await world.servers()) expect(await ask(ip, 'live', QUESTION)).toMatchObject(answer);
   });
 
+  it('has one trace id in the logs of the leader and of every pod, whichever operator was asked', async () => {
+    const lead = await leader();
+    const other = (await world.operators()).find(({ uid }) => uid !== lead.uid);
+    const traceId = '4bf92f3577b34da6a3ce929d0e0e4736';
+    const url = pushUrl(other?.ip ?? '', NAMESPACE, 'live');
+    const traceparent = `00-${traceId}-00f067aa0ba902b7-01`;
+    const files = await fixtureAdapter('pirate');
+    const response = await push(url, files, { token, step: 4, traceparent });
+    expect(response.status).toBe(200);
+    expect(response.headers.get('x-request-id')).toBe(traceId);
+    const messages = async (namespace: string, pod: string) => {
+      const lines = (await world.node.logs(namespace, pod)).split('\n');
+      return lines
+        .filter((line) => line.includes(`"trace_id":"${traceId}"`))
+        .map((line) => JSON.parse(line).msg);
+    };
+    expect(await messages(SYSTEM, lead.name)).toContain('audit');
+    for (const { name } of await world.servers())
+      expect(await messages(NAMESPACE, name)).toEqual(expect.arrayContaining(['activated']));
+  });
+
   it('without the right token is refused before a byte of the body is read', async () => {
     const stranger = await world.tokenFor('stranger', 'lorikeet-push');
     await world.plane.kubectl(['create', 'namespace', 'elsewhere']);

@@ -1,4 +1,4 @@
-import type { ServerResponse } from 'node:http';
+import type { IncomingHttpHeaders, ServerResponse } from 'node:http';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { eventually } from '../../support/eventually.ts';
 import { type ParrotServer, startParrot } from '../../support/parrot-server.ts';
@@ -101,6 +101,30 @@ describe('a body', () => {
     const { body } = await server.post('/v1/completions', ask);
     expect([body.model, body.lora.revision]).toEqual(['policy', revision]);
     expect(seen).toMatchObject([{ 'x-lora-expect': `revision=${revision}`, 'x-lora-wait-ms': '0' }]);
+  });
+
+  it('goes on in the name of its caller, with another span', async () => {
+    const seen: IncomingHttpHeaders[] = [];
+    const { server } = await behind(({ url, headers }, _response, pass) => {
+      if (url === '/v1/completions') seen.push(headers);
+      return pass();
+    });
+    const [trace, span] = ['4bf92f3577b34da6a3ce929d0e0e4736', '00f067aa0ba902b7'];
+    const { headers } = await fetch(`${server.url}/v1/completions`, {
+      method: 'POST',
+      headers: {
+        ...{ 'content-type': 'application/json', 'x-request-id': 'req-1' },
+        ...{ traceparent: `00-${trace}-${span}-01`, tracestate: 'congo=t61' },
+      },
+      body: JSON.stringify({ model: 'parrot', prompt: 'a', max_tokens: 1 }),
+    });
+    expect(headers.get('x-request-id')).toBe('req-1');
+    expect(seen).toMatchObject([
+      {
+        traceparent: expect.stringMatching(new RegExp(`^00-${trace}-(?!${span})[0-9a-f]{16}-01$`)),
+        ...{ tracestate: 'congo=t61', 'x-request-id': 'req-1' },
+      },
+    ]);
   });
 
   it.each<[string, string, number, RegExp]>([

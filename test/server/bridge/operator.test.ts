@@ -16,7 +16,12 @@ const SKEW_MS = 7.5;
 
 /** An operator that reads pushes as the real one does, and has one pod. */
 class ScriptedOperator {
-  readonly calls: { line: string; authorization: string | undefined; asked: Asked | null }[] = [];
+  readonly calls: {
+    line: string;
+    authorization: string | undefined;
+    traceId: string | undefined;
+    asked: Asked | null;
+  }[] = [];
   /** Of the next pushes. */
   refusals: ErrorCode[] = [];
   servedName = 'team-policy';
@@ -49,11 +54,12 @@ class ScriptedOperator {
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { authorization } = request.headers;
+    const { authorization, traceparent } = request.headers;
+    const traceId = traceparent?.toString().split('-')[1];
     const { pathname, searchParams } = new URL(request.url ?? '', this.url);
     const isPush = request.method === 'PUT';
     const asked = isPush ? readAsked(request, Object.fromEntries(searchParams)) : null;
-    this.calls.push({ line: `${request.method} ${pathname}`, authorization, asked });
+    this.calls.push({ line: `${request.method} ${pathname}`, authorization, traceId, asked });
     if (asked === null)
       return this.#send(response, { servedName: this.servedName, desired: null, revisions: [] });
     const refused = this.refusals.shift();
@@ -148,6 +154,9 @@ describe("an operator's namespace", () => {
       'PUT /v1/namespaces/team-a/adapters/policy/revisions',
     ]);
     const [push] = pushes();
+    // The trainer's load names none: all that follows from it has one all the same.
+    expect(push?.traceId).toMatch(/^[0-9a-f]{32}$/);
+    expect(new Set(operator.calls.map(({ traceId }) => traceId))).toEqual(new Set([push?.traceId]));
     expect(push).toMatchObject({
       authorization: `Bearer ${pod.token}`,
       asked: { step, wait: 'active', timeoutMs: 30_000, allow: ['zero_effect'], ifMatch: null },

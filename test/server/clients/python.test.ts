@@ -60,6 +60,7 @@ describe.skipIf(reason !== null)('the Python client', () => {
     'test_retries',
     'test_tls',
     'test_operator',
+    'test_trace',
   ])('%s', async (module) => {
     const { code, output } = await unittest(module, {
       LORIKEET_ADMIN: server.admin,

@@ -106,7 +106,10 @@ describe('weights that overflow', () => {
     const { post } = await serve({ script, log });
     await post({});
     expect(lines).toEqual([
-      { level: 'warn', time: expect.any(String), adapter: 'sql', revision: REVISION, msg: message },
+      {
+        ...{ level: 'warn', time: expect.any(String), adapter: 'sql', revision: REVISION, msg: message },
+        ...{ trace_id: expect.any(String), span_id: expect.any(String) },
+      },
     ]);
   });
 

@@ -19,6 +19,8 @@ class Pushed:
     timings: dict[str, float]
     #: Every desired pod is as far as ``wait`` asked. Where False, those that are not are named in ``pods`` and follow.
     everywhere: bool
+    #: In the log lines of the operator and of every pod that this push made.
+    trace_id: str
 
     @property
     def expect(self) -> dict[str, Any]:

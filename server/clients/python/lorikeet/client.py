@@ -15,6 +15,7 @@ from .peft import config_dict, is_peft_model, read_peft_model
 from .retry import Deadline, Retry
 from .safetensors import Body
 from .tensors import view_tensors
+from .trace import trace_headers
 
 #: All headers of a request together may have 32 KiB; a longer config goes into the file.
 CONFIG_HEADER_CHARACTERS_MAX = 16 << 10
@@ -53,6 +54,7 @@ class _Lorikeet(ABC):
         wait: Wait = "active",
         in_flight: InFlight | None = None,
         adapter: str | None = None,
+        traceparent: str | None = None,
     ) -> Pushed:
         """Sends an adapter from memory; returns when it answers requests (``wait="active"``), or is only held.
 
@@ -60,6 +62,7 @@ class _Lorikeet(ABC):
         says which of its adapters). ``config``: a dict or a PEFT LoraConfig. ``step``: refused unless newer than all
         before. ``expect``: the revision that must be current, or ``"*"`` for any. ``in_flight``: what becomes of running
         requests that do not say it: they finish on their revision, or migrate to this one. Pushing the same again is a no-op.
+        ``traceparent``: the W3C trace that the push belongs to, else ``TRACEPARENT`` of the environment, else a new one.
         """
         if is_peft_model(tensors):
             tensors, own = read_peft_model(tensors, adapter)
@@ -68,6 +71,8 @@ class _Lorikeet(ABC):
         headers, metadata = _place_config(text)
         headers |= _push_headers(step, expect, allow_zero_effect)
         headers |= self._in_flight_headers(in_flight, wait)
+        trace_id, traced = trace_headers(traceparent)
+        headers |= traced
         body = Body(view_tensors(tensors), metadata)
         headers |= {"Content-Type": "application/octet-stream", "Content-Length": str(body.nbytes)}
         method, path = self._push_route(name, wait, expect)
@@ -83,6 +88,7 @@ class _Lorikeet(ABC):
             pods=reply.get("pods", []),
             timings=reply.get("timings") or reply.get("report", {}).get("timings", {}),
             everywhere=answer.status == 200,
+            trace_id=trace_id,
         )
 
     def current(self, name: str) -> Revision | None:
