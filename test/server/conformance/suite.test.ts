@@ -67,4 +67,18 @@ describe('the suite', () => {
     // A double that answers nothing would fail each check.
     expect(found[0]?.expected).not.toBe('an answer');
   });
+
+  it.each([0, 7])('shuts out no operator of a pod whose term is %i', async (term) => {
+    const pod = await startParrot();
+    const remove = async (fence: string) => {
+      const headers = { authorization: `Bearer ${pod.token}`, 'x-lora-fence': fence };
+      return (await fetch(`${pod.admin}/lora/v1/adapters/none`, { method: 'DELETE', headers })).status;
+    };
+    await remove(`${term}.0`);
+    const fences = CHECKS.filter(({ name }) => name.startsWith('fence-'));
+    expect(await runAt(pod, fences, 30_000)).toEqual([]);
+    // The first operator of all has term 1.
+    expect(await remove(`${Math.max(term, 1)}.0`)).toBe(200);
+    await pod.close();
+  });
 });
