@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import { type LoraAdapter, type RevisionRecord, servedNameOf, shortDigest } from '../../api/lora-adapter.ts';
 import { type AdapterFiles, openAdapter } from '../adapter-files.ts';
 import { type Command, type Invocation, KUBE_FLAGS, OUTPUT } from '../command.ts';
-import { byModule, compareAdapters, type GroupDiff, type ModuleDiff } from '../compare.ts';
+import { byModule, compareAdapters, type ModuleDiff, together } from '../compare.ts';
 import { CommandFailure } from '../failure.ts';
 import { FetchedRevisions } from '../fetched.ts';
 import { getAdapter, poolOf } from '../objects.ts';
@@ -161,10 +161,7 @@ function recordsTable(one: Side, two: Side): string {
 
 export function diffTable(modules: readonly ModuleDiff[], isWide: boolean): string {
   const groups = byModule(modules);
-  const all = {
-    ...(byModule(modules.map((diff) => ({ ...diff, module: 'all' })))[0] as GroupDiff),
-    module: 'all',
-  };
+  const all = together('all', modules);
   const headers = ['MODULE', 'LAYERS', 'RANK', 'NORM ONE', 'NORM TWO', 'CHANGE'];
   const rows = [...groups, all].map((group) => [
     ...[group.module, String(group.layers), changed(ranksText(group.ranks.one), ranksText(group.ranks.two))],
