@@ -1,13 +1,12 @@
 import { type LoraAdapter, servedNameOf } from '../api/lora-adapter.ts';
 import { poolKeyOf } from '../api/names.ts';
-import type { Indexes } from '../kube/store.ts';
 import { ownerOfName } from './owner.ts';
 import type { Standing } from './tenancy.ts';
 
 export type AdapterIndex = 'pool' | 'name' | 'chosen' | 'guests';
 
 /** What adapters are looked up by, so that a look at one does not go through all. */
-export const ADAPTER_INDEXES: Indexes<LoraAdapter, AdapterIndex> = {
+export const ADAPTER_INDEXES: Record<AdapterIndex, (adapter: LoraAdapter) => string | null> = {
   pool: poolKeyOf,
   name: (adapter) => `${poolKeyOf(adapter)} ${servedNameOf(adapter)}`,
   /** By pool, those that do not go to every pod. */
