@@ -12,6 +12,7 @@ export const SYSTEM = 'lorikeet-system';
 export const NAMESPACE = 'models';
 export const POOL = 'parrot';
 const VOLUME = 'base-model';
+const MONITOR = { kind: 'PodMonitor' };
 const NODE = join(ROOT, 'node_modules/.bin/node');
 
 /** What the pods of the pool serve. */
@@ -39,6 +40,8 @@ export interface WorldOptions {
   operators?: number;
   /** For a trainer that knows vLLM: pods speak it, and give log-probabilities as drawn. */
   forVllmTrainer?: boolean;
+  /** With what tells a Prometheus operator and Grafana of it; the former's definitions must be there. */
+  observed?: boolean;
   log?: (line: string) => void;
 }
 
@@ -131,7 +134,7 @@ export class World<Node extends { stop(): Promise<void> } = StandInNode> extends
   }
 
   /** `more`: other values of its chart. */
-  async applyOperator({ operators = 1 }: WorldOptions, more: object = {}): Promise<void> {
+  async applyOperator({ operators = 1, observed }: WorldOptions, more: object = {}): Promise<void> {
     await helmInstall(this.plane.kubeconfig, {
       chart: CHARTS.operator,
       namespace: SYSTEM,
@@ -140,6 +143,7 @@ export class World<Node extends { stop(): Promise<void> } = StandInNode> extends
         replicas: operators,
         // The store of most worlds is on the loopback.
         source: { allowedEndpointCidrs: ['127.0.0.0/8'] },
+        ...(observed && { metrics: { monitor: MONITOR }, dashboards: { enabled: true } }),
         ...more,
       },
     });
@@ -147,7 +151,7 @@ export class World<Node extends { stop(): Promise<void> } = StandInNode> extends
 
   /** Also later, with another number of servers. */
   async applyServers(
-    { servers = 2, forVllmTrainer = false }: WorldOptions,
+    { servers = 2, forVllmTrainer = false, observed }: WorldOptions,
     more: object = {},
   ): Promise<void> {
     await helmInstall(this.plane.kubeconfig, {
@@ -170,6 +174,7 @@ export class World<Node extends { stop(): Promise<void> } = StandInNode> extends
           logprobsMode: forVllmTrainer ? 'processed' : 'raw',
         },
         vllmDialect: forVllmTrainer,
+        ...(observed && { metrics: { monitor: MONITOR } }),
         resources: { requests: { cpu: '100m', memory: '256Mi' } },
         shutdown: { drainSeconds: 1, timeoutSeconds: 20 },
         ...more,
