@@ -95,7 +95,8 @@ const revision: Panel[] = [
   {
     title: 'Revision on each pod',
     unit: 'hex',
-    description: 'The short digest, as in kubectl get lora, of what the name means on each pod now.',
+    description:
+      'What the name means on each pod now: the short digest that kubectl get lora shows, in capitals and without leading zeros.',
     queries: [[`sum by (pod) (lorikeet_adapter_revision{${SERVED}})`, '']],
     kind: 'table',
     width: 8,

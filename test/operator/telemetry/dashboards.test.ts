@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { dashboardFiles } from '../../../operator/telemetry/dashboards/generate.ts';
+import { modelOf, type Panel } from '../../../operator/telemetry/dashboards/panel.ts';
 import { expressionsOf, parseDashboard } from '../../dashboards/dashboard.ts';
 
 const ROOT = join(import.meta.dirname, '../../..');
@@ -56,5 +57,26 @@ describe.each([...dashboardFiles()])('%s', (file, expected) => {
     const known = new Set(['datasource', '__rate_interval', ...templating.list.map(({ name }) => name)]);
     const used = [...expected.matchAll(/\$\{?([a-z_]+)/g)].map(([, name = '']) => name);
     expect(used.filter((name) => !known.has(name) && name !== '__all')).toEqual([]);
+  });
+});
+
+describe('the colours of a panel', () => {
+  const panel: Panel = { title: 't', unit: 'none', description: 'd', queries: [['up', 'up']], width: 24 };
+  const stepsOf = (alarm?: Panel['alarm']) => {
+    const rows = [{ title: 'r', height: 4, panels: [{ ...panel, ...(alarm && { alarm }) }] }];
+    const model = modelOf({ file: 'f', title: 't', description: 'd', variables: [], rows });
+    return parseDashboard(JSON.stringify(model)).panels[0]?.fieldConfig.defaults.thresholds.steps.map(
+      ({ color, value }) => `${color} from ${value}`,
+    );
+  };
+
+  it.each([
+    [undefined, ['blue from null']],
+    [{ bad: 2 }, ['green from null', 'red from 2']],
+    [{ warn: 1, bad: 2 }, ['green from null', 'orange from 1', 'red from 2']],
+    [{ bad: 1, falls: true }, ['red from null', 'green from 1']],
+    [{ warn: 5, bad: 1, falls: true }, ['red from null', 'orange from 1', 'green from 5']],
+  ])('of %j are those', (alarm, steps) => {
+    expect(stepsOf(alarm)).toEqual(steps);
   });
 });

@@ -212,6 +212,22 @@ describe('the series of adapters', () => {
   });
 });
 
+describe('traffic of adapters that nobody scrapes', () => {
+  it.each([
+    [100, 'lorikeet_adapter_requests_total{adapter="a"} 1'],
+    // Versions of a training that went on for days.
+    [5_000, undefined],
+  ])('is remembered of so many: %d', async (others, expected) => {
+    const residency = { slots: 4, resident: [] as string[], host: [] as string[] };
+    const metrics = createMetrics(source({ residency }));
+    metrics.trafficOf('a').requests += 1;
+    for (let version = 0; version < others; version += 1) metrics.trafficOf(`v@${version}`).requests += 1;
+    residency.resident = ['a'];
+    const lines = (await metrics.text()).split('\n');
+    expect(lines.find((line) => line.startsWith('lorikeet_adapter_requests_total'))).toBe(expected);
+  });
+});
+
 describe('the table of metrics in server/README.md', () => {
   it('has every one of them, with its labels, in the words of its help', () => {
     const registered: { name: string; help: string; labelNames: string[] }[] = [];
