@@ -5,6 +5,7 @@ import { inUnit } from './units.ts';
 
 export interface Line {
   name: string;
+  color: string;
   points: Series['points'];
 }
 
@@ -31,7 +32,8 @@ export const COLOURS = [
   '#b877d9',
 ];
 
-const LEFT = 78;
+/** Of a letter, roughly. */
+export const LETTER = 6.6;
 const BOTTOM = 22;
 const TOP = 8;
 const TICKS = 4;
@@ -45,20 +47,20 @@ export function svgOf(chart: Chart): string {
   const drawn = isStacked ? stacked(lines) : lines;
   const values = drawn.flatMap(({ points }) => points.map(([, value]) => value)).filter(Number.isFinite);
   const [low, high] = rangeOf(values, unit);
+  const left = 14 + LETTER * Math.max(...ticksOf(low, high).map((value) => inUnit(value, unit).length));
   const x = (at: number) =>
-    LEFT + ((at - chart.startSeconds) / (chart.endSeconds - chart.startSeconds)) * (width - LEFT - 10);
+    left + ((at - chart.startSeconds) / (chart.endSeconds - chart.startSeconds)) * (width - left - 10);
   const y = (value: number) => TOP + (1 - (value - low) / (high - low)) * (height - TOP - BOTTOM);
-  const parts = [...axes({ low, high, x, y, chart })];
+  const parts = [...axes({ low, high, left, x, y, chart })];
   for (const { value, color } of chart.marks) {
     if (value < low || value > high) continue;
     parts.push(
-      `<line x1="${LEFT}" x2="${width - 10}" y1="${y(value)}" y2="${y(value)}" stroke="${color}" stroke-dasharray="6 4"/>`,
+      `<line x1="${left}" x2="${width - 10}" y1="${y(value)}" y2="${y(value)}" stroke="${color}" stroke-dasharray="6 4"/>`,
     );
   }
   // The highest of a stack first, so that the others lie over it.
-  const order = drawn.map((line, index) => ({ line, color: colourOf(index) }));
-  for (const { line, color } of isStacked ? order.toReversed() : order) {
-    for (const piece of unbroken(line.points)) {
+  for (const { points, color } of isStacked ? drawn.toReversed() : drawn) {
+    for (const piece of unbroken(points)) {
       const path = piece.map(([at, value]) => `${x(at).toFixed(1)},${y(value).toFixed(1)}`);
       const [first, last] = [piece[0] as [number, number], piece.at(-1) as [number, number]];
       if (isStacked)
@@ -77,17 +79,17 @@ export function svgOf(chart: Chart): string {
 interface Axes {
   low: number;
   high: number;
+  left: number;
   x: (at: number) => number;
   y: (value: number) => number;
   chart: Chart;
 }
 
-function* axes({ low, high, x, y, chart }: Axes): Generator<string> {
+function* axes({ low, high, left, x, y, chart }: Axes): Generator<string> {
   const { width, height, unit, startSeconds, endSeconds } = chart;
-  for (let tick = 0; tick <= TICKS; tick += 1) {
-    const value = low + ((high - low) * tick) / TICKS;
-    yield `<line x1="${LEFT}" x2="${width - 10}" y1="${y(value)}" y2="${y(value)}" stroke="#2c3235"/>`;
-    yield `<text x="${LEFT - 8}" y="${y(value) + 4}" text-anchor="end">${inUnit(value, unit)}</text>`;
+  for (const value of ticksOf(low, high)) {
+    yield `<line x1="${left}" x2="${width - 10}" y1="${y(value)}" y2="${y(value)}" stroke="#2c3235"/>`;
+    yield `<text x="${left - 8}" y="${y(value) + 4}" text-anchor="end">${inUnit(value, unit)}</text>`;
   }
   const stepSeconds = (endSeconds - startSeconds) / 4;
   for (let at = startSeconds + stepSeconds / 2; at < endSeconds; at += stepSeconds) {
@@ -103,18 +105,27 @@ function rangeOf(values: number[], unit: string): [low: number, high: number] {
   if (unit === 'none' && Math.min(...values) > 50)
     return [Math.floor(Math.min(...values)), Math.ceil(top) + 1];
   if (unit === 'none') return [0, Math.max(4, Math.ceil(top / 4) * 4)];
+  if (unit === 's' && top > 60) return [0, TICKS * 60 * Math.ceil(top / 60 / TICKS)];
+  if (unit === 'bytes' && top > 0) {
+    const size = 1024 ** Math.floor(Math.log(top) / Math.log(1024));
+    return [0, size * roundUp(top / size)];
+  }
   return [0, roundUp(top || 1)];
+}
+
+function ticksOf(low: number, high: number): number[] {
+  return Array.from({ length: TICKS + 1 }, (_, tick) => low + ((high - low) * tick) / TICKS);
 }
 
 function roundUp(value: number): number {
   const size = 10 ** Math.floor(Math.log10(value));
-  return ([1, 2, 4, 6, 8, 10].find((digit) => digit * size >= value) ?? 10) * size;
+  return ([1, 2, 4, 8, 10].find((digit) => digit * size >= value) ?? 10) * size;
 }
 
 function stacked(lines: Line[]): Line[] {
   const below = new Map<number, number>();
-  return lines.map(({ name, points }) => ({
-    name,
+  return lines.map(({ points, ...line }) => ({
+    ...line,
     points: points.map(([at, value]): [number, number] => {
       const sum = (below.get(at) ?? 0) + (Number.isFinite(value) ? value : 0);
       below.set(at, sum);

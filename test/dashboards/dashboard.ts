@@ -19,6 +19,12 @@ const Panel = z.object({
       thresholds: z.object({ steps: z.array(Step) }),
       custom: z.object({ stacking: z.object({ mode: z.string() }) }).optional(),
     }),
+    overrides: z.array(
+      z.object({
+        matcher: z.object({ options: z.string() }),
+        properties: z.tuple([z.object({ value: z.object({ fixedColor: z.string() }) })]),
+      }),
+    ),
   }),
   targets: z.array(Target),
 });

@@ -20,7 +20,7 @@ const STEP_SECONDS = 2;
 
 /**
  * Draws charts/pictures: a world under load for four minutes, what Prometheus says of it, a page of each dashboard, Chromium.
- * `npm run dashboards`; with `-- --again` from what was recorded last, for changes of the drawing.
+ * Debian's chromium and pngquant must be there. `npm run dashboards`; with `-- --again` from what was recorded last, for changes of the drawing.
  */
 async function main(flags: string[]): Promise<void> {
   const pages = flags.includes('--again') ? await recorded() : await record();
@@ -99,6 +99,7 @@ async function draw(page: Page, picture: string): Promise<void> {
       `--screenshot=${picture}`,
       `file://${html}`,
     ]);
+    await runCommand('pngquant', ['--force', '--output', picture, '--strip', '64', picture]);
   } finally {
     await rm(dir, { recursive: true, force: true });
   }

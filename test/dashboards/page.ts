@@ -1,4 +1,4 @@
-import { colourOf, type Line, svgOf } from './chart.ts';
+import { colourOf, LETTER, type Line, svgOf } from './chart.ts';
 import { filledIn, type Heading, type Panel } from './dashboard.ts';
 import type { Range, Series } from './prometheus.ts';
 import { inUnit } from './units.ts';
@@ -26,6 +26,13 @@ const PANEL_COLOURS: Record<string, string> = {
   orange: '#c15c17',
   red: '#ad1f2d',
   blue: '#1f60c4',
+};
+
+const SERIES_COLOURS: Record<string, string> = {
+  green: '#73bf69',
+  orange: '#ff9830',
+  red: '#f2495c',
+  blue: '#5794f2',
 };
 
 export function heightOf({ answered }: Page): number {
@@ -85,15 +92,28 @@ function tableHtml({ fieldConfig: { defaults } }: Panel, answers: Series[][]): s
 
 function graphHtml(panel: Panel, answers: Series[][], { range }: Page): string {
   const { defaults } = panel.fieldConfig;
-  const lines: Line[] = answers.flatMap((series, index) =>
+  const named = answers.flatMap((series, index) =>
     series.map(({ labels, points }) => ({
       name: legendOf(panel.targets[index]?.legendFormat ?? '', labels),
       points,
     })),
   );
+  const lines: Line[] = named.map((line, index) => ({
+    ...line,
+    color: overrideOf(panel, line.name) ?? colourOf(index),
+  }));
   if (lines.length === 0) return '<p class="empty">No data</p>';
   const { w, h } = panel.gridPos;
-  const legendRows = Math.ceil(lines.length / Math.max(1, Math.floor(w / 3)));
+  const width = w * COLUMN - GAP - 12;
+  const legend = lines.map(({ name, points, color }) => ({
+    color,
+    name,
+    value: inUnit(lastOf(points), defaults.unit),
+  }));
+  const legendRows = rowsOf(
+    legend.map(({ name, value }) => 36 + LETTER * (name.length + value.length + 1)),
+    width,
+  );
   const svg = svgOf({
     lines,
     unit: defaults.unit,
@@ -101,16 +121,38 @@ function graphHtml(panel: Panel, answers: Series[][], { range }: Page): string {
     marks: defaults.thresholds.steps.flatMap(({ value, color }) =>
       value === null ? [] : [{ value, color: PANEL_COLOURS[color] ?? color }],
     ),
-    width: w * COLUMN - GAP - 12,
+    width,
     height: h * ROW - GAP - 40 - 17 * legendRows,
     startSeconds: range.startSeconds,
     endSeconds: range.endSeconds,
   });
-  const legend = lines.map(
-    ({ name, points }, index) =>
-      `<span><i style="background:${colourOf(index)}"></i>${escaped(name)} <b>${inUnit(lastOf(points), defaults.unit)}</b></span>`,
+  const texts = legend.map(
+    ({ color, name, value }) =>
+      `<span><i style="background:${color}"></i>${escaped(name)} <b>${value}</b></span>`,
   );
-  return `${svg}<footer>${legend.join('')}</footer>`;
+  return `${svg}<footer>${texts.join('')}</footer>`;
+}
+
+function overrideOf({ fieldConfig }: Panel, name: string): string | undefined {
+  const found = fieldConfig.overrides.find(({ matcher }) =>
+    new RegExp(matcher.options.slice(1, -1)).test(name),
+  );
+  const color = found?.properties[0].value.fixedColor;
+  return color === undefined ? undefined : (SERIES_COLOURS[color] ?? color);
+}
+
+/** Rows that words of these widths take. */
+function rowsOf(widths: number[], width: number): number {
+  let rows = 1;
+  let at = 0;
+  for (const one of widths) {
+    if (at > 0 && at + one > width) {
+      rows += 1;
+      at = 0;
+    }
+    at += one;
+  }
+  return rows;
 }
 
 function lastOf(points: Series['points']): number {

@@ -14,8 +14,6 @@ export function inUnit(value: number, unit: string): string {
       return value.toString(16).toUpperCase();
     case 'bool_yes_no':
       return value === 0 ? 'No' : 'Yes';
-    case 'ops':
-      return `${rounded(value)} ops/s`;
     case 'reqps':
       return `${rounded(value)} req/s`;
     default:
@@ -28,7 +26,7 @@ function seconds(value: number): string {
   if (size === 0) return '0 s';
   if (size < 1e-3) return `${rounded(value * 1e6)} µs`;
   if (size < 1) return `${rounded(value * 1e3)} ms`;
-  if (size < 120) return `${rounded(value)} s`;
+  if (size < 60) return `${rounded(value)} s`;
   if (size < 7200) return `${rounded(value / 60)} min`;
   return `${rounded(value / 3600)} h`;
 }

@@ -1,4 +1,4 @@
-import { type Dashboard, type Panel, quantile, quantiles } from './panel.ts';
+import { type Dashboard, type Panel, perMinute, quantile, quantiles } from './panel.ts';
 
 /** Of server pods, by the labels that the chart's PodMonitor gives their series. */
 const PODS = '{namespace=~"$namespace", pool=~"$pool"}';
@@ -86,6 +86,11 @@ const traffic: Panel[] = [
       'Answers of the serving API. 404: no such adapter here; 503: the pod is full, not ready or ends.',
     queries: [[`sum by (code) (rate(lorikeet_requests_total${PODS}[$__rate_interval]))`, '{{code}}']],
     isStacked: true,
+    colours: [
+      ['^2', 'green'],
+      ['^4', 'orange'],
+      ['^5', 'red'],
+    ],
     width: 8,
   },
   {
@@ -164,12 +169,12 @@ const load: Panel[] = [
   },
   {
     title: 'Preemptions and evictions',
-    unit: 'ops',
+    unit: '/min',
     description:
       'Sequences that gave up their KV blocks, and adapters that gave up their slots, for others. Steady: too little memory, or too few slots for the adapters in use.',
     queries: [
-      [`sum(rate(vllm:num_preemptions_total${PODS}[$__rate_interval]))`, 'sequences preempted'],
-      [`sum(rate(lorikeet_evictions_total${PODS}[$__rate_interval]))`, 'adapters evicted'],
+      [perMinute('vllm:num_preemptions_total', PODS), 'sequences preempted'],
+      [perMinute('lorikeet_evictions_total', PODS), 'adapters evicted'],
     ],
     width: 6,
   },
@@ -205,12 +210,10 @@ const adapters: Panel[] = [
 const operator: Panel[] = [
   {
     title: 'Failures of reconciling, by reason',
-    unit: 'ops',
+    unit: '/min',
     description:
       'Failures by condition reason or by code of a pod. A steady line is something that is tried again and again.',
-    queries: [
-      ['sum by (reason) (rate(lorikeet_operator_reconcile_errors_total[$__rate_interval]))', '{{reason}}'],
-    ],
+    queries: [[perMinute('lorikeet_operator_reconcile_errors_total', '', 'reason'), '{{reason}}']],
     isStacked: true,
     width: 6,
   },

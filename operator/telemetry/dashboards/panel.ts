@@ -3,7 +3,7 @@
 export type Unit =
   | 'short'
   | 's'
-  | 'ops'
+  | '/min'
   | 'reqps'
   | 'bytes'
   | 'Bps'
@@ -26,6 +26,8 @@ export interface Panel {
   width: number;
   kind?: 'timeseries' | 'stat' | 'table';
   isStacked?: boolean;
+  /** Series whose names match have this colour. */
+  colours?: readonly (readonly [pattern: string, colour: string])[];
   /** From these values on it is yellow, or red; `falls`: below them. */
   alarm?: { warn?: number; bad?: number; falls?: boolean };
 }
@@ -141,7 +143,10 @@ function panelOf({ kind = 'timeseries', ...panel }: Panel): object {
     title: panel.title,
     description: panel.description,
     datasource: DATASOURCE,
-    fieldConfig: { defaults: fieldDefaults({ kind, ...panel }), overrides: [] },
+    fieldConfig: {
+      defaults: fieldDefaults({ kind, ...panel }),
+      overrides: (panel.colours ?? []).map(overrideOf),
+    },
     options: OPTIONS[kind],
     targets: panel.queries.map(([expr, legendFormat], index) => ({
       refId: String.fromCharCode('A'.charCodeAt(0) + index),
@@ -184,11 +189,19 @@ function fieldDefaults({ kind, unit, alarm, isStacked = false }: Panel): object 
     thresholdsStyle: { mode: alarm === undefined ? 'off' : 'dashed' },
   };
   return {
-    unit: unit === 'tokens/s' ? 'suffix: tokens/s' : unit,
+    unit: unit === 'tokens/s' || unit === '/min' ? `suffix: ${unit}` : unit,
     ...(unit !== 'hex' && { min: 0 }),
     color: { mode: kind === 'timeseries' ? 'palette-classic' : 'thresholds' },
     thresholds: { mode: 'absolute', steps: stepsOf(alarm) },
     ...(kind === 'timeseries' && { custom }),
+  };
+}
+
+function overrideOf([pattern, fixedColor]: readonly [string, string]): object {
+  return {
+    // Without slashes Grafana would take it for the whole name.
+    matcher: { id: 'byRegexp', options: `/${pattern}/` },
+    properties: [{ id: 'color', value: { mode: 'fixed', fixedColor } }],
   };
 }
 
@@ -212,6 +225,11 @@ function stepsOf(alarm: Panel['alarm']): object[] {
 
 export function quantile(part: number, histogram: string, selector = ''): string {
   return `histogram_quantile(${part}, sum by (le) (rate(${histogram}_bucket${selector}[$__rate_interval])))`;
+}
+
+/** For what is rare: so many in a minute. */
+export function perMinute(counter: string, selector = '', by = ''): string {
+  return `60 * sum${by && ` by (${by})`} (rate(${counter}${selector}[$__rate_interval]))`;
 }
 
 /** The median and the slow ends of a histogram, over pods. */

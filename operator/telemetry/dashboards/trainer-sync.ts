@@ -1,15 +1,16 @@
-import { type Dashboard, type Panel, quantile, quantileBy, quantiles } from './panel.ts';
+import { type Dashboard, type Panel, perMinute, quantile, quantileBy, quantiles } from './panel.ts';
 
 const OBJECTS = 'ns=~"$namespace", adapter=~"$adapter"';
+const PUSHES = 'lorikeet_operator_push_requests_total';
 const ACCEPTED = 'code=~"ok|noop"';
 const REFUSED = 'code!~"ok|noop"';
 
 const now: Panel[] = [
   {
     title: 'Pushes accepted',
-    unit: 'ops',
-    description: 'Pushes a second that were answered with a revision.',
-    queries: [[`sum(rate(lorikeet_operator_push_requests_total{${ACCEPTED}}[$__rate_interval]))`, 'pushes']],
+    unit: '/min',
+    description: 'Pushes that were answered with a revision.',
+    queries: [[perMinute(PUSHES, `{${ACCEPTED}}`), 'pushes']],
     kind: 'stat',
     width: 4,
   },
@@ -73,12 +74,14 @@ const now: Panel[] = [
 const pushes: Panel[] = [
   {
     title: 'Pushes by outcome',
-    unit: 'ops',
+    unit: '/min',
     description: 'ok: a new revision; noop: a retry of the one before; else the code of the refusal.',
-    queries: [
-      ['sum by (code) (rate(lorikeet_operator_push_requests_total[$__rate_interval])) > 0', '{{code}}'],
-    ],
+    queries: [[`${perMinute(PUSHES, '', 'code')} > 0`, '{{code}}']],
     isStacked: true,
+    colours: [
+      ['^ok$', 'green'],
+      ['^noop$', 'blue'],
+    ],
     width: 8,
   },
   {
@@ -203,29 +206,19 @@ const progress: Panel[] = [
 const failures: Panel[] = [
   {
     title: 'Refused pushes, by code',
-    unit: 'ops',
+    unit: '/min',
     description:
       'In the README of the repository each code says who must act. step_not_newer and superseded: two trainers, or a late retry.',
-    queries: [
-      [
-        `sum by (code) (rate(lorikeet_operator_push_requests_total{${REFUSED}}[$__rate_interval])) > 0`,
-        '{{code}}',
-      ],
-    ],
+    queries: [[`${perMinute(PUSHES, `{${REFUSED}}`, 'code')} > 0`, '{{code}}']],
     isStacked: true,
     width: 8,
   },
   {
     title: 'Refused by pods, by code',
-    unit: 'ops',
+    unit: '/min',
     description:
       'Admin calls that pods refused: what the operator, or someone else with the token, asked of them in vain.',
-    queries: [
-      [
-        'sum by (code) (rate(lorikeet_refusals_total{namespace=~"$namespace"}[$__rate_interval]))',
-        '{{code}}',
-      ],
-    ],
+    queries: [[perMinute('lorikeet_refusals_total', '{namespace=~"$namespace"}', 'code'), '{{code}}']],
     isStacked: true,
     width: 8,
   },

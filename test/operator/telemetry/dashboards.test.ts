@@ -60,6 +60,16 @@ describe.each([...dashboardFiles()])('%s', (file, expected) => {
   });
 });
 
+it('the colours of series are by a part of their names, which Grafana wants between slashes', () => {
+  const patterns = [...dashboardFiles().values()].flatMap((json) =>
+    parseDashboard(json).panels.flatMap(({ fieldConfig }) =>
+      fieldConfig.overrides.map(({ matcher }) => matcher.options),
+    ),
+  );
+  expect(patterns).toContain('/^5/');
+  expect(patterns.filter((pattern) => !/^\/.*\/$/.test(pattern))).toEqual([]);
+});
+
 describe('the colours of a panel', () => {
   const panel: Panel = { title: 't', unit: 'none', description: 'd', queries: [['up', 'up']], width: 24 };
   const stepsOf = (alarm?: Panel['alarm']) => {
