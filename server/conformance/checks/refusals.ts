@@ -7,7 +7,7 @@ import {
   type Tensors,
 } from '../adapters.ts';
 import { type Check, must } from '../check.ts';
-import { requireFields, requireRefusal, requireSame, requireThat } from '../expectations.ts';
+import { requireFields, requireRefusal, requireSame, requireThat, Skipped } from '../expectations.ts';
 
 type Fault = [name: string, what: string, code: ErrorCode, changes: (of: AdapterMaker) => Changes];
 
@@ -181,8 +181,10 @@ export const REFUSALS: Check[] = [
       const { baseModel, limits } = bench.before;
       const facts = { layers: baseModel.geometry.layers, maxRank: limits.maxRank };
       const fault = SPECIAL[name]?.(bench.adapters, facts) ?? changes(bench.adapters);
-      const served = bench.name();
-      requireRefusal(await bench.upload(served, bench.adapters.make(fault)), code);
+      const [served, upload] = [bench.name(), bench.adapters.make(fault)];
+      if (upload.body.length > limits.maxAdapterBytes)
+        throw new Skipped('limits.maxAdapterBytes is below it');
+      requireRefusal(await bench.upload(served, upload), code);
       requireSame('revisions', await bench.heldDigests(served), []);
     }),
   ),
