@@ -116,6 +116,7 @@ describe('the operator chart', () => {
         "ClusterRole lorikeet-pusher: get,update loraadapters/tensors.lorikeet.dev",
         "Role test/lorikeet-lease: get,update leases.coordination.k8s.io [lorikeet]",
         "Role test/lorikeet-lease: create leases.coordination.k8s.io",
+        "ClusterRole lorikeet-uninstall: list,patch loraadapters.lorikeet.dev",
       ]
     `);
   });

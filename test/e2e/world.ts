@@ -175,7 +175,7 @@ export class World<Node extends { stop(): Promise<void> } = StandInNode> extends
         },
         vllmDialect: forVllmTrainer,
         ...(observed && { metrics: { monitor: MONITOR } }),
-        resources: { requests: { cpu: '100m', memory: '256Mi' } },
+        resources: { requests: { cpu: '100m', memory: '256Mi' }, limits: { memory: '1Gi' } },
         shutdown: { drainSeconds: 1, timeoutSeconds: 20 },
         ...more,
       },

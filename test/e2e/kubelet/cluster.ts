@@ -33,7 +33,7 @@ export class Nodes {
 }
 
 /** A control plane, an object store and nodes on a bridge; nothing of ours yet. */
-export async function startRealWorld(count = 1): Promise<World<Nodes>> {
+export async function startRealWorld(count = NODES.length): Promise<World<Nodes>> {
   // The folder of the run, which main.ts made and removes.
   const dir = tmpdir();
   const places = NODES.slice(0, count);

@@ -1,7 +1,14 @@
 import { join } from 'node:path';
 
 /** Of the suite's own network namespace: it meets nothing of the machine's. */
-export const NETWORK = { bridge: 'lorikeet0', gateway: '10.88.0.1', prefix: 16, cidr: '10.88.0.0/16' };
+export const NETWORK = {
+  bridge: 'lorikeet0',
+  gateway: '10.88.0.1',
+  prefix: 16,
+  cidr: '10.88.0.0/16',
+  /** As the API server of control-plane.ts gives them out. */
+  services: '10.96.0.0/16',
+};
 
 /** Pods get addresses above those of the nodes; `addressesDir` is shared by all nodes, so that no two pods get the same. */
 export function networkConfig(addressesDir: string): string {
@@ -64,8 +71,8 @@ export function kubeletConfig({ dir, address, cgroupRoot }: KubeletPlace): strin
     evictionHard: {},
     failCgroupV1: false,
     failSwapOn: false,
+    // A full disk is the machine's own affair: no image is removed, no pod evicted for it.
+    imageGCHighThresholdPercent: 100,
     resolvConf: join(dir, 'resolv.conf'),
-    // What is asked in tests is how soon a pod is told, not how seldom the kubelet looks.
-    syncFrequency: '10s',
   });
 }

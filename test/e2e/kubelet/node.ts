@@ -134,6 +134,8 @@ export async function makeBridge(addresses: readonly string[]): Promise<void> {
   for (const address of addresses)
     await ip('addr', 'add', `${address}/${NETWORK.prefix}`, 'dev', NETWORK.bridge);
   await ip('link', 'set', NETWORK.bridge, 'up');
+  // Nothing has a Service's address: the rules of the proxy make a pod's of it, once the kernel knows a way.
+  await ip('route', 'add', NETWORK.services, 'dev', NETWORK.bridge);
   await writeFile('/proc/sys/net/ipv4/ip_forward', '1');
 }
 

@@ -7,7 +7,6 @@ export default defineConfig({
   test: {
     include: ['test/e2e/kubelet/*.suite.ts'],
     fileParallelism: false,
-    bail: 0,
     testTimeout: 240_000,
     hookTimeout: 240_000,
   },

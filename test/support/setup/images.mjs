@@ -51,7 +51,6 @@ async function buildAll(archive) {
   await push(`${REPOSITORY}-pause:dev`, layout);
   await run('tar', ['-C', layout, '-cf', archive, '.']);
   rmSync(layout, { recursive: true });
-  await buildah(['rmi', '--prune']);
 }
 
 async function bud(name) {

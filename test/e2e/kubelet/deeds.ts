@@ -1,0 +1,49 @@
+import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { helm } from '../../cluster/helm.ts';
+import type { SeenPod } from '../objects.ts';
+import { NAMESPACE, type World } from '../world.ts';
+import type { Nodes } from './cluster.ts';
+
+type RealWorld = World<Nodes>;
+
+/** Runs helm in a namespace. */
+export function helmOf({ plane }: RealWorld) {
+  return (namespace: string, args: string[]) =>
+    helm([...args, '-n', namespace], { kubeconfig: plane.kubeconfig });
+}
+
+/** A Deployment is rolled out. */
+export async function ready({ plane }: RealWorld, namespace: string, name: string): Promise<void> {
+  await plane.kubectl(['rollout', 'status', `deployment/${name}`, '-n', namespace, '--timeout=180s']);
+}
+
+export async function serviceAddress({ plane }: RealWorld, namespace: string, name: string): Promise<string> {
+  const get = ['get', 'service', name, '-n', namespace, '-o', 'jsonpath={.spec.clusterIP}'];
+  return await plane.kubectl(get);
+}
+
+const HOG = 'const held = []; for (;;) held.push(Buffer.alloc(16 * 2 ** 20, 1));';
+
+/**
+ * Something in the pod takes memory until its limit, and the kernel's choice falls on the server: it would fall on the other
+ * as well, and then the container would go on.
+ */
+export async function killByMemory(world: RealWorld, pod: SeenPod): Promise<void> {
+  for (const pid of await processesOf(pod)) await writeFile(`/proc/${pid}/oom_score_adj`, '1000');
+  const exec = ['exec', pod.name, '-n', NAMESPACE, '--', 'node', '-e', HOG];
+  // It ends with the server, or was chosen after it.
+  await world.plane.kubectl(exec).catch(() => '');
+}
+
+/** Server processes of a pod; its uid is in the names of its cgroups. */
+async function processesOf({ uid }: SeenPod): Promise<string[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
+  const found: string[] = [];
+  for (const pid of pids) {
+    const cgroup = await readFile(join('/proc', pid, 'cgroup'), 'utf8').catch(() => '');
+    const command = await readFile(join('/proc', pid, 'cmdline'), 'utf8').catch(() => '');
+    if (cgroup.includes(uid) && command.includes('server/main.ts')) found.push(pid);
+  }
+  return found;
+}
