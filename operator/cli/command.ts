@@ -93,6 +93,16 @@ export class FlagValues {
     this.#env = env;
   }
 
+  /** Before anything is done: a value that cannot be read is misuse. */
+  check(): this {
+    for (const [name, { value }] of Object.entries(this.#flags)) {
+      if (this.optional(name) === null) continue;
+      if (value === 'TIME') this.durationMs(name);
+      if (value === 'N') this.integer(name);
+    }
+    return this;
+  }
+
   isOn(name: string): boolean {
     return this.#given[name] === true;
   }
@@ -185,7 +195,7 @@ export function parseCommand(command: Command, argv: string[], io: Io): Invocati
       `${command.name} takes ${command.args || 'no arguments'}, not ${countText(positionals)}`,
     );
   }
-  return { io, flags: new FlagValues(command.flags, values, io.env), args: positionals };
+  return { io, flags: new FlagValues(command.flags, values, io.env).check(), args: positionals };
 }
 
 function countText(args: string[]): string {

@@ -42,7 +42,8 @@ function showCommands(words: string[], argv: readonly string[], io: Io): ExitCod
     );
   }
   const isAsked = words[0] === 'help' || argv.includes('--help') || argv.includes('-h');
-  (isAsked ? io.out : io.err)(commandsHelp(known));
+  if (isAsked) io.out(commandsHelp(known));
+  else io.err(commandsHelp(known));
   return isAsked ? EXIT.done : EXIT.misused;
 }
 
