@@ -1,6 +1,6 @@
 /**
  * Makes the kubectl plugin: build/kubectl-lora, one file that Node runs, the archive that krew installs, and its manifest.
- * `--url URL` is where the archive will be fetched from.
+ * `--url URL` is where the archive will be fetched from, `--out DIR` where all three go.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -10,22 +10,27 @@ import { parseArgs } from 'node:util';
 import { rolldown } from 'rolldown';
 
 const ROOT = resolve(import.meta.dirname, '../..');
-const BUILD = join(ROOT, 'build');
 const PLUGIN = 'kubectl-lora';
 const URL_DEFAULT = 'https://releases.example/lorikeet/v{version}/kubectl-lora.tar.gz';
 /** 60 MB of classes for every kind of Kubernetes, of which we use none. */
 const UNUSED = /client-node[\\/]dist[\\/]gen[\\/]/;
 
-await bundle(join(BUILD, PLUGIN));
+const { url, out } = parseArgs({
+  options: {
+    url: { type: 'string', default: URL_DEFAULT },
+    out: { type: 'string', default: join(ROOT, 'build') },
+  },
+}).values;
+
+await bundle(join(out, PLUGIN));
 const sha256 = await pack();
 const { version } = JSON.parse(await readFile(join(ROOT, 'package.json'), 'utf8')) as { version: string };
-const { url = URL_DEFAULT } = parseArgs({ options: { url: { type: 'string' } } }).values;
 const template = await readFile(join(import.meta.dirname, 'krew.yaml'), 'utf8');
 const manifest = template
   .replaceAll('{url}', url)
   .replaceAll('{version}', version)
   .replaceAll('{sha256}', sha256);
-await writeFile(join(BUILD, `${PLUGIN}.krew.yaml`), manifest);
+await writeFile(join(out, `${PLUGIN}.krew.yaml`), manifest);
 
 async function bundle(file: string): Promise<void> {
   const bundled = await rolldown({
@@ -47,11 +52,11 @@ async function bundle(file: string): Promise<void> {
 
 /** The same bytes for the same content. */
 async function pack(): Promise<string> {
-  const dir = join(BUILD, `${PLUGIN}.archive`);
+  const dir = join(out, `${PLUGIN}.archive`);
   await mkdir(dir, { recursive: true });
-  await copyFile(join(BUILD, PLUGIN), join(dir, PLUGIN));
+  await copyFile(join(out, PLUGIN), join(dir, PLUGIN));
   await copyFile(join(ROOT, 'LICENSE'), join(dir, 'LICENSE'));
-  const archive = join(BUILD, `${PLUGIN}.tar.gz`);
+  const archive = join(out, `${PLUGIN}.tar.gz`);
   const fixed = [
     '--sort=name',
     '--mtime=@0',
