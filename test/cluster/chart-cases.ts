@@ -69,6 +69,7 @@ export function everyServerKnob() {
       subPath: 'v1',
     },
     sourceSecrets: ['s3'],
+    deploymentLabels: { 'kueue.x-k8s.io/queue-name': 'serving' },
     pool: { limits: { maxRank: 8, maxAdapterBytes: '8Mi' }, unmanaged: 'Prune' },
     rollingUpdate: { maxSurge: 0, maxUnavailable: '50%' },
     service: { type: 'NodePort', annotations: { a: 'b' } },

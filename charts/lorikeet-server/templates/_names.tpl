@@ -37,6 +37,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
 
+{{- /* Whether something else sets the number of pods: an upgrade must not set it back. */ -}}
+{{- define "lorikeet-server.autoscaled" -}}
+{{- if or .Values.autoscaling.keda.enabled (kindIs "invalid" .Values.replicas) }}true{{ end }}
+{{- end }}
+
 {{- define "lorikeet-server.backend" -}}
 {{- if eq .Values.engine.backend "cuda" }}
 {{- $gpus := list }}
