@@ -17,6 +17,8 @@ export interface Manifest {
     namespace?: string;
     labels?: Record<string, string>;
     annotations?: Record<string, string>;
+    generation?: number;
+    resourceVersion?: string;
   };
   [field: string]: unknown;
 }

@@ -8,7 +8,11 @@ const FINE = { Current: 'Healthy', InProgress: 'Progressing', Failed: 'Degraded'
 const KINDS = ['LoraAdapter', 'ServerPool'] as const;
 type Kind = (typeof KINDS)[number];
 interface Seen {
-  metadata: { generation: number; finalizers?: string[] };
+  metadata: {
+    generation: number;
+    finalizers?: string[];
+    managedFields?: { manager: string; fieldsV1: Record<string, object> }[];
+  };
   status?: { conditions?: { type: string; status: string; reason: string; observedGeneration: number }[] };
 }
 
@@ -37,7 +41,9 @@ describe('kubectl, kstatus and Argo CD, of what a real API server holds', () => 
   };
 
   async function seen(kind: Kind, name: string): Promise<Seen> {
-    return JSON.parse(await world.kubectl('-n', NAMESPACE, 'get', kind, name, '-o', 'json'));
+    return JSON.parse(
+      await world.kubectl('-n', NAMESPACE, 'get', kind, name, '--show-managed-fields', '-o', 'json'),
+    );
   }
 
   /** The object as soon as its Ready condition has the reason. */
@@ -55,6 +61,9 @@ describe('kubectl, kstatus and Argo CD, of what a real API server holds', () => 
     const [[kstatus], [argo]] = await Promise.all([judgeKstatus([object]), judgeArgo(kind, [object])]);
     return { kstatus: kstatus?.status, argo: argo?.status };
   }
+
+  const ownersOfSpec = ({ metadata }: Seen) =>
+    metadata.managedFields?.filter(({ fieldsV1 }) => 'f:spec' in fieldsV1).map(({ manager }) => manager);
 
   const progressOf = ({ status }: Seen) =>
     status?.conditions
@@ -125,6 +134,35 @@ describe('kubectl, kstatus and Argo CD, of what a real API server holds', () => 
     const never = await until('LoraAdapter', 'never', 'Suspended');
     expect(await judged('LoraAdapter', never)).toEqual({ kstatus: 'Failed', argo: FINE.Suspended });
   });
+
+  it.each([['--server-side'], ['--server-side=false']])(
+    'find nothing to change where kubectl applies with %s, though the operator has written',
+    async (how) => {
+      const name = `gitops${how.length}`;
+      const metadata = { name, namespace: NAMESPACE, labels: { team: 'rl' } };
+      const spec = { poolRef: { name: 'parrot' }, source: { push: {} }, update: { keepRevisions: 4 } };
+      const manifest = JSON.stringify({
+        apiVersion: 'lorikeet.dev/v1alpha1',
+        kind: 'LoraAdapter',
+        metadata,
+        spec,
+      });
+      const tell = (verb: string) => world.plane.kubectl([verb, how, '-f', '-'], manifest);
+      await tell('apply');
+      await until('LoraAdapter', name, 'WaitingForPush');
+      expect((await world.push(operator.push, { adapter: name, seed: 2 })).status).toBe(200);
+      await world.kubectl('-n', NAMESPACE, 'wait', '--for=condition=Ready', '--timeout=20s', `lora/${name}`);
+      const before = await seen('LoraAdapter', name);
+      expect(before.metadata.finalizers).toHaveLength(1);
+      expect(await tell('diff')).toBe('');
+      await tell('apply');
+      const after = await seen('LoraAdapter', name);
+      expect([after.metadata.generation, after.metadata.finalizers]).toEqual([1, before.metadata.finalizers]);
+      expect(ownersOfSpec(after)).toEqual([
+        how === '--server-side' ? 'kubectl' : 'kubectl-client-side-apply',
+      ]);
+    },
+  );
 
   it('show events, columns and fields', async () => {
     const events = await world.kubectl('-n', NAMESPACE, 'events', '--for', 'lora/early');
