@@ -3,12 +3,7 @@
  * Plain JavaScript without dependencies, because it runs before there are any, on whatever Node (≥ 18) is there.
  */
 import { ensureAddon, ensureSimt } from './setup/addon.mjs';
-import {
-  ensureControlPlane,
-  ensureGoTools,
-  ensureRegistry,
-  findClusterTools,
-} from './setup/cluster-tools.mjs';
+import { ensureClusterTools, findClusterTools } from './setup/cluster-tools.mjs';
 import { ensureForeignCrds, ensureJudge, findFieldTools } from './setup/field-tools.mjs';
 import { ensureImages, findImages } from './setup/images.mjs';
 import { ensureNodeModules } from './setup/node-modules.mjs';
@@ -21,9 +16,10 @@ import { ensureTrainers, findTrainersPython } from './setup/trainers.mjs';
 const USAGE = `usage: node test/support/setup.mjs TARGET [--quiet]
   packages packages
   server   packages and the native addon
-  tools    packages, a Kubernetes control plane, helm and an S3 server
-  cluster  all of these, an OCI registry, what judges our objects, the emulated device of the CUDA backend, and
-           Prometheus where Debian has it
+  tools    packages, a Kubernetes control plane, helm, an S3 server and an OCI registry
+  demo     packages, the native addon, these tools and curl
+  cluster  all of these, what judges our objects, the emulated device of the CUDA backend, and Prometheus where
+           Debian has it
   trainers a Python environment with TRL
   node-packages  containerd, runc, buildah and what else a real node needs from Debian
   node     a control plane and tools, kubelet, kube-proxy and the images of our Dockerfiles
@@ -32,14 +28,12 @@ const USAGE = `usage: node test/support/setup.mjs TARGET [--quiet]
 const TARGETS = {
   packages: [ensureNodeModules],
   server: [ensureNodeModules, ensureAddon],
-  tools: [ensureNodeModules, ensureControlPlane, ensureGoTools],
+  tools: [ensureNodeModules, ensureClusterTools],
+  demo: [ensureNodeModules, atOnce(ensureAddon, ensureClusterTools), ensureCurl],
   cluster: [
     ensureNodeModules,
-    ensureAddon,
+    atOnce(ensureAddon, ensureClusterTools),
     ensureSimt,
-    ensureControlPlane,
-    ensureGoTools,
-    ensureRegistry,
     ensureJudge,
     ensureForeignCrds,
     ensureCurl,
@@ -47,17 +41,22 @@ const TARGETS = {
   ],
   trainers: [ensureTrainers],
   'node-packages': [ensureNodePackages],
-  node: [ensureNodeModules, ensureControlPlane, ensureGoTools, ensureNodePrograms, ensureImages],
+  node: [ensureNodeModules, ensureClusterTools, ensureNodePrograms, ensureImages],
   where: [tellWhere],
 };
 
+/** What one of them waits for from the network, the other computes in. */
+function atOnce(...steps) {
+  return () => Promise.all(steps.map((step) => step()));
+}
+
 async function tellWhere() {
   const places = {
-    ...(await findClusterTools()),
-    ...(await findFieldTools()),
+    ...findClusterTools(),
+    ...findFieldTools(),
     trainers: await findTrainersPython(),
     prometheus: findPrometheus(),
-    node: await findNodePrograms(),
+    node: findNodePrograms(),
     images: findImages(),
   };
   process.stdout.write(`${JSON.stringify(places)}\n`);
@@ -75,5 +74,6 @@ async function main([target, ...rest]) {
 
 main(process.argv.slice(2)).catch((error) => {
   process.stderr.write(`${error instanceof SetupError ? error.message : error.stack}\n`);
-  process.exitCode = 1;
+  // At once: a step beside it may still have minutes to go.
+  process.exit(1);
 });

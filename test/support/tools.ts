@@ -26,7 +26,6 @@ const Tools = z.object({
 /** What brings those that the target `tools` does not. */
 const TARGETS: Partial<Record<Tool, string>> = {
   trainers: 'trainers',
-  registry: 'cluster',
   judge: 'cluster',
   foreignCrds: 'cluster',
   node: 'node',

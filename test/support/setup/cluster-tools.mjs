@@ -1,111 +1,74 @@
-import { existsSync, readFileSync, symlinkSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { ensureBuilt, hasAll } from './built.mjs';
-import { cacheDir, keyOf } from './files.mjs';
-import { run, say } from './run.mjs';
-import { ASSETS_SOURCE, findGo } from './toolchain.mjs';
+import { cacheDir, keyOf, ROOT } from './files.mjs';
+import { buildGo, ensureGo } from './go.mjs';
+import { say } from './run.mjs';
 
-export const KUBERNETES = { version: 'v1.36.3', major: '1', minor: '36' };
-export const COMMANDS = ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'kubectl'];
+/** A Go module of one binary that is each of these, by the name it is called under. */
+const SOURCE = join(ROOT, 'test/cluster/assets');
+const CONTROL_PLANE = ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'kubectl'];
+const TOOLS = ['helm', 'versitygw', 'registry'];
+const BINARY = 'cluster-tools';
 
-const GO_TOOLS = [
-  { name: 'helm', package: 'helm.sh/helm/v4/cmd/helm', version: 'v4.3.1', about: '2 min' },
-  {
-    name: 'versitygw',
-    package: 'github.com/versity/versitygw/cmd/versitygw',
-    version: 'v1.8.0',
-    about: '1 min',
-  },
-];
-/** Of tests alone: the demo does without. */
-const REGISTRY = {
-  name: 'registry',
-  package: 'github.com/distribution/distribution/v3/cmd/registry',
-  version: 'v3.0.0',
-  about: '3 min',
-};
-
-/** Folder of etcd, kube-apiserver, … : the one that the user names, else the one built here. */
-export async function ensureControlPlane() {
-  const named = namedAssets();
-  if (named !== null) return;
-  const toolchain = await findGo();
-  await ensureBuilt(
-    controlPlaneFolder(toolchain),
-    COMMANDS,
-    'building the Kubernetes control plane',
-    '6 min',
-    (folder) => buildControlPlane(toolchain.go, folder),
+/** Builds what is missing: all of them, or, where the user names a control plane, the others. */
+export async function ensureClusterTools() {
+  const wanted = wantedTools();
+  if (hasAll(wanted.folder, wanted.names)) return;
+  const go = await ensureGo();
+  await ensureBuilt(wanted.folder, wanted.names, `building ${wanted.label}`, wanted.about, (folder) =>
+    build(go, wanted, folder),
   );
 }
 
-export const ensureGoTools = () => ensureBuiltTools(GO_TOOLS);
-export const ensureRegistry = () => ensureBuiltTools([REGISTRY]);
-
-async function ensureBuiltTools(tools) {
-  const toolchain = await findGo();
-  for (const tool of tools) {
-    await ensureBuilt(
-      toolFolder(tool, toolchain),
-      [tool.name],
-      `building ${tool.name} ${tool.version}`,
-      tool.about,
-      (folder) =>
-        run(toolchain.go, ['install', '-trimpath', '-ldflags', '-s -w', `${tool.package}@${tool.version}`], {
-          env: { ...process.env, GOBIN: folder, GOFLAGS: '' },
-        }),
-    );
-  }
+/** What the tests read (test/support/tools.ts); null where a part is missing. */
+export function findClusterTools() {
+  const { folder, names, assets } = wantedTools();
+  const isBuilt = hasAll(folder, names);
+  const paths = TOOLS.map((name) => [name, isBuilt ? join(folder, name) : null]);
+  return { assets: assets ?? (isBuilt ? folder : null), ...Object.fromEntries(paths) };
 }
 
-/** What the tests read (test/support/tools.ts); null where a part is missing. */
-export async function findClusterTools() {
-  const named = namedAssets();
-  const toolchain = await findGo().catch(() => null);
-  const built = toolchain && controlPlaneFolder(toolchain);
-  const found = { assets: named ?? (built && hasAll(built, COMMANDS) ? built : null) };
-  for (const tool of [...GO_TOOLS, REGISTRY]) {
-    const path = toolchain && join(toolFolder(tool, toolchain), tool.name);
-    found[tool.name] = path && existsSync(path) ? path : null;
-  }
-  return found;
+function wantedTools() {
+  const assets = namedAssets();
+  const sources = readdirSync(SOURCE)
+    .filter((name) => /\.(go|mod|sum)$/.test(name))
+    .map((name) => readFileSync(join(SOURCE, name)));
+  const all = assets === null;
+  return {
+    assets,
+    names: all ? [...CONTROL_PLANE, ...TOOLS] : TOOLS,
+    label: all
+      ? 'a Kubernetes control plane, helm, an S3 server and a registry'
+      : 'helm, an S3 server and a registry',
+    about: all ? '5 min' : '3 min',
+    tags: all ? '' : 'without_control_plane',
+    folder: join(
+      cacheDir(),
+      'cluster-tools',
+      keyOf(...sources, process.platform, process.arch, all ? 'all' : 'without control plane'),
+    ),
+  };
 }
 
 function namedAssets() {
   const folder = process.env.KUBEBUILDER_ASSETS;
   if (!folder) return null;
-  const missing = COMMANDS.filter((name) => !existsSync(join(folder, name)));
+  const missing = CONTROL_PLANE.filter((name) => !existsSync(join(folder, name)));
   if (missing.length === 0) return folder;
   say(`KUBEBUILDER_ASSETS=${folder} lacks ${missing.join(', ')}: using a control plane built here`);
   return null;
 }
 
-function controlPlaneFolder({ version }) {
-  const sources = ['go.mod', 'go.sum', 'main.go'].map((name) => readFileSync(join(ASSETS_SOURCE, name)));
-  return join(
-    cacheDir(),
-    'control-plane',
-    keyOf(...sources, version, KUBERNETES.version, process.platform, process.arch),
-  );
-}
-
-function toolFolder(tool, { version }) {
-  return join(
-    cacheDir(),
-    'tools',
-    `${tool.name}-${tool.version}-${keyOf(version, process.platform, process.arch)}`,
-  );
-}
-
-async function buildControlPlane(go, folder) {
-  const binary = join(folder, 'kube-all');
-  await run(go, ['build', '-trimpath', '-ldflags', linkerFlags(), '-o', binary, '.'], { cwd: ASSETS_SOURCE });
-  for (const name of COMMANDS) symlinkSync('kube-all', join(folder, name));
+async function build(go, { names, tags }, folder) {
+  await buildGo(go, { source: SOURCE, output: join(folder, BINARY), ldflags: linkerFlags(), tags });
+  for (const name of names) symlinkSync(BINARY, join(folder, name));
 }
 
 /** With the version that Kubernetes' programs tell each other. */
 export function linkerFlags() {
+  const module = readFileSync(join(SOURCE, 'go.mod'), 'utf8');
+  const [, version, major, minor] = module.match(/k8s\.io\/kubernetes (v(\d+)\.(\d+)\.\d+)/);
   const prefix = '-X k8s.io/component-base/version.git';
-  const { version, major, minor } = KUBERNETES;
   return `-s -w ${prefix}Version=${version} ${prefix}Major=${major} ${prefix}Minor=${minor}`;
 }

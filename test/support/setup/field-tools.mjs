@@ -3,8 +3,8 @@ import { copyFileSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { ensureBuilt, hasAll } from './built.mjs';
 import { cacheDir, keyOf, ROOT } from './files.mjs';
+import { buildGo, ensureGo, goEnvironment } from './go.mjs';
 import { run } from './run.mjs';
-import { findGo } from './toolchain.mjs';
 
 const JUDGE_SOURCE = join(ROOT, 'test/cluster/judges');
 
@@ -30,24 +30,22 @@ const FOREIGN_CRDS = [
 const CRD_NAMES = FOREIGN_CRDS.flatMap(({ files }) => files.map((file) => basename(file)));
 
 export async function ensureJudge() {
-  const toolchain = await findGo();
-  await ensureBuilt(judgeFolder(toolchain), ['judge'], 'building kstatus and a Lua', '1 min', (folder) =>
-    run(toolchain.go, ['build', '-trimpath', '-ldflags', '-s -w', '-o', join(folder, 'judge'), '.'], {
-      cwd: JUDGE_SOURCE,
-    }),
+  await ensureBuilt(judgeFolder(), ['judge'], 'building kstatus and a Lua', '1 min', async (folder) =>
+    buildGo(await ensureGo(), { source: JUDGE_SOURCE, output: join(folder, 'judge') }),
   );
 }
 
 export async function ensureForeignCrds() {
-  const { go } = await findGo();
   await ensureBuilt(
     foreignCrdsFolder(),
     CRD_NAMES,
     'fetching definitions of others',
     '1 min',
     async (folder) => {
+      const { command, toolchain } = await ensureGo();
+      const options = { cwd: cacheDir(), env: goEnvironment(toolchain) };
       for (const { module, files } of FOREIGN_CRDS) {
-        const { Dir } = JSON.parse(await run(go, ['mod', 'download', '-json', module], { cwd: cacheDir() }));
+        const { Dir } = JSON.parse(await run(command, ['mod', 'download', '-json', module], options));
         for (const file of files) copyFileSync(join(Dir, file), join(folder, basename(file)));
       }
     },
@@ -55,19 +53,17 @@ export async function ensureForeignCrds() {
 }
 
 /** What the tests read (test/support/tools.ts); null where it is missing. */
-export async function findFieldTools() {
-  const toolchain = await findGo().catch(() => null);
-  const judge = toolchain && judgeFolder(toolchain);
-  const crds = foreignCrdsFolder();
+export function findFieldTools() {
+  const [judge, crds] = [judgeFolder(), foreignCrdsFolder()];
   return {
-    judge: judge && hasAll(judge, ['judge']) ? join(judge, 'judge') : null,
+    judge: hasAll(judge, ['judge']) ? join(judge, 'judge') : null,
     foreignCrds: hasAll(crds, CRD_NAMES) ? crds : null,
   };
 }
 
-function judgeFolder({ version }) {
+function judgeFolder() {
   const sources = ['go.mod', 'go.sum', 'main.go'].map((name) => readFileSync(join(JUDGE_SOURCE, name)));
-  return join(cacheDir(), 'tools', `judge-${keyOf(...sources, version, process.platform, process.arch)}`);
+  return join(cacheDir(), 'tools', `judge-${keyOf(...sources, process.platform, process.arch)}`);
 }
 
 function foreignCrdsFolder() {

@@ -1,10 +1,10 @@
 import { readFileSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { ensureBuilt, hasAll } from './built.mjs';
-import { KUBERNETES, linkerFlags } from './cluster-tools.mjs';
+import { linkerFlags } from './cluster-tools.mjs';
 import { cacheDir, keyOf, ROOT } from './files.mjs';
-import { run } from './run.mjs';
-import { ensurePackages, findGo, isOnPath } from './toolchain.mjs';
+import { buildGo, ensureGo } from './go.mjs';
+import { ensurePackages, isOnPath } from './toolchain.mjs';
 
 const SOURCE = join(ROOT, 'test/e2e/kubelet/assets');
 const COMMANDS = ['kubelet', 'kube-proxy'];
@@ -30,29 +30,27 @@ export async function ensureNodePackages() {
 
 /** kubelet and kube-proxy. */
 export async function ensureNodePrograms() {
-  const toolchain = await findGo();
   await ensureBuilt(
-    programsFolder(toolchain),
+    programsFolder(),
     COMMANDS,
     'building kubelet and kube-proxy',
     '4 min',
     async (folder) => {
-      const args = ['build', '-trimpath', '-ldflags', linkerFlags(), '-o', join(folder, 'node-all'), '.'];
-      await run(toolchain.go, args, { cwd: SOURCE });
+      const output = join(folder, 'node-all');
+      await buildGo(await ensureGo(), { source: SOURCE, output, ldflags: linkerFlags() });
       for (const name of COMMANDS) symlinkSync('node-all', join(folder, name));
     },
   );
 }
 
 /** Their folder; null where they are missing. */
-export async function findNodePrograms() {
-  const toolchain = await findGo().catch(() => null);
-  const folder = toolchain && programsFolder(toolchain);
-  return folder && hasAll(folder, COMMANDS) ? folder : null;
+export function findNodePrograms() {
+  const folder = programsFolder();
+  return hasAll(folder, COMMANDS) ? folder : null;
 }
 
-function programsFolder({ version }) {
+function programsFolder() {
   const sources = ['go.mod', 'go.sum', 'main.go'].map((name) => readFileSync(join(SOURCE, name)));
-  const key = keyOf(...sources, version, KUBERNETES.version, process.platform, process.arch);
+  const key = keyOf(...sources, process.platform, process.arch);
   return join(cacheDir(), 'node', key);
 }

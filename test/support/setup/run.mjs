@@ -54,8 +54,10 @@ export function run(command, args, options = {}) {
       child.kill(signal);
       process.exit(130);
     };
+    const end = () => child.kill();
     process.once('SIGINT', stop);
     process.once('SIGTERM', stop);
+    process.once('exit', end);
     let stdout = '';
     let tail = '';
     child.stdout.on('data', (chunk) => {
@@ -69,6 +71,7 @@ export function run(command, args, options = {}) {
     child.once('close', (code, signal) => {
       process.off('SIGINT', stop);
       process.off('SIGTERM', stop);
+      process.off('exit', end);
       if (code === 0) resolve(stdout);
       else reject(new SetupError(`${command} ${args.join(' ')} ended with ${signal ?? code}:\n${tail}`));
     });
