@@ -23,7 +23,7 @@ export interface Answer {
   header: string | null;
 }
 
-const SERVING_PORT = 8000;
+export const SERVING_PORT = 8000;
 const ADMIN_PORT = 8001;
 export const PUSH_PORT = 8080;
 
@@ -47,8 +47,13 @@ export function chatBody(model: string, question: string, more: object = {}): st
 
 const JSON_TYPE = { 'content-type': 'application/json' };
 
-export async function ask(ip: string, model: string, question: string): Promise<Answer> {
-  const url = `${servingUrl(ip)}/v1/chat/completions`;
+export function ask(ip: string, model: string, question: string): Promise<Answer> {
+  return askAt(servingUrl(ip), model, question);
+}
+
+/** The same of a pod that is reached at another URL than its own. */
+export async function askAt(base: string, model: string, question: string): Promise<Answer> {
+  const url = `${base}/v1/chat/completions`;
   const response = await fetch(url, { method: 'POST', headers: JSON_TYPE, body: chatBody(model, question) });
   const body: unknown = await response.json();
   const header = response.headers.get('x-lora-revision');
@@ -73,9 +78,13 @@ export interface Stream {
 
 /** A streamed chat; `more` lengthens it (`ignore_eos`, `max_tokens`). */
 export function stream(ip: string, model: string, question: string, more: object = {}): Stream {
+  return streamAt(servingUrl(ip), model, question, more);
+}
+
+export function streamAt(base: string, model: string, question: string, more: object = {}): Stream {
   const started = Promise.withResolvers<void>();
   const run = async () => {
-    const response = await fetch(`${servingUrl(ip)}/v1/chat/completions`, {
+    const response = await fetch(`${base}/v1/chat/completions`, {
       method: 'POST',
       headers: JSON_TYPE,
       body: chatBody(model, question, { stream: true, ...more }),
@@ -138,7 +147,11 @@ export const PushReply = z.object({
 export type PushReply = z.infer<typeof PushReply>;
 
 export function pushUrl(ip: string, namespace: string, name: string): string {
-  return `http://${ip}:${PUSH_PORT}/v1/namespaces/${namespace}/adapters/${name}/revisions`;
+  return `http://${ip}:${PUSH_PORT}${pushPath(namespace, name)}`;
+}
+
+export function pushPath(namespace: string, name: string): string {
+  return `/v1/namespaces/${namespace}/adapters/${name}/revisions`;
 }
 
 export interface PushOptions {

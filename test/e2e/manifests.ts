@@ -4,11 +4,11 @@ import { NAMESPACE, POOL } from './world.ts';
 
 export const BUCKET = 'adapters';
 
-function loraAdapter(name: string, source: object, more: object = {}): object {
+export function loraAdapter(name: string, source: object, more: object = {}, namespace = NAMESPACE): object {
   return {
     apiVersion: 'lorikeet.dev/v1alpha1',
     kind: 'LoraAdapter',
-    metadata: { name, namespace: NAMESPACE },
+    metadata: { name, namespace },
     spec: { poolRef: { name: POOL }, source, ...more },
   };
 }

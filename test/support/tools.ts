@@ -1,4 +1,6 @@
 import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 
@@ -48,4 +50,11 @@ export function toolPath(tool: Tool): string {
       `${tool} is missing: run \`node test/support/setup.mjs ${TARGETS[tool] ?? 'tools'}\` first`,
     );
   return path;
+}
+
+/** The user's own command where PATH has it, else the one that setup.mjs built. */
+export function commandPath(name: 'kubectl' | 'helm'): string {
+  const folders = (process.env.PATH ?? '').split(delimiter).filter((folder) => folder !== '');
+  const own = folders.map((folder) => join(folder, name)).find(existsSync);
+  return own ?? (name === 'kubectl' ? join(toolPath('assets'), name) : toolPath(name));
 }

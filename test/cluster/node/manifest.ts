@@ -30,7 +30,7 @@ export interface Image {
   entrypoint: string[];
   /** The image's CMD; a container's `args` replace it. */
   cmd?: string[];
-  /** The image's WORKDIR. */
+  /** The image's WORKDIR, and what a pod sees that mounts the image as a volume. */
   cwd: string;
   /** The image's ENV. */
   env?: Record<string, string>;
@@ -44,6 +44,11 @@ export class NotStartable extends Error {
     super(message);
     this.reason = reason;
   }
+}
+
+export function folderOf(image: Image | undefined, reference: string): string {
+  if (image === undefined) throw new NotStartable('ErrImagePull', `no image "${reference}"`);
+  return image.cwd;
 }
 
 export function timestamp(): string {

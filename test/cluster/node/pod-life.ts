@@ -5,7 +5,7 @@ import { type Api, isStatus } from '../api.ts';
 import { claimPath, readData, requestToken } from './cluster-data.ts';
 import { Container } from './container.ts';
 import type { Surroundings } from './environment.ts';
-import { type Image, NotStartable, type Pod, timestamp } from './manifest.ts';
+import { folderOf, type Image, NotStartable, type Pod, timestamp } from './manifest.ts';
 import { podStatus } from './pod-status.ts';
 import { pause } from './probe.ts';
 import { Volumes } from './volumes.ts';
@@ -52,6 +52,7 @@ export class PodLife {
       ...this.#surroundings(),
       requestToken: (audience, seconds) => requestToken(node.api, pod, { audience, seconds }),
       claimPath: (claim) => claimPath(node.api, pod.metadata.namespace, claim),
+      imagePath: (reference) => folderOf(node.images[reference], reference),
     });
     this.#running = this.#live().catch((error: unknown) => node.log(`pod ${this.#name}: ${error}`));
   }

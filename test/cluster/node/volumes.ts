@@ -14,6 +14,8 @@ export interface VolumeSources extends Surroundings {
   requestToken(audience: string | undefined, seconds: number): Promise<string>;
   /** Folder of this machine that stands behind a claim of the pod's namespace. */
   claimPath(claim: string): Promise<string>;
+  /** Folder of this machine that stands for what an image holds. */
+  imagePath(reference: string): string;
 }
 
 type Files = Record<string, Buffer>;
@@ -32,13 +34,17 @@ export class Volumes {
 
   async prepare(): Promise<void> {
     for (const volume of this.#sources.pod.spec.volumes ?? []) {
-      const claim = volume.persistentVolumeClaim?.claimName;
-      const hostPath = claim === undefined ? volume.hostPath?.path : await this.#sources.claimPath(claim);
+      const hostPath = await this.#hostPathOf(volume);
       const folder = this.#folder(volume.name);
       if (hostPath === undefined) await mkdir(folder, { recursive: true });
       else await linkTo(hostPath, folder);
     }
     await this.refresh();
+  }
+
+  async #hostPathOf({ persistentVolumeClaim, image, hostPath }: V1Volume): Promise<string | undefined> {
+    if (persistentVolumeClaim) return await this.#sources.claimPath(persistentVolumeClaim.claimName);
+    return image ? this.#sources.imagePath(image.reference ?? '') : hostPath?.path;
   }
 
   /** Writes what changed; a file that is gone from its source is removed. */
@@ -73,7 +79,7 @@ export class Volumes {
       for (const source of volume.projected.sources ?? []) parts.push(await this.#fromProjection(source));
       return Object.assign({}, ...parts) as Files;
     }
-    if (volume.emptyDir || volume.persistentVolumeClaim || volume.hostPath) return null;
+    if (volume.emptyDir || volume.persistentVolumeClaim || volume.hostPath || volume.image) return null;
     throw new NotStartable(
       'ContainerCreating',
       `volume ${volume.name} is of a kind that this node does not have`,
