@@ -42,7 +42,7 @@ export async function startObjectStore(host = '127.0.0.1'): Promise<ObjectStore>
   const env = { ...process.env, ROOT_ACCESS_KEY: keys.accessKeyId, ROOT_SECRET_KEY: keys.secretAccessKey };
   for (let attempt = 1; ; attempt++) {
     const address = `${host}:${await freePort(host)}`;
-    const args = ['--port', address, '--region', REGION, 'posix', '--versioning-dir', versions, data];
+    const args = ['--port', address, '--region', REGION, '--versioning-dir', versions, data];
     const server = await startProcess({ command, args, env, logFile: join(dir, 'versitygw.log') });
     if (await listens(`http://${address}`, server))
       return new Store({ server, dir, endpoint: `http://${address}`, ...keys });

@@ -41,7 +41,7 @@ function wantedTools() {
     label: all
       ? 'a Kubernetes control plane, helm, an S3 server and a registry'
       : 'helm, an S3 server and a registry',
-    about: all ? '5 min' : '3 min',
+    about: all ? '6 min' : '3 min',
     tags: all ? '' : 'without_control_plane',
     folder: join(
       cacheDir(),
