@@ -22,7 +22,8 @@ export interface BaseModel {
   /** The Hugging Face folder. */
   folder: string;
   /** The chart's values for it, where its defaults will not do. */
-  engine: { dtype?: string; kvBytes?: string; hostBytes?: string };
+  engine: Partial<Record<'dtype' | 'kvBytes' | 'hostBytes', string>> &
+    Partial<Record<'slots' | 'maxBatch' | 'maxWaiting', number>>;
 }
 
 export const PARROT_MODEL: BaseModel = {
@@ -38,6 +39,8 @@ export interface WorldOptions {
   /** Server pods of the pool. */
   servers?: number;
   operators?: number;
+  /** Of the operator's spool; the chart's default where it is absent. */
+  spoolBytes?: string;
   /** For a trainer that knows vLLM: pods speak it, and give log-probabilities as drawn. */
   forVllmTrainer?: boolean;
   /** With what tells a Prometheus operator and Grafana of it; the former's definitions must be there. */
@@ -134,13 +137,17 @@ export class World<Node extends { stop(): Promise<void> } = StandInNode> extends
   }
 
   /** `more`: other values of its chart. */
-  async applyOperator({ operators = 1, observed }: WorldOptions, more: object = {}): Promise<void> {
+  async applyOperator(
+    { operators = 1, observed, spoolBytes }: WorldOptions,
+    more: object = {},
+  ): Promise<void> {
     await helmInstall(this.plane.kubeconfig, {
       chart: CHARTS.operator,
       namespace: SYSTEM,
       values: {
         image: { repository: `${this.#imagePrefix}operator`, tag: 'dev', pullPolicy: 'Never' },
         replicas: operators,
+        ...(spoolBytes === undefined ? {} : { spool: { bytes: spoolBytes } }),
         // The store of most worlds is on the loopback.
         source: { allowedEndpointCidrs: ['127.0.0.0/8'] },
         ...(observed && { metrics: { monitor: MONITOR }, dashboards: { enabled: true } }),
