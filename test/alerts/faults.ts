@@ -1,5 +1,6 @@
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { PodState } from '../../server/contract/adapter-api.ts';
 import { adminUrl, chatBody, fixtureAdapter, PUSH_PORT, push, pushUrl, servingUrl } from '../e2e/client.ts';
 import { NAMESPACE, type World } from '../e2e/world.ts';
 import { brokenAdapters } from '../support/broken-adapters.ts';
@@ -60,10 +61,16 @@ export async function removeAgainAndAgain(
   ip: string,
   { token, name, stop }: { token: string; name: string; stop: AbortSignal },
 ): Promise<void> {
+  const headers = { authorization: `Bearer ${token}` };
   while (!stop.aborted) {
-    const headers = { authorization: `Bearer ${token}` };
-    await (await fetch(`${adminUrl(ip)}/lora/v1/adapters/${name}`, { method: 'DELETE', headers })).text();
-    await sleep(200);
+    const response = await fetch(`${adminUrl(ip)}/lora/v1/state`, { headers });
+    const { adapters } = PodState.parse(await response.json());
+    // Not while it is on its way: the operator would take longer and longer pauses.
+    if (adapters.some((adapter) => adapter.name === name && adapter.current !== null)) {
+      const url = `${adminUrl(ip)}/lora/v1/adapters/${name}`;
+      await (await fetch(url, { method: 'DELETE', headers })).text();
+    }
+    await sleep(100);
   }
 }
 

@@ -138,6 +138,7 @@ describe('/metrics', () => {
     expect(before).toBeGreaterThanOrEqual(1);
     await server.put('bad', 'sql', { 'x-lora-config': '!' });
     expect(await series('lorikeet_refusals_total')).toEqual([
+      'lorikeet_refusals_total{code="unauthenticated"} 0',
       'lorikeet_refusals_total{code="malformed_config"} 1',
     ]);
     expect(await series('lorikeet_admin_calls_total')).toContain(
