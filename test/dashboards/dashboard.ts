@@ -27,6 +27,9 @@ const Panel = z.object({
     ),
   }),
   targets: z.array(Target),
+  transformations: z
+    .array(z.object({ options: z.object({ renameByName: z.record(z.string(), z.string()).optional() }) }))
+    .optional(),
 });
 export type Panel = z.infer<typeof Panel>;
 

@@ -77,17 +77,18 @@ function statHtml({ title, fieldConfig: { defaults } }: Panel, answers: Series[]
   return `<div class="stat" style="background:${colour}"><h2>${escaped(title)}</h2><p>${text}</p></div>`;
 }
 
-function tableHtml({ fieldConfig: { defaults } }: Panel, answers: Series[][]): string {
+function tableHtml({ fieldConfig: { defaults }, transformations = [] }: Panel, answers: Series[][]): string {
   const rows = answers.flat();
   if (rows.length === 0) return '<p class="empty">No data</p>';
   const names = Object.keys(rows[0]?.labels ?? {});
+  const column = transformations.flatMap(({ options }) => options.renameByName?.Value ?? [])[0] ?? 'Value';
   const cells = rows.map(({ labels, points }) => [
     ...names.map((name) => labels[name] ?? ''),
     inUnit(points.at(-1)?.[1] ?? Number.NaN, defaults.unit),
   ]);
   const tr = (tag: string, texts: string[]) =>
     `<tr>${texts.map((text) => `<${tag}>${escaped(text)}</${tag}>`).join('')}</tr>`;
-  return `<table>${tr('th', [...names, 'Value'])}${cells.map((texts) => tr('td', texts)).join('')}</table>`;
+  return `<table>${tr('th', [...names, column])}${cells.map((texts) => tr('td', texts)).join('')}</table>`;
 }
 
 function graphHtml(panel: Panel, answers: Series[][], { range }: Page): string {
@@ -111,7 +112,7 @@ function graphHtml(panel: Panel, answers: Series[][], { range }: Page): string {
     value: inUnit(lastOf(points), defaults.unit),
   }));
   const legendRows = rowsOf(
-    legend.map(({ name, value }) => 36 + LETTER * (name.length + value.length + 1)),
+    legend.map(({ name, value }) => 44 + 1.1 * LETTER * (name.length + value.length + 1)),
     width,
   );
   const svg = svgOf({

@@ -37,8 +37,13 @@ const now: Panel[] = [
     title: 'Revisions in service',
     unit: 'none',
     description:
-      'Distinct current revisions on its pods. More than 1 for longer than a push takes: pods answer differently.',
-    queries: [[`count(count_values("revision", lorikeet_adapter_revision{${SERVED}}))`, 'revisions']],
+      'Distinct current revisions on its pods, the fewest of the last two minutes: during a push there are two for a moment. More than 1: pods answer differently.',
+    queries: [
+      [
+        `min_over_time(count(count_values("revision", lorikeet_adapter_revision{${SERVED}}))[2m:15s])`,
+        'revisions',
+      ],
+    ],
     kind: 'stat',
     alarm: { bad: 2 },
     width: 4,
@@ -98,6 +103,7 @@ const revision: Panel[] = [
     description:
       'What the name means on each pod now: the short digest that kubectl get lora shows, in capitals and without leading zeros.',
     queries: [[`sum by (pod) (lorikeet_adapter_revision{${SERVED}})`, '']],
+    column: 'revision',
     kind: 'table',
     width: 8,
   },

@@ -185,7 +185,13 @@ const adapters: Panel[] = [
     title: 'Adapters that are not ready',
     unit: 'none',
     description: 'Empty when all is well. Then: kubectl describe lora NAME, whose conditions say why.',
-    queries: [['max by (ns, adapter) (lorikeet_operator_adapter_ready{ns=~"$namespace"}) == 0', '']],
+    queries: [
+      [
+        '(max by (ns, adapter) (lorikeet_operator_adapter_replicas{ns=~"$namespace", state="desired"}) - max by (ns, adapter) (lorikeet_operator_adapter_replicas{ns=~"$namespace", state="ready"})) and max by (ns, adapter) (lorikeet_operator_adapter_ready{ns=~"$namespace"}) == 0',
+        '',
+      ],
+    ],
+    column: 'pods without it',
     kind: 'table',
     width: 8,
   },

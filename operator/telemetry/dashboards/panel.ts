@@ -26,6 +26,8 @@ export interface Panel {
   width: number;
   kind?: 'timeseries' | 'stat' | 'table';
   isStacked?: boolean;
+  /** Of a table: what its numbers are. */
+  column?: string;
   /** Series whose names match have this colour. */
   colours?: readonly (readonly [pattern: string, colour: string])[];
   /** From these values on it is yellow, or red; `falls`: below them. */
@@ -157,7 +159,7 @@ function panelOf({ kind = 'timeseries', ...panel }: Panel): object {
         ? { range: true, instant: false }
         : { range: false, instant: true, format: kind === 'table' ? 'table' : 'time_series' }),
     })),
-    ...(kind === 'table' && { transformations: WITHOUT_TIME }),
+    ...(kind === 'table' && { transformations: tableOf(panel.column ?? 'Value') }),
   };
 }
 
@@ -173,10 +175,14 @@ const OPTIONS = {
   },
   table: { showHeader: true, cellHeight: 'sm', footer: { show: false, reducer: [], countRows: false } },
 };
-const WITHOUT_TIME = [
-  { id: 'merge', options: {} },
-  { id: 'organize', options: { excludeByName: { Time: true }, renameByName: {} } },
-];
+
+function tableOf(column: string): object[] {
+  const names = { excludeByName: { Time: true }, renameByName: { Value: column } };
+  return [
+    { id: 'merge', options: {} },
+    { id: 'organize', options: names },
+  ];
+}
 
 function fieldDefaults({ kind, unit, alarm, isStacked = false }: Panel): object {
   const custom = {

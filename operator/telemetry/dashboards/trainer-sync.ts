@@ -55,13 +55,13 @@ const now: Panel[] = [
     width: 4,
   },
   {
-    title: 'Adapters whose pods differ',
+    title: 'Adapters out of step',
     unit: 'none',
     description:
-      'Adapters of which pods serve more than one revision. For longer than a push takes: trouble on a pod.',
+      'Adapters of which pods have served more than one revision for the last two minutes: trouble on a pod. Which: Adapter, Revision on each pod.',
     queries: [
       [
-        'count(count by (adapter) (count_values by (adapter) ("revision", lorikeet_adapter_revision{namespace=~"$namespace"})) > 1) or vector(0)',
+        'count(min_over_time(count by (adapter) (count_values by (adapter) ("revision", lorikeet_adapter_revision{namespace=~"$namespace"}))[2m:15s]) > 1) or vector(0)',
         'adapters',
       ],
     ],
