@@ -23,17 +23,15 @@ export async function serviceAddress({ plane }: RealWorld, namespace: string, na
   return await plane.kubectl(get);
 }
 
-const HOG = 'const held = []; for (;;) held.push(Buffer.alloc(16 * 2 ** 20, 1));';
+/** Many, each smaller than the server: the kernel's choice falls on the largest. */
+const HOGS =
+  'for i in $(seq 60); do (held=$(head -c 20000000 /dev/zero | tr "\\0" x); sleep 600) & done; wait';
 
-/**
- * Something in the pod takes memory until its limit, and the kernel's choice falls on the server: it would fall on the other
- * as well, and then the container would go on.
- */
+/** Others in the pod take memory until its limit, and the kernel chooses the server to end. */
 export async function killByMemory(world: RealWorld, pod: SeenPod): Promise<void> {
   for (const pid of await processesOf(pod)) await writeFile(`/proc/${pid}/oom_score_adj`, '1000');
-  const exec = ['exec', pod.name, '-n', NAMESPACE, '--', 'node', '-e', HOG];
-  // It ends with the server, or was chosen after it.
-  await world.plane.kubectl(exec).catch(() => '');
+  // It ends with the container.
+  await world.plane.kubectl(['exec', pod.name, '-n', NAMESPACE, '--', 'bash', '-c', HOGS]).catch(() => '');
 }
 
 /** Server processes of a pod; its uid is in the names of its cgroups. */

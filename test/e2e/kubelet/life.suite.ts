@@ -166,12 +166,20 @@ it('takes a deleted adapter out of every pod', async () => {
 it('leaves nothing that hangs when the operator is uninstalled first', async () => {
   await world.apply(storedAdapter('sql', world.store.endpoint));
   await world.untilReady('sql');
+  await world.apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'team' } });
+  const elsewhere = pushedAdapter('orphan') as { metadata: object };
+  await world.apply({ ...elsewhere, metadata: { name: 'orphan', namespace: 'team' } });
+  const isHeld = ['get', 'lora', 'orphan', '-n', 'team', '-o', 'jsonpath={.metadata.finalizers}'];
+  await eventually('the operator has taken it up', { timeoutMs: 30_000 }, async () => {
+    return (await world.plane.kubectl(isHeld)) !== '' || undefined;
+  });
   await helm(SYSTEM, ['uninstall', 'lorikeet', '--timeout', '3m']);
   const held = '{.items[*].metadata.finalizers}';
   const loras = ['get', 'loras', '-A', '-o'];
   expect(await world.plane.kubectl([...loras, 'name'])).not.toBe('');
   expect(await world.plane.kubectl([...loras, `jsonpath=${held}`])).toBe('');
   await world.plane.kubectl(['delete', 'lora', 'sql', '-n', NAMESPACE, '--timeout=20s']);
+  await world.plane.kubectl(['delete', 'namespace', 'team', '--timeout=60s']);
 });
 
 it('looks after what is there when it is installed again', async () => {
