@@ -114,6 +114,8 @@ class Plane implements ControlPlane {
       // Nobody resolves the name of the stand-in node.
       '--kubelet-preferred-address-types=InternalIP',
       `--token-auth-file=${tokensFile}`,
+      // Names of nodes are in no DNS.
+      '--kubelet-preferred-address-types=InternalIP',
       ...(audit ? await this.#auditArgs() : []),
     ]);
     await this.#untilReady('/readyz');

@@ -27,11 +27,12 @@ export async function serviceAddress({ plane }: RealWorld, namespace: string, na
 const HOGS =
   'for i in $(seq 60); do (held=$(head -c 20000000 /dev/zero | tr "\\0" x); sleep 600) & done; wait';
 
-/** Others in the pod take memory until its limit, and the kernel chooses the server to end. */
-export async function killByMemory(world: RealWorld, pod: SeenPod): Promise<void> {
+/** Others in the pod take memory until its limit, and the kernel chooses the server to end. Answers how they ended. */
+export async function killByMemory(world: RealWorld, pod: SeenPod): Promise<string> {
   for (const pid of await processesOf(pod)) await writeFile(`/proc/${pid}/oom_score_adj`, '1000');
-  // It ends with the container.
-  await world.plane.kubectl(['exec', pod.name, '-n', NAMESPACE, '--', 'bash', '-c', HOGS]).catch(() => '');
+  const exec = ['exec', pod.name, '-n', NAMESPACE, '--', 'bash', '-c', HOGS];
+  // They end with the container, which is a failure.
+  return await world.plane.kubectl(exec).catch((error: unknown) => String(error).slice(-300));
 }
 
 /** Server processes of a pod; its uid is in the names of its cgroups. */

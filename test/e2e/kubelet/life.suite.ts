@@ -88,10 +88,10 @@ it('seeds the pod that replaces a killed one before it is Ready', async () => {
 it('has a pod whose server the kernel killed for memory back with its adapters', async () => {
   const [victim, other] = await world.servers();
   if (!victim || !other) throw new Error('no two server pods');
-  await killByMemory(world, victim);
+  const told = await killByMemory(world, victim);
   const seen = ['get', 'pod', victim.name, '-n', NAMESPACE, '-o'];
   const reason = '{.status.containerStatuses[0].lastState.terminated.reason}';
-  await eventually('it was restarted', { timeoutMs: 60_000 }, async () => {
+  await eventually(`it was restarted (${told})`, { timeoutMs: 60_000 }, async () => {
     const now = (await world.servers()).find(({ uid }) => uid === victim.uid);
     return now !== undefined && now.restarts > victim.restarts ? now : undefined;
   });
@@ -100,7 +100,7 @@ it('has a pod whose server the kernel killed for memory back with its adapters',
   await expectEverywhere('live', 'json');
 });
 
-it('keeps serving while an upgrade cannot pull its image, says so, and is rolled back', async () => {
+it('keeps serving while an upgrade cannot pull its image, and is rolled back', async () => {
   const image = { repository: 'registry.invalid/lorikeet-server', tag: 'none', pullPolicy: 'IfNotPresent' };
   await world.applyServers({ servers: SERVERS }, { image });
   await eventually('a pod waits for its image', { timeoutMs: 90_000 }, async () => {
