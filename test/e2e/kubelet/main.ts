@@ -15,6 +15,7 @@ const VITEST = join(ROOT, 'node_modules/.bin/vitest');
 const NAMESPACES = ['--net', '--mount', '--pid', '--ipc', '--fork', '--kill-child', '--mount-proc'];
 /** The shell is the namespace's first process: it reaps what others leave. */
 const FIRST_PROCESS = ['sh', '-c', '"$@"; exit $?', 'sh'];
+const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 
 async function main(args: string[]): Promise<number> {
   const isOptional = args.includes('--if-possible');
@@ -72,8 +73,14 @@ function close(counts: Counts): number {
 function run(command: string, args: string[], env = process.env): Promise<number> {
   return new Promise((done, reject) => {
     const child = spawn(command, args, { cwd: ROOT, env, stdio: ['ignore', 'inherit', 'inherit'] });
+    // What it started ends with it, and we go on to tidy up.
+    const stop = () => child.kill('SIGKILL');
+    for (const signal of SIGNALS) process.on(signal, stop);
     child.once('error', reject);
-    child.once('close', (code) => done(code ?? 1));
+    child.once('close', (code) => {
+      for (const signal of SIGNALS) process.off(signal, stop);
+      done(code ?? 1);
+    });
   });
 }
 

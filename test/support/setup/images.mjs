@@ -111,8 +111,9 @@ function push(name, layout) {
 
 function buildah(args) {
   const store = ['--root', join(imagesDir(), 'store'), '--runroot', join(imagesDir(), 'run')];
-  // It leaves a mount on its store, and more where it is killed: with mounts of its own they go with it.
-  return run('unshare', ['--mount', '--kill-child', 'buildah', ...store, ...args], { cwd: ROOT });
+  // It leaves a mount on its store, and more where it is killed: with mounts of its own they go with it, and it with us.
+  const alone = ['--pdeathsig', 'KILL', 'unshare', '--mount', '--kill-child'];
+  return run('setpriv', [...alone, 'buildah', ...store, ...args], { cwd: ROOT });
 }
 
 function forgetOldArchives(current) {
