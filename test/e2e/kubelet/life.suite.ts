@@ -123,7 +123,8 @@ it('upgrades both charts with objects in place: new pods have every adapter', as
   await ready(world, SYSTEM, 'lorikeet');
   await ready(world, NAMESPACE, POOL);
   await world.untilPodsReady(SERVERS, 2);
-  expect((await world.servers()).filter(({ uid }) => before.includes(uid))).toEqual([]);
+  const old = (await world.servers()).filter(({ uid, terminating }) => before.includes(uid) && !terminating);
+  expect(old).toEqual([]);
   await expectEverywhere('sql', 'sql');
   await expectEverywhere('live', 'json');
   await pushTo('pirate', 3);
@@ -187,7 +188,9 @@ it('looks after what is there when it is installed again', async () => {
   await world.untilPodsReady(SERVERS, 2, 120_000);
   await world.untilReady('live');
   const finalizers = ['get', 'lora', 'live', '-n', NAMESPACE, '-o', 'jsonpath={.metadata.finalizers}'];
-  expect(await world.plane.kubectl(finalizers)).toContain('lorikeet.dev/adapter');
+  await eventually('the operator has taken it up', { timeoutMs: 60_000 }, async () => {
+    return (await world.plane.kubectl(finalizers)).includes('lorikeet.dev/adapter') || undefined;
+  });
   await expectEverywhere('live', 'pirate');
 });
 
