@@ -12,8 +12,17 @@ import { rolldown } from 'rolldown';
 const ROOT = resolve(import.meta.dirname, '../..');
 const PLUGIN = 'kubectl-lora';
 const URL_DEFAULT = 'https://releases.example/lorikeet/v{version}/kubectl-lora.tar.gz';
-/** 60 MB of classes for every kind of Kubernetes, of which we use none. */
-const UNUSED = /client-node[\\/]dist[\\/]gen[\\/]/;
+/** 60 MB, mostly classes for every kind of Kubernetes: only what is asked for by name may come along. */
+const UNUSED = /client-node[\\/]dist[\\/]/;
+/** Statements run before those of the modules below, which an older Node stumbles over. */
+const BANNER = `#!/usr/bin/env node
+{
+  const [major, minor] = process.versions.node.split('.').map(Number);
+  if (major < 22 || (major === 22 && minor < 15)) {
+    console.error('error: kubectl lora needs Node 22.15 or newer on the PATH; this is ' + process.version);
+    process.exit(1);
+  }
+}`;
 
 const { url, out } = parseArgs({
   options: {
@@ -38,12 +47,11 @@ async function bundle(file: string): Promise<void> {
     platform: 'node',
     treeshake: { moduleSideEffects: (id) => !UNUSED.test(id) },
   });
-  const banner = '#!/usr/bin/env node';
   await bundled.write({
     file,
     format: 'esm',
     codeSplitting: false,
-    postBanner: banner,
+    postBanner: BANNER,
     comments: { legal: true },
   });
   await bundled.close();

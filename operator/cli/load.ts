@@ -17,6 +17,7 @@ export interface PodLoad {
   pool: string;
   running: number | null;
   waiting: number | null;
+  /** Those that the prefix cache had are counted too, as by adapter. */
   promptTokensPerSecond: number | null;
   tokensPerSecond: number | null;
   slots: { used: number | null; total: number | null };
@@ -46,7 +47,7 @@ export function podLoad({ pod, pool, seconds, first, second }: PodScrapes): PodL
     pool,
     running: now(VLLM.running),
     waiting: now(VLLM.waiting),
-    promptTokensPerSecond: rate(LORIKEET.promptTokens),
+    promptTokensPerSecond: rate(VLLM.prefixQueries),
     tokensPerSecond: rate(LORIKEET.generatedTokens),
     slots: { used: now(LORIKEET.slotsUsed), total: now(LORIKEET.slots) },
     hostBytes: { used: now(LORIKEET.hostBytesUsed), total: now(LORIKEET.hostBytes) },

@@ -33,7 +33,7 @@ function todoOf(code: ErrorCode, { adapter, account }: Asked): string | null {
       return `kubectl create rolebinding ${accountName}-pushes ${at} --clusterrole=lorikeet-pusher --serviceaccount=${whose}`;
     }
     case 'step_not_newer':
-      return `Push with a later --step; kubectl lora status ${name} ${at} says which one is there.`;
+      return 'Push with a later --step; one that was rolled back counts too.';
     case 'precondition_failed':
       return `Somebody else changed it, or spec.update.revision or spec.suspend holds it: kubectl lora status ${name} ${at}`;
     case 'not_push_source':

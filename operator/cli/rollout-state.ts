@@ -35,7 +35,7 @@ export function rolloutState({ metadata, spec, status = {} }: LoraAdapter): Roll
   const { name, namespace = '', generation = 0 } = metadata;
   if (metadata.deletionTimestamp !== undefined) {
     const todo = `kubectl get lora ${name} -n ${namespace} -o yaml shows what holds it.`;
-    return { state: 'failed', message: `LoraAdapter ${name} is being deleted`, todo };
+    return { state: 'failed', message: `loraadapter "${name}" is being deleted`, todo };
   }
   const ready = findCondition(status.conditions, 'Ready');
   const { desiredRevision, pods = { desired: 0, ready: 0 } } = status;
@@ -45,7 +45,7 @@ export function rolloutState({ metadata, spec, status = {} }: LoraAdapter): Roll
   if (FINAL.includes(ready.reason as Reason)) {
     return {
       state: 'failed',
-      message: `${ready.reason}: ${ready.message}`,
+      message: `loraadapter "${name}" cannot roll out: ${ready.reason}: ${ready.message}`,
       todo: todoOf(ready.reason as Reason, name, namespace),
     };
   }

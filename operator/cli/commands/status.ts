@@ -228,12 +228,9 @@ function inText(at: string, now: Date): string {
 
 function held({ revisions }: Detail, { isWide }: Shape): string {
   if (revisions === null || revisions.length === 0) return '';
-  let last = '';
   const rows = revisions.map(({ pod, revision, step, state, tier, desired }) => {
-    const name = pod === last ? ' ' : pod;
-    last = pod;
     return [
-      name,
+      pod,
       isWide ? revision : shortDigest(revision),
       numberText(step),
       state,

@@ -25,9 +25,9 @@ export const top: Command = {
   about: 'Shows the traffic, tokens per second, slots and memory of pods and adapters.',
   detail: `
 The metrics of each pod are read twice, through a port-forward: you need the right to create pods/portforward.
-PROMPT/S and TOKENS/S are prompt tokens and generated tokens per second in between; pods count the latter for all
-adapters together. REQ/MIN is what pods counted in the last minute; it is in their admin API, and is shown where you
-may read the pool's Secret.
+PROMPT/S and TOKENS/S are prompt tokens, those from the prefix cache included, and generated tokens per second in
+between; pods count the latter for all adapters together. REQ/MIN is what pods counted in the last minute; it is in
+their admin API, and is shown where you may read the pool's Secret.
 
 Examples:
   kubectl lora top -n models

@@ -101,6 +101,7 @@ describe('the load of pods', () => {
 # HELP lorikeet_generated_tokens_total Tokens generated.
 lorikeet_generated_tokens_total ${tokens}
 vllm:num_requests_running{engine="0",model_name="parrot"} 3
+vllm:prefix_cache_queries_total{engine="0",model_name="parrot"} ${sqlPrompt}
 lorikeet_slots{engine="0",model_name="parrot"} 8
 lorikeet_slots_used{engine="0",model_name="parrot"} 2
 lorikeet_prefix_cache_queries_total{adapter="sql"} ${sqlPrompt}
@@ -117,6 +118,7 @@ vllm:lora_adapter_loaded{engine="0",adapter_name="a \\"b\\"",level="cpu"} 1
   it('is what grew between two readings, by the second', () => {
     const load = podLoad(scrapes(scrapeText(100, 10), scrapeText(150, 20)));
     expect(load).toMatchObject({
+      promptTokensPerSecond: 5,
       tokensPerSecond: 25,
       running: 3,
       waiting: null,
