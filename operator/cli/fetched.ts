@@ -16,7 +16,7 @@ const ANSWER_MS = 30_000;
 /** As large as any adapter that a pod takes. */
 const BYTES_MAX = 16 * 2 ** 30;
 
-/** A revision that a pod holds, brought here for as long as `use` runs. */
+/** Revisions that pods hold, brought into files of our own until they are removed. */
 export class FetchedRevisions {
   readonly #session: Session;
   readonly #pool: ServerPool;

@@ -12,7 +12,8 @@ export interface PodPort {
 /** What is used of the library's WebSocket. */
 interface Socket {
   send(data: Buffer, done: (error?: Error) => void): void;
-  close(): void;
+  /** Without waiting for the other side to say goodbye, which may still be reading. */
+  terminate(): void;
   pause(): void;
   resume(): void;
   addEventListener(type: 'close' | 'error', listener: () => void): void;
@@ -36,7 +37,7 @@ export async function openTunnel(kubeconfig: KubeConfig, at: PodPort): Promise<D
   const connecting = handler.connect(path, null, (channel, data) => tunnel.receive(channel, data));
   // One that opens after it was given up would keep the process.
   connecting.then(
-    (socket) => tunnel.destroyed && (socket as unknown as Socket).close(),
+    (socket) => tunnel.destroyed && (socket as unknown as Socket).terminate(),
     () => {},
   );
   try {
@@ -93,7 +94,7 @@ class Tunnel extends Duplex {
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
-    this.#socket?.close();
+    this.#socket?.terminate();
     done(error);
   }
 }

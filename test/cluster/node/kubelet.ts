@@ -84,7 +84,10 @@ function forward(socket: Socket, { host, port }: { host: string; port: number })
     }
   });
   pod.on('error', (error) => say(ERROR, Buffer.from(`an error occurred forwarding: ${error.message}`)));
-  pod.on('close', () => socket.end(frame(OPCODE.close, Buffer.alloc(0))));
+  pod.on('close', () => {
+    socket.resume();
+    socket.end(frame(OPCODE.close, Buffer.alloc(0)));
+  });
   socket.on('close', () => pod.destroy());
   const reader = new FrameReader((opcode, message) => {
     if (opcode === OPCODE.close) return void socket.end(frame(OPCODE.close, Buffer.alloc(0)));
