@@ -70,7 +70,11 @@ export function everyServerKnob() {
     },
     sourceSecrets: ['s3'],
     deploymentLabels: { 'kueue.x-k8s.io/queue-name': 'serving' },
-    pool: { limits: { maxRank: 8, maxAdapterBytes: '8Mi' }, unmanaged: 'Prune' },
+    pool: {
+      limits: { maxRank: 8, maxAdapterBytes: '8Mi' },
+      tenancy: { namespaces: { from: 'All' } },
+      unmanaged: 'Prune',
+    },
     rollingUpdate: { maxSurge: 0, maxUnavailable: '50%' },
     service: { type: 'NodePort', annotations: { a: 'b' } },
     admin: {
