@@ -241,7 +241,9 @@ export const LoraAdapterStatus = z
     observedGeneration: ObservedGeneration.optional().describe(
       'The metadata.generation that this status is about; -1: none yet.',
     ),
-    conditions: Conditions.optional().describe('How far the adapter has come, one condition per step.'),
+    conditions: Conditions.optional().describe(
+      'How far the adapter has come, one condition per step. Where Ready is not True, Reconciling or Stalled is there too.',
+    ),
     servedName: z.string().max(NAME_LENGTH_MAX).optional().describe('What clients send as "model".'),
     pushURL: z.string().max(2048).optional().describe('Where a trainer sends revisions with PUT.'),
     desiredRevision: RevisionRecord.optional().describe('The revision that pods should serve.'),

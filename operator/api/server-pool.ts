@@ -166,7 +166,9 @@ export const ServerPoolStatus = z
     observedGeneration: ObservedGeneration.optional().describe(
       'The metadata.generation that this status is about; -1: none yet.',
     ),
-    conditions: Conditions.optional().describe('How the pool is.'),
+    conditions: Conditions.optional().describe(
+      'How the pool is. Where Ready is not True, Reconciling or Stalled is there too.',
+    ),
     pods: Count.optional().describe('Pods that match the selector.'),
     readyPods: Count.optional().describe('Of these, pods that answer and have the base model of the pool.'),
     podsSummary: z.string().max(32).optional().describe('readyPods/pods, for kubectl get.'),
