@@ -57,6 +57,14 @@ describe('kubectl, kstatus and Argo CD, of what a real API server holds', () => 
     });
   }
 
+  /** Pushes to the adapter, which is there, and waits until it is Ready, as people do. */
+  async function serve(name: string): Promise<Seen> {
+    await until('LoraAdapter', name, 'WaitingForPush');
+    expect((await world.push(operator.push, { adapter: name, seed: 1 })).status).toBe(200);
+    await world.kubectl('-n', NAMESPACE, 'wait', '--for=condition=Ready', '--timeout=20s', `lora/${name}`);
+    return await seen('LoraAdapter', name);
+  }
+
   async function judged(kind: Kind, object: Seen) {
     const [[kstatus], [argo]] = await Promise.all([judgeKstatus([object]), judgeArgo(kind, [object])]);
     return { kstatus: kstatus?.status, argo: argo?.status };
@@ -99,15 +107,14 @@ describe('kubectl, kstatus and Argo CD, of what a real API server holds', () => 
     const waiting = await until('LoraAdapter', 'early', 'WaitingForPush');
     expect(await judged('LoraAdapter', waiting)).toEqual({ kstatus: 'InProgress', argo: FINE.Suspended });
     expect(progressOf(waiting)).toEqual(['Reconciling True WaitingForPush']);
-    expect((await world.push(operator.push, { adapter: 'early', seed: 1 })).status).toBe(200);
-    await world.kubectl('-n', NAMESPACE, 'wait', '--for=condition=Ready', '--timeout=20s', 'lora/early');
-    const served = await seen('LoraAdapter', 'early');
+    const served = await serve('early');
     expect(await judged('LoraAdapter', served)).toEqual({ kstatus: 'Current', argo: FINE.Current });
     expect(progressOf(served)).toEqual([]);
   });
 
   it('are told of a spec that the operator has not acted on yet', async () => {
-    const served = await seen('LoraAdapter', 'early');
+    await world.apply(anAdapter('changed'));
+    const served = await serve('changed');
     const { generation } = served.metadata;
     const changed = { ...served, metadata: { ...served.metadata, generation: generation + 1 } };
     expect(await judged('LoraAdapter', changed)).toEqual({ kstatus: 'InProgress', argo: FINE.InProgress });
@@ -127,12 +134,17 @@ describe('kubectl, kstatus and Argo CD, of what a real API server holds', () => 
     expect(progressOf(adapter)).toEqual(['Stalled True SourceInvalid']);
   });
 
-  it('know suspended adapters, those that are served and those that are not', async () => {
-    await world.apply(anAdapter('early', { suspend: true }), anAdapter('never', { suspend: true }));
-    const served = await until('LoraAdapter', 'early', 'Suspended');
+  it('know suspended adapters, served or not, and those that ask for no pod', async () => {
+    await world.apply(anAdapter('paused'), anAdapter('never', { suspend: true }));
+    await serve('paused');
+    await world.apply(anAdapter('paused', { suspend: true }));
+    const served = await until('LoraAdapter', 'paused', 'Suspended');
     expect(await judged('LoraAdapter', served)).toEqual({ kstatus: 'Current', argo: FINE.Suspended });
     const never = await until('LoraAdapter', 'never', 'Suspended');
     expect(await judged('LoraAdapter', never)).toEqual({ kstatus: 'Failed', argo: FINE.Suspended });
+    await world.apply(anAdapter('parked', { placement: { mode: 'Fixed', replicas: 0 } }));
+    const parked = await until('LoraAdapter', 'parked', 'NoReplicas');
+    expect(await judged('LoraAdapter', parked)).toEqual({ kstatus: 'Failed', argo: FINE.Suspended });
   });
 
   it.each([['--server-side'], ['--server-side=false']])(
@@ -149,10 +161,7 @@ describe('kubectl, kstatus and Argo CD, of what a real API server holds', () => 
       });
       const tell = (verb: string) => world.plane.kubectl([verb, how, '-f', '-'], manifest);
       await tell('apply');
-      await until('LoraAdapter', name, 'WaitingForPush');
-      expect((await world.push(operator.push, { adapter: name, seed: 2 })).status).toBe(200);
-      await world.kubectl('-n', NAMESPACE, 'wait', '--for=condition=Ready', '--timeout=20s', `lora/${name}`);
-      const before = await seen('LoraAdapter', name);
+      const before = await serve(name);
       expect(before.metadata.finalizers).toHaveLength(1);
       expect(await tell('diff')).toBe('');
       await tell('apply');
@@ -165,18 +174,22 @@ describe('kubectl, kstatus and Argo CD, of what a real API server holds', () => 
   );
 
   it('show events, columns and fields', async () => {
-    const events = await world.kubectl('-n', NAMESPACE, 'events', '--for', 'lora/early');
-    expect(events).toMatch(/Normal\s+Ready\s+LoraAdapter\/early/);
-    const wide = await world.kubectl('-n', NAMESPACE, 'get', 'lora', 'early', '-o', 'wide');
-    expect(wide).toMatch(/READY.*REASON\n.*True.*Suspended\n/);
+    await world.apply(anAdapter('shown'));
+    await serve('shown');
+    const events = await world.kubectl('-n', NAMESPACE, 'events', '--for', 'lora/shown');
+    expect(events).toMatch(/Normal\s+Ready\s+LoraAdapter\/shown/);
+    const wide = await world.kubectl('-n', NAMESPACE, 'get', 'lora', 'shown', '-o', 'wide');
+    expect(wide).toMatch(/READY.*REASON\nshown.*True.*Ready\n/);
     const explained = await world.kubectl('explain', 'lora.spec.placement.mode');
     expect(explained).toContain('every pod of the pool');
   });
 
   it('see an adapter go', async () => {
-    const lora = ['-n', NAMESPACE, 'lora/early'];
+    await world.apply(anAdapter('gone'));
+    await until('LoraAdapter', 'gone', 'WaitingForPush');
+    const lora = ['-n', NAMESPACE, 'lora/gone'];
     await world.kubectl('delete', '--wait=false', ...lora);
     await world.kubectl('wait', '--for=delete', '--timeout=20s', ...lora);
-    await expect(seen('LoraAdapter', 'early')).rejects.toThrow('not found');
+    await expect(seen('LoraAdapter', 'gone')).rejects.toThrow('not found');
   });
 });
