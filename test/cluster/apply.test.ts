@@ -95,6 +95,7 @@ describe('applied twice by the server', () => {
     const release = name.replaceAll(/[^a-z]+/gi, '-').toLowerCase();
     await plane.kubectl(['create', 'namespace', 'other']).catch(() => {});
     const manifests = await helmTemplate({ chart, values, name: release });
+    expect(await helmTemplate({ chart, values, name: release })).toEqual(manifests);
     await expectNoDrift(manifests.filter(({ kind }) => kind !== 'CustomResourceDefinition'));
   });
 

@@ -66,6 +66,10 @@ describe('deleting an adapter', () => {
     expect(isGone('sql')).toBe(false);
     expect(harness.servers[0]?.currentOf('sql')).toBeNull();
     expect(harness.conditionOf('sql', 'Ready')).toMatchObject({ reason: 'RemovalBlocked' });
+    expect(harness.conditionOf('sql', 'Reconciling')).toMatchObject({
+      status: 'True',
+      reason: 'RemovalBlocked',
+    });
     expect(harness.conditionOf('sql', 'Ready')?.message).toContain('pod-1');
 
     // Followed for long enough, and past the deadline.
