@@ -10,6 +10,7 @@ const CHARTS = resolve(import.meta.dirname, '../../../charts');
 
 interface Chart {
   chart: string;
+  program: string;
   flags: Flags;
   /** Flags that no single value feeds: a fact about the pod, or put together of several. */
   computed: string[];
@@ -20,6 +21,14 @@ interface Chart {
 const PROGRAMS: Chart[] = [
   {
     chart: 'lorikeet',
+    program: 'uninstall',
+    flags: OPERATOR_FLAGS,
+    computed: [],
+    otherDefaults: {},
+  },
+  {
+    chart: 'lorikeet',
+    program: 'operator',
     flags: OPERATOR_FLAGS,
     computed: [
       'push-host',
@@ -38,6 +47,7 @@ const PROGRAMS: Chart[] = [
   },
   {
     chart: 'lorikeet-server',
+    program: 'server',
     flags: SERVER_FLAGS,
     computed: [
       'model',
@@ -61,54 +71,58 @@ interface Schema {
   properties?: Record<string, Schema>;
 }
 
-describe.each(PROGRAMS)('the chart $chart', ({ chart, flags, computed, otherDefaults }) => {
-  const templates = readTemplates(chart);
-  const values: unknown = parse(readFileSync(resolve(CHARTS, chart, 'values.yaml'), 'utf8'));
-  const schema = JSON.parse(readFileSync(resolve(CHARTS, chart, 'values.schema.json'), 'utf8')) as Schema;
-  const args = argumentsIn(templates);
-  const fed = args.flatMap(({ flag, path }) => (path === null ? [] : [{ flag, path }]));
+describe.each(PROGRAMS)(
+  '$program in the chart $chart',
+  ({ chart, program, flags, computed, otherDefaults }) => {
+    const templates = readTemplates(chart, program);
+    const values: unknown = parse(readFileSync(resolve(CHARTS, chart, 'values.yaml'), 'utf8'));
+    const schema = JSON.parse(readFileSync(resolve(CHARTS, chart, 'values.schema.json'), 'utf8')) as Schema;
+    const args = argumentsIn(templates);
+    const fed = args.flatMap(({ flag, path }) => (path === null ? [] : [{ flag, path }]));
 
-  it('sets only flags of its program, each once', () => {
-    const names = args.map(({ flag }) => flag);
-    expect(names.filter((name) => !(name in flags))).toEqual([]);
-    expect(new Set(names).size).toBe(names.length);
-    const mentioned = [...templates.matchAll(/(?<![\w-])--([a-z][a-z-]*)/g)].map(([, name]) => name);
-    expect(mentioned).toEqual(names);
-  });
-
-  it('sets only variables of its program', () => {
-    const known = Object.keys(flags).map(environmentName);
-    const set = templates.match(/\bLORIKEET_\w+/g) ?? [];
-    expect(set.filter((name) => !known.includes(name))).toEqual([]);
-  });
-
-  it('feeds each flag from one value, but for those that are computed', () => {
-    const others = args.filter(({ path }) => path === null).map(({ flag }) => flag);
-    expect(others).toEqual(computed);
-  });
-
-  it("gives these values the flags' defaults", () => {
-    const defaults = fed.map(({ flag, path }) => [flag, `${at(values, path)}`]);
-    const wanted = fed.map(({ flag }) => [flag, otherDefaults[flag] ?? flags[flag]?.default ?? '']);
-    expect(defaults).toEqual(wanted);
-  });
-
-  it("offers the flags' choices for these values", () => {
-    const offered = fed.map(({ flag, path }) => [flag, schemaAt(schema, path).enum?.toSorted() ?? null]);
-    const wanted = fed.map(({ flag }) => {
-      const value = flags[flag]?.value;
-      if (typeof value === 'string' || value === undefined) return [flag, null];
-      return [flag, value.filter((choice) => !NOT_IN_CHARTS.includes(choice)).toSorted()];
+    it('sets only flags of its program, each once', () => {
+      const names = args.map(({ flag }) => flag);
+      expect(names.filter((name) => !(name in flags))).toEqual([]);
+      expect(new Set(names).size).toBe(names.length);
+      const mentioned = [...templates.matchAll(/(?<![\w-])--([a-z][a-z-]*)/g)].map(([, name]) => name);
+      expect(mentioned).toEqual(names);
     });
-    expect(offered).toEqual(wanted);
-  });
-});
 
-/** All templates of objects and their named parts, without comments. */
-function readTemplates(chart: string): string {
+    it('sets only variables of its program', () => {
+      const known = Object.keys(flags).map(environmentName);
+      const set = templates.match(/\bLORIKEET_\w+/g) ?? [];
+      expect(set.filter((name) => !known.includes(name))).toEqual([]);
+    });
+
+    it('feeds each flag from one value, but for those that are computed', () => {
+      const others = args.filter(({ path }) => path === null).map(({ flag }) => flag);
+      expect(others).toEqual(computed);
+    });
+
+    it("gives these values the flags' defaults", () => {
+      const defaults = fed.map(({ flag, path }) => [flag, `${at(values, path)}`]);
+      const wanted = fed.map(({ flag }) => [flag, otherDefaults[flag] ?? flags[flag]?.default ?? '']);
+      expect(defaults).toEqual(wanted);
+    });
+
+    it("offers the flags' choices for these values", () => {
+      const offered = fed.map(({ flag, path }) => [flag, schemaAt(schema, path).enum?.toSorted() ?? null]);
+      const wanted = fed.map(({ flag }) => {
+        const value = flags[flag]?.value;
+        if (typeof value === 'string' || value === undefined) return [flag, null];
+        return [flag, value.filter((choice) => !NOT_IN_CHARTS.includes(choice)).toSorted()];
+      });
+      expect(offered).toEqual(wanted);
+    });
+  },
+);
+
+/** All templates of objects and their named parts, without comments; of a Job only its own. */
+function readTemplates(chart: string, program: string): string {
   const folder = resolve(CHARTS, chart, 'templates');
   return readdirSync(folder)
     .filter((name) => /\.(?:yaml|tpl)$/.test(name))
+    .filter((name) => name.endsWith('-job.yaml') === (program === 'uninstall'))
     .map((name) => readFileSync(resolve(folder, name), 'utf8'))
     .join('\n')
     .replace(/^\s*#.*$|\{\{-?\s*\/\*[\s\S]*?\*\/\s*-?\}\}/gm, '');

@@ -9,7 +9,7 @@ import { type Bench, bench, put, received, revisionsOf } from '../adapters/bench
 const NEVER = new AbortController().signal;
 
 async function running({ native, registry }: Bench, model: string, policy: Policy) {
-  const asked = { model, expect: null, policy, generations: [{} as Generation] };
+  const asked = { model, expect: null, policy, generations: [{ prompt: [1] } as Generation] };
   const { leases } = await takeIn({ engine: native, adapters: registry.lookup }, asked, NEVER);
   return leases[0]?.events ?? [];
 }
