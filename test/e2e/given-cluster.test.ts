@@ -1,10 +1,11 @@
 import { execFile } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type ControlPlane, startControlPlane } from '../cluster/control-plane.ts';
 import { type StandInNode, startStandInNode } from '../cluster/stand-in-node.ts';
+import { toolPath } from '../support/tools.ts';
 import { PARROT, ROOT } from './world.ts';
 
 const NODE = join(ROOT, 'node_modules/.bin/node');
@@ -38,7 +39,9 @@ afterAll(async () => {
 
 function demo(...args: string[]): Promise<{ code: unknown; stdout: string; stderr: string }> {
   const command = ['test/e2e/demo.ts', '--context', 'test', '--kubeconfig', plane.kubeconfig, ...args];
-  const env = { ...process.env, HOME: home };
+  // As a user has them, who has a cluster.
+  const path = [toolPath('assets'), dirname(toolPath('helm')), process.env.PATH].join(delimiter);
+  const env = { ...process.env, HOME: home, PATH: path };
   return new Promise((resolve) => {
     execFile(NODE, command, { cwd: ROOT, env }, (error, stdout, stderr) => {
       resolve({ code: error === null ? 0 : error.code, stdout, stderr });
