@@ -23,7 +23,9 @@ export async function report(draft: Draft, deps: AdapterDeps, verdicts: Verdicts
     for (const { pod, action, attempt, confirmed } of rows) {
       if (confirmed) lookAgain(draft, confirmed.untilMs - clock.monotonicMs());
       else record.endAwait(pod.uid);
-      if (action === 'backoff' && attempt) lookAgain(draft, attempt.retryAtMs - clock.monotonicMs());
+      // It may have come due meanwhile, as another pod took long.
+      const isTriedAgain = action === 'backoff' || action === 'stage' || action === 'activate';
+      if (isTriedAgain && attempt) lookAgain(draft, attempt.retryAtMs - clock.monotonicMs());
     }
   });
 }

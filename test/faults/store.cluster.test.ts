@@ -21,15 +21,16 @@ describe('an operator', () => {
     return requests;
   }
 
-  it.each<{ scenario: ScenarioName; after?: ScenarioName; chosen: number }>([
+  it.each<{ scenario: ScenarioName; after?: ScenarioName; chosen: number; again?: number }>([
     { scenario: 'apply', chosen: 1 / 3 },
     // Before that it is what the other scenario is.
     { scenario: 'new content', after: 'apply', chosen: 1 },
-    { scenario: 'durable push', chosen: 1 },
+    // A push that is refused is sent again, over pods that let go of the first.
+    { scenario: 'durable push', chosen: 1, again: 1 },
   ])(
     'comes to the same end whatever an object store does to any request: $scenario',
     { timeout: MATRIX_MS },
-    async ({ scenario, after, chosen }) => {
+    async ({ scenario, after, chosen, again = 0 }) => {
       const first = after === undefined ? 0 : (await requestsOf(after)).length;
       const requests = await requestsOf(scenario);
       const all = requests.slice(first).flatMap((request, index) =>
@@ -37,7 +38,8 @@ describe('an operator', () => {
           ({ name, course, unmet }): Point => ({
             name: `${scenario}: ${name} at request ${first + index + 1}, ${request.words}`,
             options: course,
-            allowance: 0,
+            allowance: again,
+            loadsAllowed: again,
             unmet,
           }),
         ),

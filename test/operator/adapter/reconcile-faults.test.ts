@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Vigil } from '../../../operator/adapter/vigil.ts';
 import { systemClock } from '../../../operator/kube/clock.ts';
 import { silentLog } from '../../../operator/kube/log.ts';
@@ -73,6 +73,21 @@ describe('a pod that fails', () => {
     expect(harness.statusOf('sql').podErrors?.[0]?.retryAt).toBeDefined();
     await harness.settle('sql', () => harness.conditionOf('sql', 'Ready')?.status === 'True');
     expect(harness.statusOf('sql').podErrors).toEqual([]);
+  });
+
+  it('is tried again also where the time for it came while another pod was waited for', async () => {
+    harness = await startHarness();
+    const digest = digestOf(harness.source.files);
+    const monotonicMs = systemClock.monotonicMs.bind(systemClock);
+    const passed = () => (harness.servers[0]?.currentOf('sql') === digest ? 10_000 : 0);
+    const clock = vi.spyOn(systemClock, 'monotonicMs').mockImplementation(() => monotonicMs() + passed());
+    harness.servers[1]?.fail('stage', refusal('internal'));
+    harness.apply(loraAdapter('sql'));
+    const outcome = await harness.once('sql');
+    clock.mockRestore();
+
+    expect(served('sql')).toEqual([digest, null]);
+    expect(outcome).toEqual({ kind: 'again', afterMs: 1 });
   });
 
   it('and hangs costs a bounded time', async () => {
