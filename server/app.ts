@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { putDirectory } from './adapters/load-directory.ts';
+import { residencyOf } from './adapters/pod-state.ts';
 import { Registry } from './adapters/registry.ts';
 import { buildAdminApp } from './admin/admin-app.ts';
 import { type AdminToken, adminToken } from './admin-token.ts';
@@ -197,7 +198,7 @@ function openMetrics(baseModel: string, engine: NativeEngine, registry: Registry
     pages,
     snapshot: () => engine.snapshot(),
     hostTier: registry.tier,
-    residency: () => registry.residency(),
+    residency: () => residencyOf(registry.state()),
     current: () => registry.current(),
   });
 }

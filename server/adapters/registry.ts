@@ -27,7 +27,7 @@ import { type Held, HostTier } from './host-tier.ts';
 import { LateComers } from './late-comers.ts';
 import { Lookup } from './lookup.ts';
 import { PodReport } from './pod-report.ts';
-import { type BaseIdentity, currentOf, leasedIn, type PodLimits, residencyOf } from './pod-state.ts';
+import { type BaseIdentity, currentOf, leasedIn, type PodLimits } from './pod-state.ts';
 import { adapterNotFound, baseModelName, noEffect, revisionNotFound } from './refusals.ts';
 import { hasNoEffect, newRevision, stageReply } from './replies.ts';
 import { SlotTurns } from './slot-turns.ts';
@@ -116,11 +116,6 @@ export class Registry {
     this.report = new PodReport({ pod: this, adapters: this.#adapters, load: this.lookup.load });
     options.engine.onEnded(() => this.#wake());
     options.engine.onFreed((digest) => this.#freed(digest));
-  }
-
-  /** Adapter names by where their current revision is. */
-  residency(): { slots: number; resident: string[]; host: string[] } {
-    return residencyOf(this.state());
   }
 
   /** What each adapter's name means. */

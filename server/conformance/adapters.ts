@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { PodState } from '../contract/adapter-api.ts';
 import { revisionDigest } from '../contract/digest.ts';
+import { PARENTS } from '../contract/format/tensor-names.ts';
 
 export interface Tensor {
   dtype: string;
@@ -39,15 +40,6 @@ export interface Changes {
   file?: (file: Buffer) => Buffer;
 }
 
-const PARENTS: Record<string, string> = {
-  q_proj: 'self_attn',
-  k_proj: 'self_attn',
-  v_proj: 'self_attn',
-  o_proj: 'self_attn',
-  gate_proj: 'mlp',
-  up_proj: 'mlp',
-  down_proj: 'mlp',
-};
 const MODULES_MAX = 2;
 const RANK = 4;
 

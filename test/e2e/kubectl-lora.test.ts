@@ -8,6 +8,7 @@ import { brokenAdapters } from '../support/broken-adapters.ts';
 import { toolPath } from '../support/tools.ts';
 import { ask, fixtureAdapter } from './client.ts';
 import { BUCKET, pushedAdapter, storedAdapter } from './manifests.ts';
+import { kubeconfigOf } from './user.ts';
 import { NAMESPACE, PARROT, ROOT, SYSTEM, World } from './world.ts';
 
 /** The plugin as a user has it: the built file on the PATH, called by the real kubectl, through a port-forward. */
@@ -59,25 +60,7 @@ async function liveAdapter(name: string, more: object = {}): Promise<void> {
   await world.untilAdapter(name, 'observed', ({ conditions }) => conditions.Ready !== undefined);
 }
 
-/** A kubeconfig of a ServiceAccount that has one ClusterRole in the pool's namespace. */
-async function userWith(role: string): Promise<string> {
-  const name = `user-${role}`;
-  await world.apply({ apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name, namespace: NAMESPACE } });
-  await world.apply({
-    apiVersion: 'rbac.authorization.k8s.io/v1',
-    kind: 'RoleBinding',
-    metadata: { name, namespace: NAMESPACE },
-    roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: role },
-    subjects: [{ kind: 'ServiceAccount', name, namespace: NAMESPACE }],
-  });
-  const token = (await world.plane.kubectl(['create', 'token', name, '-n', NAMESPACE])).trim();
-  const config = JSON.parse(await readFile(world.plane.kubeconfig, 'utf8'));
-  const path = join(dir, `${name}.kubeconfig`);
-  await writeFile(path, JSON.stringify({ ...config, users: [{ name: 'admin', user: { token } }] }), {
-    mode: 0o600,
-  });
-  return path;
-}
+const userWith = (role: string) => kubeconfigOf(world, role, dir);
 
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'lorikeet-cli-'));

@@ -22,7 +22,8 @@ const EMBEDDING_FACTOR = /^embed_tokens\.lora_embedding_([AB])(?:\.(?!(?:weight|
 const HEAD_FACTOR = /^lm_head\.lora_([AB])(?:\.[A-Za-z0-9_-]+)?\.weight$/;
 const COPY = /^(embed_tokens|lm_head)\.base_layer\.weight$/;
 
-const PARENTS: Record<string, string> = {
+/** The part of a layer that a module is in. */
+export const PARENTS: Readonly<Record<string, string>> = {
   q_proj: 'self_attn',
   k_proj: 'self_attn',
   v_proj: 'self_attn',

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { residencyOf } from '../../../server/adapters/pod-state.ts';
 import { CONFIG, f32, factorName, goodAdapter, packSafetensors } from '../../support/adapter-files.ts';
 import { brokenAdapters } from '../../support/broken-adapters.ts';
 import { engineError } from '../../support/fake-engine.ts';
@@ -202,9 +203,9 @@ describe('host tier and slots', () => {
   it('serves more adapters than slots: an evicted one comes back when asked for', async () => {
     const { engine, registry } = bench({ slots: 2 });
     const digests = [await put(registry, 'a', 1), await put(registry, 'b', 2), await put(registry, 'c', 3)];
-    expect(registry.residency()).toMatchObject({ slots: 2, resident: ['b', 'c'], host: ['a'] });
+    expect(residencyOf(registry.state())).toMatchObject({ slots: 2, resident: ['b', 'c'], host: ['a'] });
     await registry.lookup.waitForSlot('a', null, NEVER);
-    expect(registry.residency()).toMatchObject({ resident: ['a', 'c'], host: ['b'] });
+    expect(residencyOf(registry.state())).toMatchObject({ resident: ['a', 'c'], host: ['b'] });
     expect(engine.current.get('a')).toBe(digests[0]);
     await registry.lookup.waitForSlot('a', digests[0] ?? '', NEVER);
     expect(engine.packed).toHaveLength(4);
