@@ -1,6 +1,7 @@
 import type { PlacementSpec } from '../api/lora-adapter.ts';
 import { type Fit, fitsOf } from '../placement/explain.ts';
 import type { AdapterDeps } from './deps.ts';
+import { trafficOf } from './paces.ts';
 import { placementRefusal } from './phases/place.ts';
 import { holdersIn } from './places.ts';
 import { openNamed } from './publish/pushable.ts';
@@ -11,6 +12,8 @@ export interface Why {
   pool: string;
   mode: PlacementSpec['mode'];
   priority: number;
+  /** Of the pool's pods together, as they report it: what mode Auto goes by. */
+  requestsPerMinute: number;
   /** How many pods it asks for, and how many it is placed on. */
   wanted: number;
   placed: number;
@@ -35,6 +38,7 @@ export function whyOf(deps: AdapterDeps, namespace: string, name: string): Why {
     ...{ servedName, pool: poolKey },
     mode: share?.claim.mode ?? 'All',
     priority: share?.claim.priority ?? 0,
+    requestsPerMinute: placement.members.reduce((sum, pod) => sum + (trafficOf(pod).get(servedName) ?? 0), 0),
     wanted: share?.least ?? 0,
     placed: share?.pods.size ?? 0,
     refusal: refused === null ? short : { reason: refused.reason, message: refused.message },

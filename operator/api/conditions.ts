@@ -24,7 +24,8 @@ export type ConditionType = AdapterConditionType | PoolConditionType;
  */
 export const REASONS = {
   // Any condition
-  Pending: 'Waits for those before it, in the order SourceResolved, Placed, Verified, Loaded.',
+  Pending:
+    'An earlier condition is not met yet: SourceResolved, Placed, Verified and Loaded are met in this order.',
   Suspended: 'The spec says suspend: what is loaded stays, nothing changes.',
   InternalError: 'The operator failed in a way that it should not; its log says how. It tries again.',
   // SourceResolved

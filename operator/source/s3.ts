@@ -41,6 +41,9 @@ export interface S3Options {
 
 /** Of AWS itself. */
 const HTTPS_PORT = 443;
+const say = () => {};
+/** Without one the SDK writes some of its warnings to the console; what matters of them is in the errors that it throws. */
+const SILENT = { trace: say, debug: say, info: say, warn: say, error: say };
 
 /** s3://, and gs:// for those who speak the same. */
 export async function openS3(
@@ -69,6 +72,7 @@ export async function openS3(
     responseChecksumValidation: 'WHEN_REQUIRED',
     // Else a body whose sum comes after it, which not every store takes.
     requestChecksumCalculation: 'WHEN_REQUIRED',
+    logger: SILENT,
     requestHandler: {
       httpAgent: new HttpAgent(agent),
       httpsAgent: new HttpsAgent({ ...agent, ...(access?.ca && { ca: [...rootCertificates, access.ca] }) }),

@@ -6,7 +6,7 @@ import { getAdapter } from '../objects.ts';
 import { print } from '../output.ts';
 import { oneNamespace, withCluster } from '../session.ts';
 import { table } from '../table.ts';
-import { sizeText } from '../words.ts';
+import { numberText, sizeText } from '../words.ts';
 
 const WHY_MS = 15_000;
 
@@ -16,6 +16,7 @@ const Why = z.looseObject({
   pool: z.string(),
   mode: z.string(),
   priority: z.number(),
+  requestsPerMinute: z.number().optional(),
   wanted: z.number(),
   placed: z.number(),
   refusal: z.object({ reason: z.string(), message: z.string() }).nullable(),
@@ -56,10 +57,12 @@ Examples:
   },
 };
 
-export function whyText(name: string, { pool, mode, priority, wanted, placed, refusal, pods }: Why): string {
+export function whyText(name: string, body: Why): string {
+  const { pool, mode, priority, requestsPerMinute, wanted, placed, refusal, pods } = body;
   const rank = priority === 0 ? '' : `, priority ${priority}`;
+  const traffic = mode === 'Auto' ? `, ${numberText(requestsPerMinute)} requests a minute` : '';
   const lines = [
-    `${name} asks for ${podsText(wanted)} of pool ${pool} (placement ${mode}${rank}) and is placed on ${placed}.`,
+    `${name} asks for ${podsText(wanted)} of pool ${pool} (placement ${mode}${rank}${traffic}) and is placed on ${placed}.`,
     ...(refusal === null ? [] : [`${refusal.reason}: ${refusal.message}`]),
   ];
   if (pods.length === 0) return `${lines.join('\n')}\n`;

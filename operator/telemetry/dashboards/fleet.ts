@@ -187,7 +187,7 @@ const adapters: Panel[] = [
     description: 'Empty when all is well. Then: kubectl describe lora NAME, whose conditions say why.',
     queries: [
       [
-        '(max by (ns, adapter) (lorikeet_operator_adapter_replicas{ns=~"$namespace", state="desired"}) - max by (ns, adapter) (lorikeet_operator_adapter_replicas{ns=~"$namespace", state="ready"})) and max by (ns, adapter) (lorikeet_operator_adapter_ready{ns=~"$namespace"}) == 0',
+        'max by (ns, adapter, reason) (lorikeet_operator_adapter_unready{ns=~"$namespace"}) * on (ns, adapter) group_left () (max by (ns, adapter) (lorikeet_operator_adapter_replicas{state="desired"}) - max by (ns, adapter) (lorikeet_operator_adapter_replicas{state="ready"}))',
         '',
       ],
     ],

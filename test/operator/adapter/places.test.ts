@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import { whyOf } from '../../../operator/adapter/why.ts';
 import { reconcilePool } from '../../../operator/pool/reconcile.ts';
 import { eventually } from '../../support/eventually.ts';
 import { refusal } from '../../support/pod/fault.ts';
@@ -329,6 +330,8 @@ describe('an adapter by traffic', () => {
     await ask('sql', 60);
     told();
     await untilTold('sql', (perMinute) => perMinute > 0);
+    const { mode, requestsPerMinute } = whyOf(harness.deps, 'lora', 'sql');
+    expect([mode, requestsPerMinute > 0]).toEqual(['Auto', true]);
     await harness.settle('sql', () => holders('sql').length === 2);
     expect(harness.deps.places.dueInMs(harness.deps, POOL_KEY)).toBeGreaterThan(20_000);
     passedMs += 30_000;

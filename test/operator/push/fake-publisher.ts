@@ -66,7 +66,14 @@ export class FakePublisher implements Publisher {
     const pods = this.pods.map((pod) => {
       return { pod: pod.name, state: 'mismatched' as const, why: 'x' };
     });
-    const placed = { mode: 'Fixed', priority: 0, wanted: 1, placed: 0, refusal: null } as const;
+    const placed = {
+      mode: 'Fixed',
+      priority: 0,
+      requestsPerMinute: 0,
+      wanted: 1,
+      placed: 0,
+      refusal: null,
+    } as const;
     return { servedName, pool: 'team-a/llama', ...placed, pods };
   }
 

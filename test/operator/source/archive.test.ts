@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { archiveOf } from '../../../operator/source/archive.ts';
 import type { SourcedAdapter } from '../../../operator/source/types.ts';
 import { digestOf, goodAdapter } from '../../support/adapter-files.ts';
@@ -76,6 +76,13 @@ describe('a pushed revision', () => {
     expect((await failure(archive().keep(unsigned, revision, signal))).reason).toBe('SourceAccessDenied');
     const nowhere = folderOf(pushed('kept', { endpoint: 'http://127.0.0.1:9' }));
     expect((await failure(archive().keep(nowhere, revision, signal))).reason).toBe('SourceUnreachable');
+  });
+
+  it('writes nothing to the console where it cannot be kept', async () => {
+    const said = vi.spyOn(console, 'warn');
+    const nowhere = folderOf(pushed('kept', { endpoint: 'http://127.0.0.1:9' }));
+    await failure(archive().keep(nowhere, await spooledRevision(), signal));
+    expect(said).not.toHaveBeenCalled();
   });
 
   it('of an adapter that keeps pushes in memory has no place', () => {
