@@ -99,7 +99,7 @@ describe('a rollback', () => {
     const { promise, resolve } = Promise.withResolvers<void>();
     rig.publisher.gate = promise;
     const answered = back({}, { query: '?timeout=1ms' });
-    setTimeout(resolve, 50);
+    setTimeout(resolve, 500);
     expect(await answered).toMatchObject({ status: 504, body: { error: { code: 'timeout' } } });
   });
 
