@@ -2,6 +2,10 @@ import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Logger } from 'pino';
+import { hostsOfToken, type ServerConfig } from './config.ts';
+import { ConfigError } from './contract/flags.ts';
+import { isLoopback } from './transfer/loopback.ts';
 import { TokenFile } from './transfer/token-file.ts';
 
 export interface AdminToken {
@@ -28,4 +32,14 @@ function madeToken(): AdminToken {
   const value = randomBytes(32).toString('base64url');
   writeFileSync(path, `${value}\n`, { mode: 0o600 });
   return { path, made: true, doubts: [], current: async () => value };
+}
+
+/** As ssh does with keys: where strangers could use it, a token that they may come to know is not used. */
+export async function trustedToken(config: ServerConfig, log: Logger): Promise<AdminToken> {
+  const token = await adminToken(config.adminTokenFile);
+  const [doubt] = token.doubts;
+  if (doubt !== undefined && hostsOfToken(config).some(({ host }) => !isLoopback(host)))
+    throw new ConfigError(`--admin-token-file ${doubt}`);
+  for (const text of token.doubts) log.warn({ adminTokenFile: token.path }, text);
+  return token;
 }

@@ -6,8 +6,8 @@ import { putDirectory } from './adapters/load-directory.ts';
 import { residencyOf } from './adapters/pod-state.ts';
 import { Registry } from './adapters/registry.ts';
 import { buildAdminApp } from './admin/admin-app.ts';
-import { type AdminToken, adminToken } from './admin-token.ts';
-import { hostsOfToken, type ServerConfig } from './config.ts';
+import { trustedToken } from './admin-token.ts';
+import type { ServerConfig } from './config.ts';
 import { ConfigError } from './contract/flags.ts';
 import { NativeEngine } from './engine/native.ts';
 import { StepWatch } from './engine/step-watch.ts';
@@ -129,16 +129,6 @@ export async function startServer(config: ServerConfig, log: Logger): Promise<Se
   };
 }
 
-/** As ssh does with keys: where strangers could use it, a token that they may come to know is not used. */
-async function trustedToken(config: ServerConfig, log: Logger): Promise<AdminToken> {
-  const token = await adminToken(config.adminTokenFile);
-  const [doubt] = token.doubts;
-  if (doubt !== undefined && hostsOfToken(config).some(({ host }) => !isLoopback(host)))
-    throw new ConfigError(`--admin-token-file ${doubt}`);
-  for (const text of token.doubts) log.warn({ adminTokenFile: token.path }, text);
-  return token;
-}
-
 async function openLoraRoot(dir: string | null): Promise<LoraRoot | null> {
   if (dir === null) return null;
   return await LoraRoot.at(dir).catch((cause: NodeJS.ErrnoException) => {
@@ -204,7 +194,11 @@ function openMetrics(baseModel: string, engine: NativeEngine, registry: Registry
 }
 
 /** Closing the app ends with its last response. Past the deadline the engine is closed, which ends them all. */
-async function closeWithin(deadlineMs: number, app: FastifyInstance, engine: NativeEngine): Promise<void> {
+export async function closeWithin(
+  deadlineMs: number,
+  app: FastifyInstance,
+  engine: { close(): Promise<void> | void },
+): Promise<void> {
   const cancel = new AbortController();
   const late = delay(deadlineMs, 'late', { signal: cancel.signal }).catch(() => undefined);
   const closed = app.close();

@@ -9,8 +9,21 @@ import { readTlsPaths, type TlsPaths } from './transfer/tls-flags.ts';
 /** Of the engine. */
 const THREADS_MAX = 256;
 
+/** An engine of another project in the same pod. */
+export interface AttachedConfig {
+  kind: 'vllm' | 'sglang';
+  url: string;
+  /** Null: it has no API key. */
+  tokenFile: string | null;
+  /** Where adapters lie for it, and where it sees that. */
+  dir: string;
+  seenAs: string;
+}
+
 export interface ServerConfig {
   model: string;
+  /** Null: the engine is in this process. */
+  attached: AttachedConfig | null;
   servedModelName: string | null;
   host: string;
   port: number;
@@ -60,6 +73,19 @@ export const FLAGS = {
     default: null,
     help: "the base model's name in requests; else the folder's",
   },
+  engine: {
+    value: ['native', 'vllm', 'sglang'],
+    default: 'native',
+    help: 'what computes: this process, or a vLLM or SGLang in the same pod that it is the sidecar of',
+  },
+  'engine-url': { value: 'URL', default: null, help: 'of that vLLM or SGLang' },
+  'engine-token-file': { value: 'FILE', default: null, help: 'its API key; else it wants none' },
+  'engine-dir': {
+    value: 'DIR',
+    default: null,
+    help: 'where adapters are written for it: a volume in memory that both see',
+  },
+  'engine-sees-dir': { value: 'DIR', default: null, help: 'that folder in its container; else the same' },
   host: { value: 'ADDRESS', default: '127.0.0.1', help: 'where the serving API listens' },
   port: { value: 'PORT', default: '8000', help: 'its port; 0 = any free one' },
   'allowed-origins': {
@@ -176,6 +202,7 @@ export function parseConfig(
   if (read.wantsHelp) return null;
   const config: ServerConfig = {
     model: read.text('model'),
+    attached: readAttached(read),
     servedModelName: read.optional('served-model-name'),
     host: read.text('host'),
     port: read.port('port'),
@@ -215,6 +242,22 @@ export function parseConfig(
   requireConsistent(config);
   requireMemory('--host-bytes', config.hostBytes, machine);
   return config;
+}
+
+function readAttached(read: FlagReader<typeof FLAGS>): AttachedConfig | null {
+  const kind = read.oneOf('engine');
+  const [url, dir] = [read.url('engine-url'), read.optional('engine-dir')];
+  const tokenFile = read.optional('engine-token-file');
+  const seenAs = read.optional('engine-sees-dir') ?? dir;
+  if (kind === 'native') {
+    if (url ?? dir ?? tokenFile ?? seenAs)
+      throw new ConfigError('--engine-… flags need --engine vllm or sglang');
+    return null;
+  }
+  if (url === null || dir === null || seenAs === null)
+    throw new ConfigError(`--engine ${kind} needs --engine-url and --engine-dir`);
+  if (read.isOn('vllm-api')) throw new ConfigError(`--vllm-api needs --engine native, and this is ${kind}`);
+  return { kind, url, tokenFile, dir, seenAs };
 }
 
 function adapterOf(text: string): { name: string; dir: string } {

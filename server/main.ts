@@ -3,6 +3,7 @@ import { HELP, parseConfig } from './config.ts';
 import { LorikeetError } from './contract/errors.ts';
 import { runProgram } from './contract/program.ts';
 import { ModelError } from './model/errors.ts';
+import { startSidecar } from './sidecar-app.ts';
 import { TextFileError } from './text/files.ts';
 
 runProgram({
@@ -10,7 +11,7 @@ runProgram({
   parse: parseConfig,
   start: (config, log) => {
     log.info({ model: config.model }, 'opening the model');
-    return startServer(config, log);
+    return config.attached === null ? startServer(config, log) : startSidecar(config, config.attached, log);
   },
   isPlain: (error) =>
     error instanceof ModelError || error instanceof TextFileError || error instanceof LorikeetError,

@@ -76,6 +76,7 @@ const ALLOWED: Record<string, string[]> = {
   ],
   'operator/kube': [],
   server: [
+    'server/sidecar',
     'server/vllm',
     'server/openai',
     'server/admin',
@@ -96,11 +97,18 @@ const ALLOWED: Record<string, string[]> = {
     'server/contract',
   ],
   'server/vllm': ['server/openai', 'server/adapters', 'server/engine', 'server/transfer', 'server/contract'],
+  'server/sidecar': [
+    'server/openai',
+    'server/engine',
+    'server/telemetry',
+    'server/transfer',
+    'server/contract',
+  ],
   'server/bridge': ['server/vllm', 'server/openai', 'server/transfer', 'server/contract'],
   'server/conformance': ['server/contract'],
   'server/admin': ['server/adapters', 'server/transfer', 'server/contract'],
   'server/adapters': ['server/engine', 'server/transfer', 'server/contract'],
-  'server/engine': ['server/contract', 'native'],
+  'server/engine': ['server/transfer', 'server/contract', 'native'],
   'server/model': ['server/contract', 'native'],
   'server/telemetry': [],
   'server/text': [],
@@ -115,6 +123,7 @@ const TYPES_ONLY: Record<string, { folder: string; file: string }> = {
   'server/adapters': { folder: 'server/engine', file: 'server/engine/port.ts' },
   'server/openai': { folder: 'server/engine', file: 'server/engine/port.ts' },
   'server/vllm': { folder: 'server/engine', file: 'server/engine/port.ts' },
+  'server/sidecar': { folder: 'server/engine', file: 'server/engine/loader.ts' },
 };
 
 function sourcesUnder(folder: string, extension: RegExp): string[] {

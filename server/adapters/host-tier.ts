@@ -2,8 +2,6 @@ import { expected } from '../contract/errors.ts';
 import type { Content } from '../engine/port.ts';
 
 export interface Incoming extends Content {
-  /** The canonical text of adapter_config.json. */
-  config: Buffer;
   /** True where `body` itself carries the config. */
   configInBody: boolean;
   /** What it takes of the tier's budget. */

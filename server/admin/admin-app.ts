@@ -39,6 +39,8 @@ export interface AdminAppOptions {
   relayCa?: CaFile | null;
   metrics?: AdminMetrics;
   relayLimits?: Partial<RelayLimits>;
+  /** Why the pod serves nobody for now, and so says nothing of itself; absent or null: it does. */
+  away?: () => LorikeetError | null;
   log: Logger;
 }
 
@@ -56,6 +58,7 @@ export function buildAdminApp({
   relayCa = null,
   metrics,
   relayLimits,
+  away = () => null,
   log,
 }: AdminAppOptions): FastifyInstance {
   const app = fastify({
@@ -82,6 +85,10 @@ export function buildAdminApp({
   app.addContentTypeParser('*', (_request, _body, done) => done(null));
   followTraces(app);
   app.addHook('onRequest', bearerHook(token));
+  app.addHook('onRequest', async ({ routeOptions }) => {
+    const refusal = PUBLIC_ROUTES.has(routeOptions.url ?? '') ? null : away();
+    if (refusal !== null) throw refusal;
+  });
   app.addHook('onResponse', async (request, reply) => {
     drain(request);
     const route = request.routeOptions.url ?? 'none';

@@ -61,6 +61,7 @@ export const ERRORS = {
   not_durable: passing(503),
   no_pods: passing(503),
   not_leader: passing(503),
+  engine_away: passing(503),
   shutting_down: passing(503, 5),
   timeout: passing(504),
 };

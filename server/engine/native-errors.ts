@@ -20,7 +20,11 @@ export function engineRefusal(error: unknown, modules: BoundModule[]): LorikeetE
   }
 }
 
-function nonFinite(error: { module?: unknown; factor?: unknown }, modules: BoundModule[]): LorikeetError {
+/** `error` says which module, by its place, and which factor of it. */
+export function nonFinite(
+  error: { module?: unknown; factor?: unknown },
+  modules: BoundModule[],
+): LorikeetError {
   const module = modules[Number(error.module)];
   const factor = error.factor === 'b' ? 'b' : 'a';
   const field =

@@ -66,10 +66,14 @@ export interface TokenLogprobs {
   top: [token: number, logprob: number][];
 }
 
-/** `not_resident`: the revision that the target means is in no slot. `non_finite`: the logits are. */
+/**
+ * `not_resident`: the revision that the target means is in no slot. `non_finite`: the logits are. `engine_away`: it does
+ * not answer, or is being given its adapters anew.
+ */
 export type FailureCode =
   | 'adapter_not_found'
   | 'not_resident'
+  | 'engine_away'
   | 'queue_full'
   | 'non_finite'
   | 'engine_failed'
@@ -101,6 +105,8 @@ export type RequestEvent =
 /** One revision's bytes, as they came, and what they mean. */
 export interface Content {
   digest: string;
+  /** The canonical text of adapter_config.json. */
+  config: Buffer;
   /** The whole safetensors file. */
   body: Buffer;
   bound: BoundAdapter;

@@ -83,8 +83,14 @@ async function readGenerationConfig(
   return { keys, samplingDefaults: from === 'vllm' ? {} : readSamplingDefaults(keys) };
 }
 
+/** What the widths of a model's modules come from. */
+export type Widths = Pick<
+  ModelConfig,
+  'layers' | 'hiddenSize' | 'heads' | 'kvHeads' | 'headDim' | 'ffnSize' | 'vocabSize'
+>;
+
 /** Input and output width of every adaptable module. */
-export function geometryOf(model: ModelConfig): Geometry {
+export function geometryOf(model: Widths): Geometry {
   const { hiddenSize: hidden, ffnSize: ffn, vocabSize: vocab, layers } = model;
   const q = model.heads * model.headDim;
   const kv = model.kvHeads * model.headDim;

@@ -73,7 +73,7 @@ export async function readJsonFile(dir: string, name: string): Promise<Keys | nu
  * Identity of a base model: `sha256:` of "base-v1\n" and, for config.json and then every safetensors file in the
  * order of their names, `<sha256hex of its bytes>\n`. File names are not part of it, the split into shards is.
  */
-export async function baseDigest(dir: string, shards: Shards): Promise<string> {
+export async function baseDigest(dir: string, shards: Pick<Shards, 'files'>): Promise<string> {
   const identity = createHash('sha256').update('base-v1\n');
   for (const path of [join(dir, 'config.json'), ...shards.files]) {
     const file = createHash('sha256');

@@ -41,6 +41,7 @@ export const OPENAI_ERRORS = {
   shutting_down: { status: 503, type: 'ServiceUnavailableError', retryAfterSeconds: 5 },
   paused: { status: 503, type: 'ServiceUnavailableError', retryAfterSeconds: 1 },
   not_ready: { status: 503, type: 'ServiceUnavailableError' },
+  engine_away: { status: 503, type: 'ServiceUnavailableError', retryAfterSeconds: 1 },
   pods_lost: { status: 503, type: 'ServiceUnavailableError', retryAfterSeconds: 1 },
   fleet_lags: { status: 504, type: 'GatewayTimeoutError' },
   pod_silent: { status: 504, type: 'GatewayTimeoutError' },
@@ -106,6 +107,8 @@ export function engineFailure(
       return new OpenAiError('no_slot', `No slot became free for ${model}.`, 'model');
     case 'queue_full':
       return new OpenAiError('queue_full', 'Too many requests wait already.');
+    case 'engine_away':
+      return engineAway();
     case 'closing':
       return new OpenAiError('shutting_down', 'The server is shutting down.');
     case 'non_finite':
@@ -113,6 +116,10 @@ export function engineFailure(
     default:
       return engineFailed();
   }
+}
+
+export function engineAway(): OpenAiError {
+  return new OpenAiError('engine_away', 'The engine behind this server is away for now.');
 }
 
 function engineFailed(): OpenAiError {
@@ -157,6 +164,8 @@ function ofLorikeetError({ code, message }: LorikeetError): OpenAiError {
       return new OpenAiError('model_not_found', message, 'model');
     case 'no_capacity':
       return new OpenAiError('no_slot', message, 'model');
+    case 'engine_away':
+      return engineAway();
     case 'shutting_down':
       return new OpenAiError('shutting_down', message);
     case 'request_timeout':

@@ -34,13 +34,21 @@ export interface HttpOptions {
   metrics: { requestDone(endpoint: string, code: number, seconds: number): void };
   log: Logger;
   connectionsMax?: number;
+  bodyBytesMax?: number;
+  /** False: a body of JSON is handed on as its bytes. */
+  readsJson?: boolean;
 }
 
 /** An app without routes that bounds what it takes, and refuses in OpenAI's envelope. */
 export function buildHttpApp(options: HttpOptions): FastifyInstance {
-  const { budget, connectionsMax = CONNECTIONS_MAX } = options;
+  const {
+    budget,
+    connectionsMax = CONNECTIONS_MAX,
+    bodyBytesMax = BODY_BYTES_MAX,
+    readsJson = true,
+  } = options;
   const app = fastify({
-    bodyLimit: BODY_BYTES_MAX,
+    bodyLimit: bodyBytesMax,
     requestTimeout: REQUEST_MS_MAX,
     http: {
       headersTimeout: HEADERS_MS_MAX,
@@ -66,7 +74,7 @@ export function buildHttpApp(options: HttpOptions): FastifyInstance {
     { parseAs: 'buffer' },
     async (request: FastifyRequest, body: Buffer) => {
       request.account.setBody(body.length);
-      return parseJsonBody(body);
+      return readsJson ? parseJsonBody(body) : body;
     },
   );
   // Fastify's onResponse does not come where the client left before its answer.
@@ -80,7 +88,7 @@ export function buildHttpApp(options: HttpOptions): FastifyInstance {
       void reply.header('connection', 'close');
       throw new OpenAiError('overloaded', 'As many connections are busy as may be.');
     }
-    request.account.setBody(announcedBytes(request));
+    request.account.setBody(announcedBytes(request, bodyBytesMax));
   });
   app.addHook('onRequest', refuseEncodings);
   app.setErrorHandler((error, request, reply) => refuse(options, error, request, reply));
@@ -91,9 +99,9 @@ export function buildHttpApp(options: HttpOptions): FastifyInstance {
 }
 
 /** A body that does not say how long it is may be as long as may be, until it is here. */
-function announcedBytes({ headers }: FastifyRequest): number {
-  if (headers['transfer-encoding'] !== undefined) return BODY_BYTES_MAX;
-  return Math.min(Number(headers['content-length'] ?? 0), BODY_BYTES_MAX);
+function announcedBytes({ headers }: FastifyRequest, bytesMax: number): number {
+  if (headers['transfer-encoding'] !== undefined) return bytesMax;
+  return Math.min(Number(headers['content-length'] ?? 0), bytesMax);
 }
 
 /** A connection that is kept alive would hold a closing server up after its last response. */

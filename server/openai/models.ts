@@ -15,7 +15,9 @@ interface ModelCard {
   step?: number | null;
 }
 
-function baseCard({ model }: Serving): ModelCard {
+type Listed = Pick<Serving, 'model' | 'adapters'>;
+
+function baseCard({ model }: Listed): ModelCard {
   return {
     id: model.name,
     object: 'model',
@@ -29,7 +31,7 @@ function baseCard({ model }: Serving): ModelCard {
 }
 
 /** The base first, unless an adapter has its name; then each adapter with its current revision. */
-export function listModels(serving: Serving): { object: 'list'; data: ModelCard[] } {
+export function listModels(serving: Listed): { object: 'list'; data: ModelCard[] } {
   const base = baseCard(serving);
   const adapters = serving.adapters.models().map(({ name, revision, step, createdAt }) => ({
     ...base,
@@ -46,7 +48,7 @@ export function listModels(serving: Serving): { object: 'list'; data: ModelCard[
 }
 
 /** `id` may pin a revision, as `sql@step-42`; throws where there is no such model. */
-export function describeModel(serving: Serving, id: string): ModelCard {
+export function describeModel(serving: Listed, id: string): ModelCard {
   const resolved = serving.adapters.resolve(id);
   const { data } = listModels(serving);
   const card = data.find(

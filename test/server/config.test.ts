@@ -46,9 +46,18 @@ describe('flags', () => {
         'prefix-cache': ['off', 'on'],
         'ready-when': ['seeded', 'serving'],
         'max-batch-tokens': ['100', '200'],
+        engine: ['vllm', 'sglang'],
+        'engine-url': ['http://127.0.0.1:1', 'http://127.0.0.1:2'],
       };
       const [flag, variable] = samples[name] ?? ['7', '9'];
+      const url = ['--engine-url', 'http://127.0.0.1:1'];
+      const dir = ['--engine-dir', 'some/dir'];
       const needed: Record<string, string[]> = {
+        engine: [...url, ...dir],
+        'engine-url': ['--engine', 'vllm', ...dir],
+        'engine-dir': ['--engine', 'vllm', ...url],
+        'engine-sees-dir': ['--engine', 'vllm', ...url, ...dir],
+        'engine-token-file': ['--engine', 'vllm', ...url, ...dir],
         'lora-root': ['--vllm-api'],
         'admin-tls-cert-file': ['--admin-tls-key-file', 'key'],
         'admin-tls-key-file': ['--admin-tls-cert-file', 'cert'],
@@ -63,6 +72,17 @@ describe('flags', () => {
       expect(parse(base, environment)).not.toEqual(byFlag);
     },
   );
+
+  it.each([
+    [['--engine-url', 'http://127.0.0.1:1'], '--engine-… flags need --engine vllm or sglang'],
+    [['--engine', 'vllm'], '--engine vllm needs --engine-url and --engine-dir'],
+    [
+      ['--engine', 'sglang', '--engine-url', 'http://a', '--engine-dir', 'd', '--vllm-api'],
+      '--vllm-api needs --engine native, and this is sglang',
+    ],
+  ])('of an attached engine hang together: %s', (args, words) => {
+    expect(() => parse(args)).toThrow(words);
+  });
 
   it.each([
     ['1000000', 1_000_000],

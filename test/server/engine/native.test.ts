@@ -9,7 +9,11 @@ const REQUEST: GenerateRequest = { ...GREEDY, prompt: [1], maxTokens: 4, stopTok
 const accepted: Scripted = { type: 'accepted', revision: null, step: 1 };
 const token = (id: number): Scripted => ({ type: 'token', token: id, logprobs: null });
 const finished: Scripted = { type: 'finished', reason: 'length', stopToken: null, logprobs: null };
-const failed = (code: FailureCode): Scripted => ({ type: 'failed', code, message: code });
+const failed = (code: Exclude<FailureCode, 'engine_away'>): Scripted => ({
+  type: 'failed',
+  code,
+  message: code,
+});
 
 function open(script: (request: GenerateRequest) => Scripted[]): {
   engine: NativeEngine;

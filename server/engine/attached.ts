@@ -1,0 +1,394 @@
+import type { Logger } from 'pino';
+import { LorikeetError } from '../contract/errors.ts';
+import { Serial } from '../transfer/serial.ts';
+import type { AdapterFolders } from './adapter-folders.ts';
+import { inspect } from './inspect.ts';
+import { type EngineLoader, EngineRefusal, EngineSilent } from './loader.ts';
+import type {
+  AdapterEngine,
+  Content,
+  EngineInfo,
+  EngineSnapshot,
+  FailureCode,
+  GenerateRequest,
+  RequestEvent,
+  StageReport,
+  Switched,
+  Target,
+} from './port.ts';
+import { requireUniformScale } from './uniform-scale.ts';
+
+/** Of a name in the engine; what follows are the digits of the revision's digest. */
+const NAME_PREFIX = 'lorikeet-';
+const LOOK_MS = 2_000;
+/** Looks without an answer after which the engine is away; one that refuses connections is at once. */
+const SILENT_LOOKS_MAX = 2;
+/** One after the other: an engine loads and unloads in its own one thread. */
+const ENGINE = 'engine';
+
+interface Slot {
+  digest: string;
+  state: 'staging' | 'ready' | 'retired';
+  leases: number;
+}
+
+/** What can be asked of an attached engine besides the port. */
+export interface AttachedOptions {
+  loader: EngineLoader;
+  folders: AdapterFolders;
+  slots: number;
+  /** See EngineFacts. */
+  scalesByModule: boolean;
+  log: Logger;
+  lookMs?: number;
+}
+
+/** What a revision is called in the engine. A content has one name for ever, so nothing that is cached under it is stale. */
+export function engineName(digest: string): string {
+  return NAME_PREFIX + digest.slice('sha256:'.length);
+}
+
+/**
+ * An engine of another project that runs beside this server, as an engine of ours: its slots are the adapters that it holds
+ * under names of ours, a lease is a request that was sent on to it, and a swap is an entry of the table here. Its process
+ * may end at any time; what it held is given to the next one before that gets a request.
+ *
+ *            answers, and holds what it should            silent, or another process, or an adapter is missing
+ *   away ───────────────────────────────────────▶ there ─────────────────────────────────────────────────────▶ away
+ */
+export class AttachedEngine implements AdapterEngine {
+  readonly info: EngineInfo;
+  readonly #options: AttachedOptions;
+  /** By digest; the least recently used first. */
+  readonly #slots = new Map<string, Slot>();
+  readonly #current = new Map<string, string>();
+  readonly #turns = new Serial();
+  readonly #life = new AbortController();
+  readonly #freedListeners: ((digest: string) => void)[] = [];
+  readonly #endedListeners: (() => void)[] = [];
+  readonly #awayListeners: ((reason: string | null) => void)[] = [];
+  #epoch = 0;
+  #away: string | null = 'it has not been looked at yet';
+  #process: string | null = null;
+  #silentLooks = 0;
+  #running = 0;
+  #next: NodeJS.Timeout | null = null;
+  #asked: Promise<void> | null = null;
+  #others: ReadonlySet<string> = new Set();
+
+  private constructor(options: AttachedOptions) {
+    this.#options = options;
+    this.info = { slots: options.slots, pages: 0, kvBlocks: 0 };
+  }
+
+  /** Takes the engine over as it is: adapters that an earlier process of ours left there go. It must answer. */
+  static async open(options: AttachedOptions): Promise<AttachedEngine> {
+    const engine = new AttachedEngine(options);
+    await engine.#look();
+    return engine;
+  }
+
+  /** Why it is away; null while it is there. */
+  get away(): string | null {
+    return this.#away;
+  }
+
+  /** It comes back; where it does not, whoever runs it starts it anew. */
+  readonly failed = null;
+
+  /** Sequences that were sent on and have not ended. */
+  get running(): number {
+    return this.#running;
+  }
+
+  allocate(bytes: number): Buffer {
+    return Buffer.allocUnsafeSlow(bytes);
+  }
+
+  async stage(content: Content): Promise<StageReport> {
+    const startedMs = performance.now();
+    if (!this.#options.scalesByModule) requireUniformScale(content);
+    const zeroEffect = await inspect(content);
+    const taken = await this.#turns.run(ENGINE, () => this.#takeIn(content));
+    return { ...taken, pages: 0, zeroEffect, packMs: performance.now() - startedMs, rounded: 0 };
+  }
+
+  async #takeIn(content: Content): Promise<Pick<StageReport, 'resident' | 'evicted'>> {
+    const known = this.#slots.get(content.digest);
+    if (known !== undefined) {
+      known.state = 'ready';
+      this.#touch(known);
+      return { resident: true, evicted: [] };
+    }
+    if (this.#away !== null) throw this.#awayError();
+    const evicted = await this.#makeRoom();
+    if (evicted === null) return { resident: false, evicted: [] };
+    const slot: Slot = { digest: content.digest, state: 'staging', leases: 0 };
+    this.#slots.set(slot.digest, slot);
+    try {
+      await this.#options.folders.write(folderName(slot.digest), content);
+      await this.#load(slot.digest);
+      slot.state = 'ready';
+    } catch (error) {
+      await this.#forget(slot);
+      throw this.#refusal(error);
+    }
+    return { resident: true, evicted };
+  }
+
+  /** It is there, and computes. */
+  async #load(digest: string): Promise<void> {
+    const { loader, folders } = this.#options;
+    const { signal } = this.#life;
+    await loader.load(engineName(digest), folders.pathOf(folderName(digest)), signal);
+    await loader.probe(engineName(digest), signal);
+  }
+
+  /** What went for it; null where nothing may go. */
+  async #makeRoom(): Promise<string[] | null> {
+    if (this.#slots.size < this.info.slots) return [];
+    const victim = [...this.#slots.values()].find(({ leases }) => leases === 0);
+    if (victim === undefined) return null;
+    await this.#forget(victim);
+    return [victim.digest];
+  }
+
+  /** Nobody runs on it. What the engine does not take back now is taken back after a later look. */
+  async #forget(slot: Slot): Promise<void> {
+    this.#slots.delete(slot.digest);
+    const { loader, folders, log } = this.#options;
+    await loader.unload(engineName(slot.digest), this.#life.signal).catch((err: unknown) => {
+      log.warn({ revision: slot.digest, err }, 'the engine did not unload it');
+    });
+    await folders.remove(folderName(slot.digest));
+  }
+
+  async activate(adapter: string, digest: string): Promise<Switched> {
+    this.#current.set(adapter, digest);
+    return this.#switched();
+  }
+
+  async deactivate(adapter: string): Promise<Switched> {
+    this.#current.delete(adapter);
+    return this.#switched();
+  }
+
+  #switched(): Switched {
+    this.#epoch += 1;
+    return { engineStep: this.#epoch, epoch: this.#epoch };
+  }
+
+  async release(digest: string): Promise<{ leases: number }> {
+    const slot = this.#slots.get(digest);
+    if (slot === undefined) return { leases: 0 };
+    slot.state = 'retired';
+    if (slot.leases === 0) await this.#free(digest);
+    return { leases: slot.leases };
+  }
+
+  /** Unless it was staged again, or leased, before its turn came. */
+  async #free(digest: string): Promise<void> {
+    await this.#turns.run(ENGINE, async () => {
+      const slot = this.#slots.get(digest);
+      if (slot?.state === 'retired' && slot.leases === 0) await this.#forget(slot);
+    });
+  }
+
+  onFreed(listener: (digest: string) => void): void {
+    this.#freedListeners.push(listener);
+  }
+
+  onEnded(listener: () => void): void {
+    this.#endedListeners.push(listener);
+  }
+
+  /** Hears of each change, with null where the engine is there again. */
+  onAway(listener: (reason: string | null) => void): void {
+    this.#awayListeners.push(listener);
+  }
+
+  snapshot(): EngineSnapshot {
+    const slots = [...this.#slots.values()].map(({ digest, state, leases }) => {
+      return { revision: digest, state, leases };
+    });
+    return { step: this.#epoch, epoch: this.#epoch, pagesUsed: 0, kvBlocksUsed: 0, slots };
+  }
+
+  /** Nothing of ours: its cache is keyed by names that mean one content each. */
+  resetPrefixCache(): void {}
+
+  /**
+   * A lease and no more: `accepted`, or why not. Whoever has it sends the request on, and leaves the loop when it has been
+   * answered.
+   */
+  async *generate(
+    { target }: Pick<GenerateRequest, 'target'>,
+    signal: AbortSignal,
+  ): AsyncGenerator<RequestEvent> {
+    signal.throwIfAborted();
+    const found = this.#find(target);
+    if (typeof found === 'string') {
+      yield { type: 'failed', code: found, message: this.#away ?? '' };
+      return;
+    }
+    this.#running += 1;
+    if (found !== null) {
+      found.leases += 1;
+      this.#touch(found);
+    }
+    try {
+      yield { type: 'accepted', revision: found?.digest ?? null };
+    } finally {
+      this.#running -= 1;
+      if (found !== null) this.#ended(found);
+    }
+  }
+
+  /** Null: the base. */
+  #find(target: Target): Slot | FailureCode | null {
+    if (this.#away !== null) return 'engine_away';
+    if (target.kind === 'base') return null;
+    const digest = target.kind === 'revision' ? target.digest : this.#current.get(target.name);
+    if (digest === undefined) return 'adapter_not_found';
+    const slot = this.#slots.get(digest);
+    return slot === undefined || slot.state === 'staging' ? 'not_resident' : slot;
+  }
+
+  #ended(slot: Slot): void {
+    slot.leases -= 1;
+    for (const listener of this.#endedListeners) listener();
+    if (slot.leases > 0 || slot.state !== 'retired') return;
+    void this.#free(slot.digest).then(() => {
+      for (const listener of this.#freedListeners) listener(slot.digest);
+    });
+  }
+
+  #touch(slot: Slot): void {
+    if (!this.#slots.delete(slot.digest)) return;
+    this.#slots.set(slot.digest, slot);
+  }
+
+  /** A request met something that does not look right. Resolves when the engine has been looked at, and given what it lacks. */
+  suspect(): Promise<void> {
+    return this.#look();
+  }
+
+  /** A model of its own, which is none of the adapters here. */
+  serves(name: string): boolean {
+    return this.#others.has(name);
+  }
+
+  close(): void {
+    this.#life.abort();
+    if (this.#next !== null) clearTimeout(this.#next);
+  }
+
+  #schedule(afterMs: number): void {
+    if (this.#next !== null) clearTimeout(this.#next);
+    if (this.#life.signal.aborted) return;
+    this.#next = setTimeout(() => void this.#look(), afterMs).unref();
+  }
+
+  /** One that waits for its turn is for all who ask meanwhile. */
+  #look(): Promise<void> {
+    this.#asked ??= this.#lookInTurn();
+    return this.#asked;
+  }
+
+  async #lookInTurn(): Promise<void> {
+    if (this.#next !== null) clearTimeout(this.#next);
+    this.#next = null;
+    try {
+      await this.#turns.run(ENGINE, () => {
+        this.#asked = null;
+        return this.#lookAndMend();
+      });
+    } finally {
+      this.#schedule(this.#options.lookMs ?? LOOK_MS);
+    }
+  }
+
+  /** In its turn: nothing is loaded or unloaded meanwhile. */
+  async #lookAndMend(): Promise<void> {
+    const { loader, log } = this.#options;
+    try {
+      const { process, adapters } = await loader.look(this.#life.signal);
+      this.#silentLooks = 0;
+      const held = [...this.#slots.keys()];
+      const missing = held.filter((digest) => !adapters.has(engineName(digest)));
+      if (process !== this.#process || missing.length > 0 || this.#away !== null) {
+        if (this.#process !== null && process !== this.#process) this.#leave('its process is a new one');
+        else if (missing.length > 0) this.#leave(`${missing.length} adapters are gone from it`);
+        for (const digest of missing) await this.#loadAgain(digest);
+        this.#process = process;
+        this.#return();
+      }
+      const names = new Set(held.map(engineName));
+      const ours = [...adapters].filter((name) => name.startsWith(NAME_PREFIX));
+      this.#others = new Set([...adapters].filter((name) => !ours.includes(name)));
+      for (const name of ours) if (!names.has(name)) await loader.unload(name, this.#life.signal);
+    } catch (error) {
+      if (this.#life.signal.aborted) return;
+      this.#silentLooks += 1;
+      log.debug({ err: error }, 'the engine did not answer a look');
+      if (this.#silentLooks >= SILENT_LOOKS_MAX || isRefused(error)) this.#leave((error as Error).message);
+    }
+  }
+
+  /** What it refuses now is brought in again by the first request for it, which is then told why not. */
+  async #loadAgain(digest: string): Promise<void> {
+    try {
+      await this.#load(digest);
+    } catch (error) {
+      if (!(error instanceof EngineRefusal)) throw error;
+      this.#options.log.error({ revision: digest, err: error }, 'the engine refuses what it held before');
+      this.#slots.delete(digest);
+    }
+  }
+
+  #leave(reason: string): void {
+    const was = this.#away;
+    this.#away = reason;
+    if (was !== null) return;
+    this.#options.log.warn({ reason }, 'the engine is away');
+    for (const listener of this.#awayListeners) listener(reason);
+  }
+
+  #return(): void {
+    if (this.#away === null) return;
+    this.#away = null;
+    this.#options.log.info({ process: this.#process, adapters: this.#slots.size }, 'the engine is there');
+    for (const listener of this.#awayListeners) listener(null);
+    for (const listener of this.#endedListeners) listener();
+  }
+
+  #awayError(): LorikeetError {
+    return new LorikeetError('engine_away', `The engine is away: ${this.#away}`);
+  }
+
+  #refusal(error: unknown): LorikeetError {
+    if (error instanceof LorikeetError) return error;
+    if (error instanceof EngineRefusal)
+      return new LorikeetError('unsupported_adapter_feature', `The engine refuses it: ${error.message}`, {
+        field: this.#options.loader.kind,
+        actual: error.status,
+        cause: error,
+      });
+    if (error instanceof EngineSilent) {
+      this.#schedule(0);
+      return new LorikeetError('engine_away', `The engine did not take it: ${error.message}`, {
+        cause: error,
+      });
+    }
+    return new LorikeetError('internal', 'The engine could not take the revision in', { cause: error });
+  }
+}
+
+function folderName(digest: string): string {
+  return digest.slice('sha256:'.length);
+}
+
+function isRefused(error: unknown): boolean {
+  const { cause } = error as Error;
+  return (cause as NodeJS.ErrnoException | undefined)?.code === 'ECONNREFUSED';
+}

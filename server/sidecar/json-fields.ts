@@ -1,0 +1,92 @@
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+const COMMA = 0x2c;
+const COLON = 0x3a;
+const OPEN = [0x5b, 0x7b];
+const CLOSE = [0x5d, 0x7d];
+const SPACES = [0x20, 0x09, 0x0a, 0x0d];
+
+/** Where in the bytes a field of the outermost object lies: from its name to the end of its value. */
+export interface FieldPlace {
+  name: string;
+  begin: number;
+  valueBegin: number;
+  end: number;
+}
+
+/** Fields of the outermost object of `bytes`, which are JSON: whoever calls has parsed them. */
+export function fieldsOf(bytes: Buffer): FieldPlace[] {
+  const fields: FieldPlace[] = [];
+  let at = bytes.indexOf(OPEN[1] as number) + 1;
+  for (;;) {
+    at = skipSpaces(bytes, at);
+    if (bytes[at] === COMMA) {
+      at += 1;
+      continue;
+    }
+    if (bytes[at] !== QUOTE) return fields;
+    const nameEnd = endOfText(bytes, at);
+    const colon = bytes.indexOf(COLON, nameEnd);
+    const valueBegin = skipSpaces(bytes, colon + 1);
+    const end = endOfValue(bytes, valueBegin);
+    const name = JSON.parse(bytes.toString('utf8', at, nameEnd)) as string;
+    fields.push({ name, begin: at, valueBegin, end });
+    at = end;
+  }
+}
+
+/** The same object without the named fields, and with others at its end; all else is the same bytes. */
+export function withFields(
+  bytes: Buffer,
+  dropped: readonly string[],
+  added: Record<string, unknown>,
+): Buffer {
+  const open = bytes.indexOf(OPEN[1] as number);
+  const kept = fieldsOf(bytes).filter(({ name }) => !dropped.includes(name) && !Object.hasOwn(added, name));
+  const texts = Object.entries(added).map(([name, value]) => {
+    return Buffer.from(`${JSON.stringify(name)}:${JSON.stringify(value)}`);
+  });
+  const parts = [...kept.map(({ begin, end }) => bytes.subarray(begin, end)), ...texts];
+  const separated = parts.flatMap((part, index) => (index === 0 ? [part] : [Buffer.from(','), part]));
+  return Buffer.concat([bytes.subarray(0, open + 1), ...separated, Buffer.from('}')]);
+}
+
+function skipSpaces(bytes: Buffer, from: number): number {
+  let at = from;
+  while (SPACES.includes(bytes[at] as number)) at += 1;
+  return at;
+}
+
+/** Behind the closing quote of the text that begins at `from`. */
+function endOfText(bytes: Buffer, from: number): number {
+  let at = from + 1;
+  while (at < bytes.length && bytes[at] !== QUOTE) at += bytes[at] === BACKSLASH ? 2 : 1;
+  return at + 1;
+}
+
+function endOfValue(bytes: Buffer, from: number): number {
+  let depth = 0;
+  for (let at = from; at < bytes.length; ) {
+    const byte = bytes[at] as number;
+    if (byte === QUOTE) {
+      at = endOfText(bytes, at);
+      if (depth === 0) return at;
+      continue;
+    }
+    if (OPEN.includes(byte)) depth += 1;
+    else if (CLOSE.includes(byte)) {
+      // Of the object around it, where the value is a number or a word.
+      if (depth === 0) return trimmed(bytes, from, at);
+      depth -= 1;
+      if (depth === 0) return at + 1;
+    } else if (depth === 0 && byte === COMMA) return trimmed(bytes, from, at);
+    at += 1;
+  }
+  return bytes.length;
+}
+
+function trimmed(bytes: Buffer, from: number, to: number): number {
+  let end = to;
+  while (end > from && SPACES.includes(bytes[end - 1] as number)) end -= 1;
+  return end;
+}

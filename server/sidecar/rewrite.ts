@@ -1,0 +1,115 @@
+import { Transform, type TransformCallback } from 'node:stream';
+import type { AskedFor } from '../engine/loader.ts';
+import type { LoraInfo } from '../openai/lease.ts';
+import { fieldsOf, withFields } from './json-fields.ts';
+
+const NEWLINE = 0x0a;
+const EVENT = 'data: {';
+/** In a text of JSON both have their quotes escaped: so these are fields. */
+const ENDS_CHOICE = /"finish_reason":\s*"|"stop_reason":\s*"|"usage":\s*\{/;
+const USAGE = /"completion_tokens":\s*(\d+)/;
+
+/** What an engine's answer says otherwise than the one that the client gets. */
+export interface Rewriting {
+  /** What the engine was asked for, and what the client asked for. */
+  asked: AskedFor;
+  model: string;
+  /** Null: the base. */
+  lora: LoraInfo;
+}
+
+export interface AnswerListener {
+  /** The first bytes of an answer that comes in pieces are there. */
+  onFirst(): void;
+  /** As the answer says it. */
+  onTokens(generated: number): void;
+}
+
+/** Of one revision from the first token to the last: the engine moves nobody to another. */
+function provenance(lora: LoraInfo): Record<string, unknown> {
+  if (lora === null) return { lora };
+  const { revision, step } = lora;
+  return { lora: { ...lora, spans: [{ from: 0, revision, step }] }, weight_version: revision };
+}
+
+/** Of a JSON object that came at once. What is no object, or names no model, stays as it is. */
+export function rewriteWhole(bytes: Buffer, { asked, model, lora }: Rewriting): Buffer {
+  try {
+    const field = fieldsOf(bytes).find(({ name }) => name === 'model');
+    const named = field && JSON.parse(bytes.toString('utf8', field.valueBegin, field.end));
+    return named === asked.model ? withFields(bytes, [], { model, ...provenance(lora) }) : bytes;
+  } catch {
+    return bytes;
+  }
+}
+
+/** A refusal in the engine's words, which name the model as the engine knows it. */
+export function rewriteRefusal(bytes: Buffer, { asked, model, lora }: Rewriting): Buffer {
+  if (lora === null) return bytes;
+  const name = asked.lora_path ?? asked.model;
+  return Buffer.from(bytes.toString('utf8').replaceAll(name, JSON.stringify(model).slice(1, -1)));
+}
+
+export function tokensIn(text: string): number | null {
+  const found = USAGE.exec(text)?.[1];
+  return found === undefined ? null : Number(found);
+}
+
+/**
+ * Server-sent events as they come, each as soon as its line is whole: the model's name is the client's, and events that
+ * end a choice or tell the usage say which revision made the tokens.
+ */
+export class EventRewriter extends Transform {
+  readonly #pattern: RegExp;
+  readonly #name: string;
+  readonly #tail: string;
+  readonly #listener: AnswerListener;
+  #rest: Buffer[] = [];
+  #hasBegun = false;
+  #generated = 0;
+
+  constructor({ asked, model, lora }: Rewriting, listener: AnswerListener) {
+    super();
+    this.#pattern = new RegExp(
+      `"model":\\s*${JSON.stringify(asked.model).replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}`,
+      'g',
+    );
+    this.#name = `"model":${JSON.stringify(model)}`;
+    this.#tail = JSON.stringify(provenance(lora)).slice(1);
+    this.#listener = listener;
+  }
+
+  override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
+    if (!this.#hasBegun) this.#listener.onFirst();
+    this.#hasBegun = true;
+    const end = chunk.lastIndexOf(NEWLINE) + 1;
+    if (end === 0) {
+      this.#rest.push(chunk);
+      done();
+      return;
+    }
+    const whole = Buffer.concat([...this.#rest, chunk.subarray(0, end)]);
+    this.#rest = end === chunk.length ? [] : [chunk.subarray(end)];
+    done(null, this.#rewritten(whole.toString('utf8')));
+  }
+
+  override _flush(done: TransformCallback): void {
+    if (this.#generated > 0) this.#listener.onTokens(this.#generated);
+    done(null, Buffer.concat(this.#rest));
+  }
+
+  #rewritten(text: string): string {
+    return text
+      .split('\n')
+      .map((line) => (line.startsWith(EVENT) ? this.#event(line) : line))
+      .join('\n');
+  }
+
+  #event(line: string): string {
+    const named = line.replace(this.#pattern, () => this.#name);
+    if (!ENDS_CHOICE.test(named)) return named;
+    this.#generated = Math.max(this.#generated, tokensIn(named) ?? 0);
+    const end = named.lastIndexOf('}');
+    return `${named.slice(0, end)},${this.#tail}${named.slice(end + 1)}`;
+  }
+}
