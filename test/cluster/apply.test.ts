@@ -2,22 +2,36 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse, parseAllDocuments } from 'yaml';
+import { parseConfig } from '../../server/config.ts';
 import { VLLM } from '../../server/telemetry/metric-names.ts';
 import { toolPath } from '../support/tools.ts';
-import { deploymentOf, everyOperatorKnob, everyServerKnob, SERVER_VALUES } from './chart-cases.ts';
+import {
+  type DeploymentSpec,
+  deploymentOf,
+  everyOperatorKnob,
+  everyServerKnob,
+  SERVER_VALUES,
+} from './chart-cases.ts';
 import { type ControlPlane, startControlPlane } from './control-plane.ts';
 import { CHARTS, helmTemplate, type Manifest } from './helm.ts';
 
 const EXAMPLES = fileURLToPath(new URL('../../examples/', import.meta.url));
 const CRDS = fileURLToPath(new URL('../../crds', import.meta.url));
+/** Of a Deployment beside it. */
+const PATCH = 'vllm/sidecar-patch.yaml';
 /** No objects of a cluster, or of a kind whose definition comes in a module of some hundred megabytes. */
-const APART = ['server-values.yaml', 'argocd/application.yaml'];
+const APART = ['server-values.yaml', 'argocd/application.yaml', PATCH];
 
 const read = (file: string) => readFileSync(EXAMPLES + file, 'utf8');
 const manifestsOf = (file: string): Manifest[] => parseAllDocuments(read(file)).map((one) => one.toJS());
 const files = readdirSync(EXAMPLES, { recursive: true, encoding: 'utf8' })
   .filter((file) => file.endsWith('.yaml') && !APART.includes(file))
   .sort();
+
+interface PodSpec {
+  containers: { name: string; args: string[]; ports?: { containerPort: number }[] }[];
+  volumes: { name: string }[];
+}
 
 interface Versions {
   generation: number | undefined;
@@ -72,6 +86,22 @@ describe('applied twice by the server', () => {
     expect(await apply(manifests)).toEqual(second);
     expect(await differences(manifests)).toBe('');
   }
+
+  it(`the example ${PATCH} makes the server the one that answers, and keeps what was there`, async () => {
+    await apply(manifestsOf('vllm/deployment.yaml'));
+    const how = ['--dry-run=server', '-o', 'json', '--patch-file', EXAMPLES + PATCH];
+    const patched = JSON.parse(await plane.kubectl(['patch', 'deployment', 'vllm', '-n', 'llm', ...how]));
+    const { containers, volumes } = (patched.spec as DeploymentSpec).template.spec as unknown as PodSpec;
+    const ports = containers.map(({ name, ports = [] }) => [name, ports.map((one) => one.containerPort)]);
+    expect(ports).toEqual([
+      ['lorikeet', [8000, 8001]],
+      ['vllm', []],
+    ]);
+    expect(containers[1]?.args).toContain('--host=127.0.0.1');
+    expect(volumes.map(({ name }) => name).toSorted()).toEqual(['adapters', 'lorikeet-admin', 'model']);
+    const own = containers[0]?.args.map((arg) => arg.replace('$(POD_IP)', '127.0.0.1')) ?? [];
+    expect(parseConfig(own, {})?.attached).toMatchObject({ kind: 'vllm', dir: '/adapters' });
+  });
 
   it.each(files)('the example %s is valid, and does not change', async (file) => {
     const manifests = manifestsOf(file);

@@ -6,6 +6,13 @@ import { parseConfig as parseServerConfig } from '../../server/config.ts';
 import { argsOf, CASES, deploymentOf, grantsOf, kindsOf, SERVER_VALUES } from './chart-cases.ts';
 import { bridgeOfNotes, helmTemplate, type Manifest } from './helm.ts';
 
+interface Container {
+  image: string;
+  args: string[];
+  env: object[];
+  volumeMounts: { name: string }[];
+}
+
 describe('the server chart', () => {
   const { chart, values } = CASES[1] as { chart: string; values: typeof SERVER_VALUES };
 
@@ -36,7 +43,7 @@ describe('the server chart', () => {
     });
     const args = argsOf(manifests).map((arg) => arg.replace('$(POD_IP)', '10.1.2.3'));
     expect(parseServerConfig(args, {})).toEqual({
-      ...{ model: '/models/base/v1', servedModelName: 'parrot', adapters: [] },
+      ...{ model: '/models/base/v1', servedModelName: 'parrot', attached: null, adapters: [] },
       ...{ host: '10.1.2.3', port: 8000, allowedOrigins: ['*'], adminHost: '10.1.2.3', adminPort: 8001 },
       ...{
         adminTokenFile: '/etc/lorikeet/admin/token',
@@ -52,6 +59,45 @@ describe('the server chart', () => {
       ...limits,
       prefixCache: false,
     });
+  });
+
+  it('puts the server before a vLLM in the same pod, which holds as many adapters as the server says', async () => {
+    const attached = { image: 'vllm/vllm-openai:v0.32.0' };
+    const engine = { kind: 'vllm', slots: 3, maxRank: 16 };
+    const manifests = await helmTemplate({ chart, values: { ...values, engine, attached } });
+    const [server, vllm] = deploymentOf(manifests).template.spec.containers as unknown as Container[];
+    const args = server?.args.map((arg) => arg.replace('$(POD_IP)', '10.1.2.3')) ?? [];
+    expect(parseServerConfig(args, {})).toMatchObject({
+      ...{ slots: 3, maxRank: 16 },
+      attached: { kind: 'vllm', url: 'http://127.0.0.1:8080', dir: '/adapters', seenAs: '/adapters' },
+    });
+    expect(vllm).toMatchObject({
+      image: attached.image,
+      command: ['vllm', 'serve'],
+      args: [
+        '/models/base/',
+        '--served-model-name=parrot',
+        '--host=127.0.0.1',
+        '--port=8080',
+        '--enable-lora',
+        '--max-loras=3',
+        '--max-cpu-loras=3',
+        '--max-lora-rank=16',
+      ],
+      env: expect.arrayContaining([{ name: 'VLLM_ALLOW_RUNTIME_LORA_UPDATING', value: 'True' }]),
+    });
+    const seen = [server, vllm].map((one) => one?.volumeMounts.find(({ name }) => name === 'adapters'));
+    expect(seen).toEqual([
+      { name: 'adapters', mountPath: '/adapters' },
+      { name: 'adapters', mountPath: '/adapters', readOnly: true },
+    ]);
+    const { volumes } = deploymentOf(manifests).template.spec as unknown as { volumes: { name: string }[] };
+    expect(volumes).toContainEqual({ name: 'adapters', emptyDir: { medium: 'Memory', sizeLimit: '2Gi' } });
+  });
+
+  it('says what is missing of a vLLM', async () => {
+    const rendered = helmTemplate({ chart, values: { ...values, engine: { kind: 'vllm' } } });
+    await expect(rendered).rejects.toThrow('Expected the image of a vLLM or SGLang as attached.image');
   });
 
   it('lets the operator read exactly the Secrets that are named', async () => {

@@ -58,6 +58,8 @@ const PROGRAMS: Chart[] = [
       'admin-tls-key-file',
       'relay-ca-file',
       'admin-client-ca-file',
+      'engine-url',
+      'engine-dir',
     ],
     otherDefaults: { 'ready-when': 'seeded', 'shutdown-timeout': '60' },
   },
