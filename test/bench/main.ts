@@ -7,6 +7,7 @@ const BENCHES: Record<string, string> = {
   sync: './sync/main.ts',
   operator: './operator/main.ts',
   fanout: './fanout/main.ts',
+  sidecar: './sidecar.ts',
 };
 
 const [name = '', ...rest] = process.argv.slice(2);

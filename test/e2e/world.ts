@@ -1,9 +1,11 @@
 import { randomBytes } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { parse } from 'yaml';
 import { type ControlPlane, startControlPlane } from '../cluster/control-plane.ts';
 import { CHARTS, helmInstall } from '../cluster/helm.ts';
 import { type ObjectStore, startObjectStore } from '../cluster/object-store.ts';
-import { type StandInNode, startStandInNode } from '../cluster/stand-in-node.ts';
+import { type Image, type StandInNode, startStandInNode } from '../cluster/stand-in-node.ts';
 import { Cluster } from './cluster.ts';
 
 export const ROOT = resolve(import.meta.dirname, '../..');
@@ -11,6 +13,7 @@ export const PARROT = join(ROOT, 'test/fixtures/parrot');
 export const SYSTEM = 'lorikeet-system';
 export const NAMESPACE = 'models';
 export const POOL = 'parrot';
+const ATTACHED_IMAGE = 'vllm:dev';
 const VOLUME = 'base-model';
 const MONITOR = { kind: 'PodMonitor' };
 const NODE = join(ROOT, 'node_modules/.bin/node');
@@ -45,7 +48,17 @@ export interface WorldOptions {
   forVllmTrainer?: boolean;
   /** With what tells a Prometheus operator and Grafana of it; the former's definitions must be there. */
   observed?: boolean;
+  /** Pods with an engine of another project beside the server. */
+  attached?: AttachedEngine;
   log?: (line: string) => void;
+}
+
+/** How the container of that engine runs on the node; its image is ATTACHED_IMAGE. */
+export interface AttachedEngine {
+  image: Image;
+  /** Besides those of the chart. */
+  args?: string[];
+  env?: { name: string; value: string }[];
 }
 
 export interface WorldParts<Node> {
@@ -79,7 +92,7 @@ export class World<Node extends { stop(): Promise<void> } = StandInNode> extends
 
   /** Control plane, node and object store; nothing of ours yet. */
   static async start(options: WorldOptions = {}): Promise<World> {
-    const { baseModel = PARROT_MODEL, log = () => {} } = options;
+    const { baseModel = PARROT_MODEL, attached, log = () => {} } = options;
     const store = await startObjectStore();
     const plane = await startControlPlane({ controllers: true, log });
     const image = (program: string) => ({ entrypoint: [NODE, program], cwd: ROOT });
@@ -88,6 +101,7 @@ export class World<Node extends { stop(): Promise<void> } = StandInNode> extends
       images: {
         'lorikeet-operator:dev': image('operator/main.ts'),
         'lorikeet-server:dev': image('server/main.ts'),
+        ...(attached && { [ATTACHED_IMAGE]: attached.image }),
       },
       backOff: { baseMs: 500, maxMs: 5_000 },
       refreshMs: 2_000,
@@ -158,7 +172,7 @@ export class World<Node extends { stop(): Promise<void> } = StandInNode> extends
 
   /** Also later, with another number of servers. */
   async applyServers(
-    { servers = 2, forVllmTrainer = false, observed }: WorldOptions,
+    { servers = 2, forVllmTrainer = false, observed, attached }: WorldOptions,
     more: object = {},
   ): Promise<void> {
     await helmInstall(this.plane.kubeconfig, {
@@ -179,7 +193,9 @@ export class World<Node extends { stop(): Promise<void> } = StandInNode> extends
           ...this.baseModel.engine,
           threads: 1,
           logprobsMode: forVllmTrainer ? 'processed' : 'raw',
+          ...(attached && { kind: 'vllm' }),
         },
+        ...(attached && (await valuesOf(attached))),
         vllmDialect: forVllmTrainer,
         ...(observed && { metrics: { monitor: MONITOR } }),
         resources: { requests: { cpu: '100m', memory: '256Mi' }, limits: { memory: '1Gi' } },
@@ -195,6 +211,24 @@ export class World<Node extends { stop(): Promise<void> } = StandInNode> extends
     await this.plane.stop();
     await this.store.stop();
   }
+}
+
+/** The chart's own arguments and environment, and these. */
+async function valuesOf({ args = [], env = [] }: AttachedEngine): Promise<object> {
+  const chart = parse(await readFile(join(CHARTS.server, 'values.yaml'), 'utf8')) as {
+    attached: { args: string[]; env: object[] };
+  };
+  const own = chart.attached;
+  const resources = { requests: { cpu: '100m', memory: '256Mi' } };
+  return {
+    attached: {
+      image: ATTACHED_IMAGE,
+      command: [],
+      args: [...own.args, ...args],
+      env: [...own.env, ...env],
+      resources,
+    },
+  };
 }
 
 /** The base model as a static volume, claimed by the pool's pods. */

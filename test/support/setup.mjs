@@ -12,6 +12,7 @@ import { ensurePrometheus, findPrometheus } from './setup/prometheus.mjs';
 import { beQuiet, SetupError } from './setup/run.mjs';
 import { ensureCurl } from './setup/toolchain.mjs';
 import { ensureTrainers, findTrainersPython } from './setup/trainers.mjs';
+import { ensureVllm, findVllm } from './setup/vllm.mjs';
 
 const USAGE = `usage: node test/support/setup.mjs TARGET [--quiet]
   packages packages
@@ -21,6 +22,7 @@ const USAGE = `usage: node test/support/setup.mjs TARGET [--quiet]
   cluster  all of these, what judges our objects, the emulated device of the CUDA backend, and Prometheus where
            Debian has it
   trainers a Python environment with TRL
+  vllm     a Python environment with vLLM for the CPU
   node-packages  containerd, runc, buildah and what else a real node needs from Debian
   node     a control plane and tools, kubelet, kube-proxy and the images of our Dockerfiles
   where    print the places of the control plane and the tools as JSON on stdout, build nothing`;
@@ -40,6 +42,7 @@ const TARGETS = {
     ensurePrometheus,
   ],
   trainers: [ensureTrainers],
+  vllm: [ensureVllm],
   'node-packages': [ensureNodePackages],
   node: [ensureNodeModules, ensureClusterTools, ensureNodePrograms, ensureImages],
   where: [tellWhere],
@@ -55,6 +58,7 @@ async function tellWhere() {
     ...findClusterTools(),
     ...findFieldTools(),
     trainers: await findTrainersPython(),
+    vllm: await findVllm(),
     prometheus: findPrometheus(),
     node: findNodePrograms(),
     images: findImages(),

@@ -18,6 +18,8 @@ const Tools = z.object({
   foreignCrds: z.string().nullable(),
   /** Python with the trainers of test/e2e/trainers. */
   trainers: z.string().nullable(),
+  /** A Python environment with vLLM. */
+  vllm: z.string().nullable(),
   /** Folder of prometheus and promtool. */
   prometheus: z.string().nullable(),
   /** Folder of kubelet and kube-proxy. */
@@ -28,6 +30,7 @@ const Tools = z.object({
 /** What brings those that the target `tools` does not. */
 const TARGETS: Partial<Record<Tool, string>> = {
   trainers: 'trainers',
+  vllm: 'vllm',
   judge: 'cluster',
   foreignCrds: 'cluster',
   node: 'node',

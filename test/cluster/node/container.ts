@@ -145,7 +145,9 @@ export class Container {
     for (const [name, value] of Object.entries(given)) given[name] = rewriteMounts(value, mounts);
     const environment = { ...(await this.#environmentOfImage(image)), ...given };
     // Mounts first: a variable's value has its mounts rewritten already.
-    const rewrite = (text: string) => expand(rewriteMounts(text, mounts), given);
+    // A pod's loopback is its own.
+    const own = (text: string) => text.replaceAll('127.0.0.1', surroundings.podIP);
+    const rewrite = (text: string) => own(expand(rewriteMounts(text, mounts), given));
     // What the image brings is of this machine: a mount at /tmp must not hide a checkout there.
     const [command = '', ...args] = [
       ...(container.command?.map(rewrite) ?? image.entrypoint),

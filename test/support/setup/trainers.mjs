@@ -39,7 +39,7 @@ function faultsIn(output) {
   return faults.length === 0 ? output : `pip could not install ${REQUIREMENTS}:\n${faults.join('\n')}`;
 }
 
-async function findPython() {
+export async function findPython() {
   const print = 'import sys; print(sys.executable, *sys.version_info[:3])';
   const told = (await tryRun('python3', ['-c', print]))?.trim() ?? null;
   const [, command, version, minor] = told?.match(/^(.*) (3 (\d+) \d+)$/) ?? [];
