@@ -1,0 +1,82 @@
+import { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
+import { describe, expect, it } from 'vitest';
+import { EventRewriter, rewriteRefusal, rewriteWhole } from '../../../server/sidecar/rewrite.ts';
+
+const REVISION = `sha256:${'a'.repeat(64)}`;
+const NAME = `lorikeet-${'a'.repeat(64)}`;
+const lora = { name: 'sql', revision: REVISION, step: 3 };
+const REWRITING = { asked: { model: NAME }, model: 'sql@step-3', lora };
+const SAID = { ...lora, spans: [{ from: 0, revision: REVISION, step: 3 }] };
+
+const event = (body: object) => `data: ${JSON.stringify(body)}\n\n`;
+const token = (content: string, finish_reason: string | null = null) => ({
+  model: NAME,
+  choices: [{ index: 0, text: content, finish_reason }],
+});
+
+async function rewritten(stream: string, bytes: number): Promise<{ said: string; generated: number }> {
+  const all = Buffer.from(stream);
+  const chunks: Buffer[] = [];
+  for (let at = 0; at < all.length; at += bytes) chunks.push(all.subarray(at, at + bytes));
+  let generated = 0;
+  const onTokens = (count: number) => {
+    generated += count;
+  };
+  const rewriter = new EventRewriter(REWRITING, { onFirst: () => undefined, onTokens });
+  return { said: await text(Readable.from(chunks).pipe(rewriter)), generated };
+}
+
+describe('a stream', () => {
+  const usage = { model: NAME, choices: [], usage: { completion_tokens: 2 } };
+  const stream = `${[token('grüß'), token('x', 'stop'), usage].map(event).join('')}data: [DONE]\n\n`;
+
+  it.each([1, 7, 64, 100_000])(
+    "says the client's name and the revision, in pieces of %i bytes",
+    async (bytes) => {
+      const { said, generated } = await rewritten(stream, bytes);
+      const events = said.trimEnd().split('\n\n');
+      const [first, last, told] = events.slice(0, 3).map((line) => JSON.parse(line.slice('data: '.length)));
+      expect(first).toEqual({ ...token('grüß'), model: 'sql@step-3' });
+      expect(last).toEqual({
+        ...token('x', 'stop'),
+        model: 'sql@step-3',
+        lora: SAID,
+        weight_version: REVISION,
+      });
+      expect(told).toMatchObject({ lora: SAID, usage: { completion_tokens: 2 } });
+      expect([events.at(-1), generated]).toEqual(['data: [DONE]', 2]);
+    },
+  );
+
+  it('leaves text alone that looks like a field', async () => {
+    const content = `"model":"${NAME}" "finish_reason":"stop" "usage":{`;
+    const { said } = await rewritten(event(token(content)), 1_000);
+    expect(JSON.parse(said.slice('data: '.length))).toEqual({ ...token(content), model: 'sql@step-3' });
+  });
+});
+
+describe('an answer that comes at once', () => {
+  it("has the client's name and the revision", () => {
+    const answer = rewriteWhole(Buffer.from(JSON.stringify({ ...token('x', 'stop'), id: '1' })), REWRITING);
+    expect(JSON.parse(answer.toString())).toEqual({
+      ...token('x', 'stop'),
+      id: '1',
+      model: 'sql@step-3',
+      lora: SAID,
+      weight_version: REVISION,
+    });
+  });
+
+  it.each(['[1]', '"text"', '{"tokens":[1]}', '{"model":"another"}', 'no JSON'])(
+    'stays as it is: %s',
+    (body) => {
+      expect(rewriteWhole(Buffer.from(body), REWRITING).toString()).toBe(body);
+    },
+  );
+
+  it("does not tell the engine's name where it is refused", () => {
+    const refused = rewriteRefusal(Buffer.from(`{"error":"no model ${NAME}"}`), REWRITING);
+    expect(refused.toString()).toBe('{"error":"no model sql@step-3"}');
+  });
+});
