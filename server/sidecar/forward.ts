@@ -16,7 +16,7 @@ import type { Generation } from '../openai/plan.ts';
 import { LoraField, type LoraFields, parseBody } from '../openai/schemas.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { rootMessage } from '../transfer/unreachable.ts';
-import { fieldsOf, withFields } from './json-fields.ts';
+import { type FieldPlace, fieldsOf, withFields } from './json-fields.ts';
 import { EventRewriter, type Rewriting, rewriteRefusal, rewriteWhole, tokensIn } from './rewrite.ts';
 
 /** An answer that comes at once is held whole. */
@@ -65,7 +65,7 @@ export interface ForwarderOptions {
 }
 
 type Answer = Dispatcher.ResponseData;
-type Target = { kind: 'ours'; model: string; fields: LoraFields } | { kind: 'as-it-is' };
+type Target = { kind: 'ours'; model: string; lora: LoraFields; places: FieldPlace[] } | { kind: 'as-it-is' };
 
 /** Sends requests on to the engine, and its answers back as they come. */
 export class Forwarder {
@@ -93,7 +93,7 @@ export class Forwarder {
       const { lora, leave } = await this.#takeIn(request, target, gone);
       try {
         const rewriting = this.#rewritingOf(target.model, lora);
-        const answer = await this.#send(request, bodyFor(bytes, rewriting), gone);
+        const answer = await this.#send(request, bodyFor(bytes, target.places, rewriting), gone);
         // Perhaps its process is another one than it was.
         if (answer.statusCode === 404 && lora !== null && tries < TRIES) {
           await answer.body.dump();
@@ -116,12 +116,13 @@ export class Forwarder {
     if (typeof model !== 'string') return { kind: 'as-it-is' };
     const isElse = model !== this.#options.baseModel && this.#options.engine.serves(model);
     if (isElse && !this.#isOurs(model)) return { kind: 'as-it-is' };
-    const names = fieldsOf(bytes).map(({ name }) => name);
+    const places = fieldsOf(bytes);
+    const names = places.map(({ name }) => name);
     const twice = TOUCHED.find((name) => names.indexOf(name) !== names.lastIndexOf(name));
     if (twice !== undefined) throw badRequest(`Expected ${twice} once`, twice);
     const { lora } = parseBody(Fields, body);
     requireServable(lora);
-    return { kind: 'ours', model, fields: lora };
+    return { kind: 'ours', model, lora, places };
   }
 
   #isOurs(model: string): boolean {
@@ -130,7 +131,7 @@ export class Forwarder {
 
   async #takeIn(
     { headers }: FastifyRequest,
-    { model, fields }: Extract<Target, { kind: 'ours' }>,
+    { model, lora: fields }: Extract<Target, { kind: 'ours' }>,
     gone: AbortSignal,
   ): Promise<{ lora: LoraInfo; leave: () => void }> {
     const asked = {
@@ -235,13 +236,13 @@ export class Forwarder {
 const BROKEN_OFF = `data: ${JSON.stringify(engineAway())}\n\ndata: [DONE]\n\n`;
 
 /** The same request to the model as the engine knows it; what is cached of it is of this content alone. */
-function bodyFor(bytes: Buffer, { asked, lora }: Rewriting): Buffer {
-  const salted = lora === null ? {} : saltOf(bytes, lora.revision);
-  return withFields(bytes, ['lora', 'lora_path'], { ...asked, ...salted });
+function bodyFor(bytes: Buffer, places: readonly FieldPlace[], { asked, lora }: Rewriting): Buffer {
+  const salted = lora === null ? {} : saltOf(bytes, places, lora.revision);
+  return withFields(bytes, ['lora', 'lora_path'], { ...asked, ...salted }, places);
 }
 
-function saltOf(bytes: Buffer, revision: string): { cache_salt: string } {
-  const own = fieldsOf(bytes).find(({ name }) => name === 'cache_salt');
+function saltOf(bytes: Buffer, places: readonly FieldPlace[], revision: string): { cache_salt: string } {
+  const own = places.find(({ name }) => name === 'cache_salt');
   const text = own && JSON.parse(bytes.toString('utf8', own.valueBegin, own.end));
   return { cache_salt: typeof text === 'string' ? `${revision} ${text}` : revision };
 }

@@ -40,9 +40,10 @@ export function withFields(
   bytes: Buffer,
   dropped: readonly string[],
   added: Record<string, unknown>,
+  fields: readonly FieldPlace[] = fieldsOf(bytes),
 ): Buffer {
   const open = bytes.indexOf(OPEN[1] as number);
-  const kept = fieldsOf(bytes).filter(({ name }) => !dropped.includes(name) && !Object.hasOwn(added, name));
+  const kept = fields.filter(({ name }) => !dropped.includes(name) && !Object.hasOwn(added, name));
   const texts = Object.entries(added).map(([name, value]) => {
     return Buffer.from(`${JSON.stringify(name)}:${JSON.stringify(value)}`);
   });

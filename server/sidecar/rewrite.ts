@@ -5,8 +5,8 @@ import { fieldsOf, withFields } from './json-fields.ts';
 
 const NEWLINE = 0x0a;
 const EVENT = 'data: {';
-/** In a text of JSON both have their quotes escaped: so these are fields. */
-const ENDS_CHOICE = /"finish_reason":\s*"|"stop_reason":\s*"|"usage":\s*\{/;
+/** Of an event that ends a choice, or has none and tells the usage. In a text all quotes are escaped: these are fields. */
+const ENDS_CHOICE = /"finish_reason":\s*"|"stop_reason":\s*"|"choices":\s*\[\]/;
 const USAGE = /"completion_tokens":\s*(\d+)/;
 
 /** What an engine's answer says otherwise than the one that the client gets. */
