@@ -7,6 +7,7 @@ import { missingFor } from './adapter/seeding.ts';
 import { shortagesIn } from './adapter/shortages.ts';
 import { Tombstones } from './adapter/tombstones.ts';
 import { Vigil } from './adapter/vigil.ts';
+import { isNoLongerReady } from './api/conditions.ts';
 import { LORA_ADAPTERS, type LoraAdapter } from './api/lora-adapter.ts';
 import { poolKeyOf } from './api/names.ts';
 import { SERVER_POOLS } from './api/server-pool.ts';
@@ -60,6 +61,7 @@ export function assemble(parts: Parts): {
     log,
     intervalMs: statusIntervalMs,
     resource: LORA_ADAPTERS,
+    isWorse: isNoLongerReady,
     onFailure: (key) => queues.adapters.add(key),
     onWritten: (lagMs) => metrics.statusWritten('adapters', lagMs),
   });
@@ -68,6 +70,7 @@ export function assemble(parts: Parts): {
     log,
     intervalMs: statusIntervalMs,
     resource: SERVER_POOLS,
+    isWorse: isNoLongerReady,
     onFailure: (key) => queues.pools.add(key),
     onWritten: (lagMs) => metrics.statusWritten('pools', lagMs),
   });

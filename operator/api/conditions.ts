@@ -148,6 +148,15 @@ export function setCondition<T extends ConditionType>(
   return previous ? conditions.map((item) => (item === previous ? next : item)) : [...conditions, next];
 }
 
+/** Whether a status said Ready and the one after it does not. */
+export function isNoLongerReady(before: unknown, after: unknown): boolean {
+  const isReady = (status: unknown) => {
+    const { conditions } = (status ?? {}) as { conditions?: Condition[] };
+    return findCondition(conditions, 'Ready')?.status === 'True';
+  };
+  return isReady(before) && !isReady(after);
+}
+
 export function findCondition<T extends ConditionType>(
   conditions: readonly Condition<T>[] | undefined,
   type: T,

@@ -13,6 +13,8 @@ export interface StatusWriterOptions {
   onFailure: (key: string, error: unknown) => void;
   /** A status was written so long after the first decision that the object did not show. */
   onWritten?: (lagMs: number) => void;
+  /** Whether the second is bad news after the first, which do not wait: nobody should go by the first any longer. */
+  isWorse?: (before: unknown, after: unknown) => boolean;
   clock?: Clock;
   intervalMs?: number | undefined;
 }
@@ -42,6 +44,8 @@ interface Entry {
 
 const FIELD_MANAGER = 'lorikeet-operator';
 const INTERVAL_MS = 2_000;
+/** For the cache to see what somebody else wrote. */
+const CONFLICT_MS = 200;
 const INTERVAL_MS_MAX = 300_000;
 const ENTRIES_MAX = 4_096;
 /** What waits for its turn here is replaced by what is written later; what waits in the client is not. */
@@ -49,7 +53,7 @@ const WRITES_MAX = 16;
 
 /**
  * Writes status, for one object at most once per interval: the first at once, of those that come in between only the
- * last. A status that is there already is not written. Every write names the resource version that it was computed
+ * last, and bad news at once. A status that is there already is not written. Every write names the resource version that it was computed
  * from: whoever else wrote in between wins, and the object is computed anew.
  */
 export class StatusWriter {
@@ -97,7 +101,8 @@ export class StatusWriter {
       entry.behindSinceMs = null;
       return;
     }
-    const waitMs = entry.notBeforeMs - this.#clock.monotonicMs();
+    const isUrgent = entry.failures === 0 && this.#options.isWorse?.(shown(entry, pending), pending.status);
+    const waitMs = isUrgent ? 0 : entry.notBeforeMs - this.#clock.monotonicMs();
     if (waitMs <= 0) this.#sendInTurn(key, entry);
     else entry.cancelTimer = this.#clock.after(waitMs, () => this.#sendInTurn(key, entry));
   }
@@ -169,7 +174,8 @@ export class StatusWriter {
     // A conflict is everyday life: somebody else wrote. Anything else gets rarer the longer it lasts.
     const conflict = isApiError(error, 409);
     if (!conflict) entry.failures += 1;
-    const delayMs = Math.min(INTERVAL_MS_MAX, this.#intervalMs * 2 ** Math.min(entry.failures, 20));
+    const backoffMs = Math.min(INTERVAL_MS_MAX, this.#intervalMs * 2 ** Math.min(entry.failures, 20));
+    const delayMs = conflict ? Math.min(CONFLICT_MS, backoffMs) : backoffMs;
     entry.notBeforeMs = this.#clock.monotonicMs() + delayMs;
     if (!conflict) this.#options.log.warn({ err: error, key, delayMs }, 'a status could not be written');
     this.#options.onFailure(key, error);
@@ -223,10 +229,13 @@ function isPast(written: Written, object: KubeObject): boolean {
   return BigInt(resourceVersion) > BigInt(written.resourceVersion);
 }
 
-function isThere(entry: Entry, { object, status }: Pending): boolean {
-  const { written } = entry;
-  const there = written !== null && !isPast(written, object) ? written.status : plain(object.status);
-  return isDeepStrictEqual(there, status);
+function isThere(entry: Entry, pending: Pending): boolean {
+  return isDeepStrictEqual(shown(entry, pending), pending.status);
+}
+
+/** What the object says now, as far as is known. */
+function shown({ written }: Entry, { object }: Pending): unknown {
+  return written !== null && !isPast(written, object) ? written.status : plain(object.status);
 }
 
 /** As the API server will hold it: without undefined members, and frozen in this moment. */

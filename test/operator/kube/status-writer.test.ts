@@ -93,6 +93,38 @@ describe('StatusWriter', () => {
     expect(failures).toEqual([]);
   });
 
+  it('writes bad news at once, and good news in its time', async () => {
+    const isWorse = (before: unknown, after: unknown) =>
+      Object(before).phase === 'good' && Object(after).phase === 'bad';
+    const telling = new StatusWriter({
+      rest,
+      resource: PODS,
+      log: silentLog,
+      onFailure() {},
+      clock,
+      isWorse,
+    });
+    telling.write(stored, { phase: 'good' });
+    await eventually(() => expect(stored.status).toEqual({ phase: 'good' }));
+    telling.write(stored, { phase: 'bad' });
+    await eventually(() => expect(stored.status).toEqual({ phase: 'bad' }));
+    telling.write(stored, { phase: 'good' });
+    await clock.advance(1_900);
+    expect(telling.writes).toBe(2);
+    await clock.advance(200);
+    await eventually(() => expect(stored.status).toEqual({ phase: 'good' }));
+  });
+
+  it('writes again soon after somebody else did', async () => {
+    const cached = stored;
+    touch({ status: { phase: 'theirs' } });
+    writer.write(cached, { phase: 'ours' });
+    await settled();
+    writer.write(stored, { phase: 'ours' });
+    await clock.advance(250);
+    await eventually(() => expect(stored.status).toEqual({ phase: 'ours' }));
+  });
+
   it('writes nothing when the status is there already, whatever the order of its keys', async () => {
     stored.status = { a: 1, b: [2] };
     writer.write(stored, { b: [2], a: 1, c: undefined });
