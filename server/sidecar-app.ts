@@ -29,6 +29,8 @@ import { filesIn } from './transfer/adapter-folder.ts';
 import { CaFile } from './transfer/ca-file.ts';
 import { TlsFiles } from './transfer/tls-files.ts';
 import { TokenFile } from './transfer/token-file.ts';
+import { serverInfo } from './vllm/server-info.ts';
+import { weightInfo } from './vllm/weight-info.ts';
 
 const WAIT_MS = 1_000;
 const SAY_MS = 30_000;
@@ -116,6 +118,13 @@ export async function startSidecar(
       });
       return mergedMetrics(await scraped.catch(() => ''), await metrics.text());
     },
+    serverInfo: (query) =>
+      serverInfo(
+        { name: baseModel, maxTokens: facts.contextTokens ?? 0 },
+        { dtype: 'auto', slots, maxRank },
+        query,
+      ),
+    weightInfo: (query) => weightInfo(registry, query),
     notReady,
     budget: new ByteBudget(budgetOfHeap()),
     log,

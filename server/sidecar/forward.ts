@@ -14,6 +14,7 @@ import { parseJsonBody } from '../openai/json-body.ts';
 import { type Entrance, type LoraInfo, takeIn } from '../openai/lease.ts';
 import type { Generation } from '../openai/plan.ts';
 import { LoraField, type LoraFields, parseBody } from '../openai/schemas.ts';
+import { patiently } from '../openai/unread.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { rootMessage } from '../transfer/unreachable.ts';
 import { type FieldPlace, fieldsOf, withFields } from './json-fields.ts';
@@ -28,8 +29,9 @@ const Fields = z.looseObject({ lora: LoraField });
 /** The engine that takes it makes no tokens: see AttachedEngine.generate. */
 const LEASE_ONLY = {} as Generation;
 
-/** Of one connection, or said anew here. */
+/** Of one connection, or said anew here; answers are read, so they come uncompressed. */
 const HOP_BY_HOP = new Set([
+  'accept-encoding',
   'connection',
   'content-length',
   'expect',
@@ -205,7 +207,8 @@ export class Forwarder {
       const onFirst = () => this.#options.metrics.firstToken(lora?.name ?? null, reply.elapsedTime / 1000);
       const rewriter = new EventRewriter(rewriting, { onFirst, onTokens });
       answer.body.once('error', () => rewriter.end(BROKEN_OFF));
-      return reply.send(answer.body.pipe(rewriter));
+      const pieces = answer.body.pipe(rewriter).setEncoding('utf8');
+      return reply.send(patiently(pieces, () => reply.raw.destroy()));
     }
     if (!type.startsWith('application/json')) return reply.send(answer.body);
     const bytes = await this.#wholeOf(answer);

@@ -18,6 +18,8 @@ function isForbidden(url: string): boolean {
   return ADAPTER_ROUTES.test(path) || (!CLIENT_ROUTES.test(path) && STEERING.test(path));
 }
 
+type Query = { Querystring: Record<string, unknown> };
+
 /** A picture in a message is some megabytes of base64. */
 const BODY_BYTES_MAX = 64 << 20;
 
@@ -26,6 +28,9 @@ export interface SidecarServing extends HttpOptions {
   adapters: Serving['adapters'];
   forwarder: Forwarder;
   metricsText(): Promise<string>;
+  /** What vLLM's configuration says of the model and of adapters, and which weights a model means: for the bridge. */
+  serverInfo(query: Record<string, unknown>): object;
+  weightInfo(query: Record<string, unknown>): object;
   notReady(): NotReady;
 }
 
@@ -49,6 +54,10 @@ export function buildSidecarApp(serving: SidecarServing): FastifyInstance {
     void reply.type('text/plain; version=0.0.4; charset=utf-8');
     return await serving.metricsText();
   });
+  app.get<Query>('/server_info', async ({ query }) => serving.serverInfo(query));
+  app.get<Query>('/weight_info', async ({ query }) => serving.weightInfo(query));
+  // What is cached is cached by content.
+  app.post('/reset_prefix_cache', async (_, reply) => reply.send());
   app.all('/*', (request: FastifyRequest, reply: FastifyReply) => {
     if (isForbidden(request.url)) {
       const message = 'The engine behind this server is steered by the admin API alone.';

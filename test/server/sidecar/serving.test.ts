@@ -127,7 +127,7 @@ describe('a request', () => {
       '/v1/unload_lora_adapter',
       '/collective_rpc',
       '/sleep',
-      '/echo/../reset_prefix_cache',
+      '/echo/../wake_up',
     ];
     for (const path of steering)
       expect((await fetch(server.serving + path, { method: 'POST', body: '{}' })).status).toBe(404);
@@ -143,6 +143,35 @@ describe('the models', () => {
       { id: 'parrot', parent: null, max_model_len: 1024 },
       { id: 'sql', parent: 'parrot', revision, step: 5 },
     ]);
+  });
+});
+
+describe('the bridge', () => {
+  it('is told what it asks of a pod', async () => {
+    const revision = await put('sql', 1);
+    const get = async (path: string) => (await fetch(server.serving + path)).json();
+    expect(await get('/server_info?config_format=json')).toMatchObject({
+      vllm_config: {
+        model_config: { served_model_name: 'parrot', max_model_len: 1024 },
+        lora_config: { max_loras: 2, max_lora_rank: 64 },
+      },
+    });
+    expect(await get('/weight_info?model=sql')).toEqual({ weight_version: revision });
+    expect((await fetch(`${server.serving}/reset_prefix_cache`, { method: 'POST' })).status).toBe(200);
+  });
+});
+
+describe('metrics', () => {
+  it("are the engine's and ours, with adapters by their served names", async () => {
+    await put('sql', 1);
+    await ask('sql');
+    const text = await (await fetch(`${server.serving}/metrics`)).text();
+    const info = text.split('\n').filter((line) => line.startsWith('vllm:lora_requests_info{'));
+    expect(info).toEqual([expect.stringMatching(/max_lora="2",running_lora_adapters="sql"/)]);
+    expect(text).toMatch(/^vllm:num_requests_running\{.*\} 0$/m);
+    expect(text).toMatch(/^lorikeet_adapter_requests_total\{adapter="sql"\} 1$/m);
+    expect(text).toMatch(/^lorikeet_adapter_generated_tokens_total\{adapter="sql"\} 3$/m);
+    expect(text.match(/^# TYPE process_start_time_seconds /gm)).toHaveLength(1);
   });
 });
 
