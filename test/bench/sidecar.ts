@@ -18,6 +18,7 @@ const ROUNDS = 8;
 const STREAMS = 8;
 const TOKENS = 64;
 const PUSHES = 8;
+const SINGLES = 100;
 const PROMPT = Array.from({ length: 32 }, (_, index) => 100 + index);
 const SETUP = resolve(import.meta.dirname, '../support/setup.mjs');
 const ADAPTER = 'live';
@@ -50,6 +51,12 @@ async function round(url: string, model: string): Promise<Round> {
     firstTokenMs: median(traces.map(({ submittedMs, timesMs }) => (timesMs[0] ?? 0) - submittedMs)),
     tokensPerSecond: (STREAMS * TOKENS * 1000) / (end - begin),
   };
+}
+
+/** Of requests that come one after the other. */
+async function firstTokenAlone(url: string, model: string): Promise<number> {
+  const { submittedMs, timesMs } = await oneToken(url, model);
+  return (timesMs[0] ?? Number.NaN) - submittedMs;
 }
 
 async function saved(dir: string, name: string, { tensors, config }: AdapterFiles): Promise<string> {
@@ -96,6 +103,21 @@ async function measure(vllm: string, server: ServerProcess, dir: string): Promis
   say(
     `  first token  ${of('alone', 'firstTokenMs').toFixed(1)} ms alone, ${of('through', 'firstTokenMs').toFixed(1)} ms through: ${(1 / ratio('firstTokenMs')).toFixed(3)} as fast`,
   );
+  const singles: { alone: number; through: number }[] = [];
+  for (let index = 0; index < SINGLES; index += 1) {
+    singles.push({
+      alone: await firstTokenAlone(vllm, ALONE),
+      through: await firstTokenAlone(server.serving, ADAPTER),
+    });
+  }
+  const [alone, through] = [
+    median(singles.map((one) => one.alone)),
+    median(singles.map((one) => one.through)),
+  ];
+  say(`first token of one request at a time, ${SINGLES} in turn, medians`);
+  say(
+    `  ${alone.toFixed(1)} ms alone, ${through.toFixed(1)} ms through: ${(alone / through).toFixed(3)} as fast`,
+  );
   await measurePushes({ vllm, server, dir }, put, [...others, first]);
 }
 
@@ -128,9 +150,13 @@ async function measurePushes(
 
 if (spawnSync(process.execPath, [SETUP, 'vllm'], { stdio: 'inherit' }).status !== 0) process.exit(1);
 const { model, signature, processors } = readProcessor();
-say(`${model} (${signature}), ${processors} CPUs; vLLM, sidecar and client share them`);
+say(`${model} (${signature}), ${processors} CPUs, one of which vLLM computes on`);
 const dir = await mkdtemp('/dev/shm/lorikeet-bench-').catch(() => mkdtemp(join(tmpdir(), 'lorikeet-bench-')));
-const vllm = await startVllm(['--enable-lora', '--max-loras=4', '--max-cpu-loras=6', '--max-lora-rank=16']);
+const vllm = await startVllm(
+  ['--enable-lora', '--max-loras=4', '--max-cpu-loras=6', '--max-lora-rank=16'],
+  // The others are for what would not compete with a GPU: its server, the sidecar and the client.
+  { VLLM_CPU_OMP_THREADS_BIND: '0' },
+);
 try {
   const attached = ['--engine', 'vllm', '--engine-url', vllm.url, '--engine-dir', join(dir, 'adapters')];
   const flags = ['--model', PARROT, '--slots', '4', '--max-rank', '16', '--log-level', 'warn'];

@@ -5,7 +5,7 @@ import { startBridge } from '../../../server/bridge/app.ts';
 import { type BridgeConfig, parseConfig } from '../../../server/bridge/config.ts';
 import { createLog } from '../../../server/contract/log.ts';
 import { pushUrl, servingUrl } from '../client.ts';
-import { NAMESPACE, POOL, World } from '../world.ts';
+import { type AttachedEngine, NAMESPACE, POOL, World } from '../world.ts';
 
 /** TRL's name of its adapter, of which `-v7` is the version. */
 const ADAPTER = 'trl-policy';
@@ -13,7 +13,7 @@ const ADAPTER = 'trl-policy';
 const KEEP_REVISIONS = 5;
 const CLOSE_MS = 10_000;
 
-/** Two pods under an operator, and the bridge before them, which looks like one vLLM. */
+/** Pods under an operator, and the bridge before them, which looks like one vLLM. */
 export interface TrainedFleet {
   url: string;
   /** Kills the process of a server pod, whose name it returns; another comes by itself, and holds nothing. */
@@ -21,11 +21,23 @@ export interface TrainedFleet {
   stop(): Promise<void>;
 }
 
-/** `loraRoot` is the trainer's folder. */
-export async function startFleet(loraRoot: string, log: (line: string) => void): Promise<TrainedFleet> {
-  const world = await World.withPool({ servers: 2, forVllmTrainer: true, log });
+export interface FleetOptions {
+  /** The trainer's folder. */
+  loraRoot: string;
+  /** One pod before an engine of another project, which takes so long to begin, instead of two of ours. */
+  attached?: { engine: AttachedEngine; startMs: number };
+}
+
+export async function startFleet({ loraRoot, attached }: FleetOptions): Promise<TrainedFleet> {
+  const options = {
+    ...{ servers: attached === undefined ? 2 : 1, operators: 1, forVllmTrainer: true },
+    ...(attached && { attached: attached.engine }),
+  };
+  const world = await World.start(options);
   const folder = await mkdtemp(join(tmpdir(), 'lorikeet-bridge-'));
   try {
+    await world.applyCharts(options);
+    await world.untilPodsReady(options.servers, options.operators, attached?.startMs);
     await world.apply({
       apiVersion: 'lorikeet.dev/v1alpha1',
       kind: 'LoraAdapter',

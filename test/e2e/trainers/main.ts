@@ -8,7 +8,8 @@ import { readOptions } from '../../support/options.ts';
 import { startServer } from '../../support/server-process.ts';
 import { toolPath } from '../../support/tools.ts';
 import { Narrator } from '../narrator.ts';
-import { POOL } from '../world.ts';
+import { ARGS, ENVIRONMENT, entrypoint, START_MS } from '../vllm/engine.ts';
+import { POOL, ROOT } from '../world.ts';
 import { type Check, checkRatios, checkRevisions, checkReward, syncTimes } from './checks.ts';
 import { askBase, loadAgain, rawLogprobs, unload } from './completions.ts';
 import { startFleet } from './fleet.ts';
@@ -32,11 +33,13 @@ const SLOTS = 4;
 const KEPT_VERSIONS = 10;
 const TELL_EVERY_STEPS = 10;
 
-const USAGE = `npm run e2e:trainers -- [--steps N] [--only server|fleet]
+const USAGE = `npm run e2e:trainers -- [--steps N] [--only server|fleet|vllm]
 
 TRL's AsyncGRPOTrainer trains a LoRA adapter for N steps (${STEPS}) on the processor: against one server with --vllm-api, then through
 the bridge and an operator into two pods, of which one is killed half-way. What of it speaks to the server is unchanged. Between them stands a proxy that knows by the trainer's files which revision each answer must be of.
 Ends with 1 where a check fails. Fewer than 40 steps: the reward is said and not judged.
+
+With --only vllm: through the bridge and an operator into a pod whose engine is a real vLLM on the processor.
 
 The first run installs TRL and PyTorch into the cache of the tools (6 GB).
 `;
@@ -44,7 +47,9 @@ The first run installs TRL and PyTorch into the cache of the tools (6 GB).
 const tell = new Narrator();
 
 type Run = Pick<Training, 'python' | 'steps' | 'outDir'>;
-const RUNS = { server: throughServer, fleet: throughFleet };
+const RUNS = { server: throughServer, fleet: throughFleet, vllm: throughVllm };
+/** What runs where none is named. */
+const USUAL: readonly string[] = ['server', 'fleet'];
 
 async function main(steps: number, runs: (keyof typeof RUNS)[]): Promise<boolean> {
   if (spawnSync(process.execPath, [SETUP, 'trainers'], { stdio: 'inherit' }).status !== 0) return false;
@@ -88,7 +93,7 @@ async function throughServer(run: Run): Promise<Check[]> {
 
 async function throughFleet(run: Run): Promise<Check[]> {
   tell.chapter('Two pods, an operator and the bridge');
-  const fleet = await startFleet(run.outDir, () => undefined);
+  const fleet = await startFleet({ loraRoot: run.outDir });
   try {
     const recorder = new Recorder(POOL, keepOf(run), (version) => version.replace(/-v\d+$/, ''));
     const done = await trainAt(fleet.url, recorder, {
@@ -100,6 +105,27 @@ async function throughFleet(run: Run): Promise<Check[]> {
         if (step.step === run.steps >> 1) tell.say(`step ${step.step}: ${fleet.killOne()} is killed`);
       },
     });
+    tell.chapter('What came of it');
+    const recording = await recorder.recording();
+    return [...checksOf(done, recording), ...syncTimes(done, recording)];
+  } finally {
+    await fleet.stop();
+  }
+}
+
+async function throughVllm(run: Run): Promise<Check[]> {
+  if (spawnSync(process.execPath, [SETUP, 'vllm'], { stdio: 'inherit' }).status !== 0)
+    throw new Error('There is no vLLM');
+  tell.chapter('A pod before a vLLM, an operator and the bridge');
+  const image = { entrypoint: entrypoint(), cwd: ROOT, env: ENVIRONMENT };
+  const args = [...ARGS, '--logprobs-mode=processed_logprobs'];
+  const fleet = await startFleet({
+    loraRoot: run.outDir,
+    attached: { engine: { image, args }, startMs: START_MS },
+  });
+  try {
+    const recorder = new Recorder(POOL, keepOf(run), (version) => version.replace(/-v\d+$/, ''));
+    const done = await trainAt(fleet.url, recorder, { ...run, model: POOL, cwd: MODELS, onStep });
     tell.chapter('What came of it');
     const recording = await recorder.recording();
     return [...checksOf(done, recording), ...syncTimes(done, recording)];
@@ -183,10 +209,12 @@ else if (!Number.isInteger(steps) || steps < 2) {
   );
   process.exitCode = 2;
 } else if (values.only !== undefined && !(values.only in RUNS)) {
-  process.stderr.write(`Expected server or fleet for --only but received ${values.only}\n\n${USAGE}`);
+  process.stderr.write(
+    `Expected ${Object.keys(RUNS).join(', ')} for --only but received ${values.only}\n\n${USAGE}`,
+  );
   process.exitCode = 2;
 } else {
   const all = Object.keys(RUNS) as (keyof typeof RUNS)[];
-  const runs = all.filter((run) => values.only === undefined || run === values.only);
+  const runs = all.filter((run) => (values.only === undefined ? USUAL.includes(run) : run === values.only));
   process.exitCode = (await main(steps, runs)) ? 0 : 1;
 }

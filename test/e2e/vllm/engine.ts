@@ -29,16 +29,16 @@ export interface RealVllm {
   kill(): Promise<void>;
 }
 
-/** One on a port, of its own or given; resolves when it answers. */
-export async function startVllm(args: string[], port?: number): Promise<RealVllm> {
-  const own = port ?? (await freePort());
+/** One on a port of its own; resolves when it answers. */
+export async function startVllm(args: string[], environment: Record<string, string> = {}): Promise<RealVllm> {
+  const own = await freePort();
   const url = `http://127.0.0.1:${own}`;
   const [command = '', ...entry] = entrypoint();
   const model = [PARROT, '--served-model-name', 'parrot', '--host', '127.0.0.1', '--port', String(own)];
   const child = spawn(command, [...entry, ...model, ...ARGS, ...args], {
     detached: true,
     stdio: ['ignore', 'ignore', 'inherit'],
-    env: { ...process.env, ...ENVIRONMENT, VLLM_LOGGING_LEVEL: 'ERROR' },
+    env: { ...process.env, ...ENVIRONMENT, VLLM_LOGGING_LEVEL: 'ERROR', ...environment },
   });
   const ended = new Promise<void>((done) => child.once('exit', () => done()));
   const kill = async () => {
