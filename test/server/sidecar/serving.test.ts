@@ -219,6 +219,31 @@ describe('adapters in the engine', () => {
     );
   });
 
+  it('are let go by a client that leaves amid its answer, and so is the engine', async () => {
+    await server.close();
+    await vllm.stop();
+    vllm = await FakeVllm.start({ tokenMs: 30 });
+    server = await sidecar(vllm.url);
+    await put('sql', 1);
+    for (const stream of [true, false]) {
+      const leaving = new AbortController();
+      const asked = fetch(`${server.serving}/v1/completions`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ model: 'sql', prompt: 'x', max_tokens: 1_000, stream }),
+        signal: leaving.signal,
+      });
+      const ended = asked.then((response) => response.text()).catch(() => 'left');
+      await eventually('it runs', { timeoutMs: 2_000, everyMs: 5 }, () => vllm.running > 0 || undefined);
+      leaving.abort();
+      expect(await ended).toBe('left');
+      await eventually('nobody runs', { timeoutMs: 2_000, everyMs: 5 }, async () => {
+        const [adapter] = (await server.state()).adapters;
+        return (vllm.running === 0 && adapter?.revisions[0]?.leases === 0) || undefined;
+      });
+    }
+  });
+
   it('that the engine would serve wrong, or refuses, are refused with its words', async () => {
     const patterned = goodAdapter(1, { alpha_pattern: { v_proj: 4 } });
     const scaled = await server.put('sql', 1, { files: patterned });
