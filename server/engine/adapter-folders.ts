@@ -34,8 +34,8 @@ export class AdapterFolders {
     return new AdapterFolders(dir, seenAs);
   }
 
-  /** All of it or nothing. Returns the path that the engine is to be told. */
-  async write(name: string, { config, body }: Pick<Content, 'config' | 'body'>): Promise<string> {
+  /** All of it or nothing. */
+  async write(name: string, { config, body }: Pick<Content, 'config' | 'body'>): Promise<void> {
     const folder = join(this.dir, name);
     const half = `${folder}.new`;
     await rm(half, { recursive: true, force: true });
@@ -49,9 +49,9 @@ export class AdapterFolders {
       await rm(half, { recursive: true, force: true });
       throw error;
     }
-    return join(this.#seenAs, name);
   }
 
+  /** What the engine is to be told. */
   pathOf(name: string): string {
     return join(this.#seenAs, name);
   }

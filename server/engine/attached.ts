@@ -30,9 +30,9 @@ interface Slot {
   digest: string;
   state: 'staging' | 'ready' | 'retired';
   leases: number;
+  zeroEffect: boolean;
 }
 
-/** What can be asked of an attached engine besides the port. */
 export interface AttachedOptions {
   loader: EngineLoader;
   folders: AdapterFolders;
@@ -40,7 +40,6 @@ export interface AttachedOptions {
   /** See EngineFacts. */
   scalesByModule: boolean;
   log: Logger;
-  lookMs?: number;
 }
 
 /** What a revision is called in the engine. A content has one name for ever, so nothing that is cached under it is stale. */
@@ -107,13 +106,15 @@ export class AttachedEngine implements AdapterEngine {
 
   async stage(content: Content): Promise<StageReport> {
     const startedMs = performance.now();
-    if (!this.#options.scalesByModule) requireUniformScale(content);
-    const zeroEffect = await inspect(content);
-    const taken = await this.#turns.run(ENGINE, () => this.#takeIn(content));
+    const known = this.#slots.get(content.digest);
+    if (known === undefined && !this.#options.scalesByModule) requireUniformScale(content);
+    // What it holds was looked at.
+    const zeroEffect = known?.zeroEffect ?? (await inspect(content));
+    const taken = await this.#turns.run(ENGINE, () => this.#takeIn(content, zeroEffect));
     return { ...taken, pages: 0, zeroEffect, packMs: performance.now() - startedMs, rounded: 0 };
   }
 
-  async #takeIn(content: Content): Promise<Pick<StageReport, 'resident' | 'evicted'>> {
+  async #takeIn(content: Content, zeroEffect: boolean): Promise<Pick<StageReport, 'resident' | 'evicted'>> {
     const known = this.#slots.get(content.digest);
     if (known !== undefined) {
       known.state = 'ready';
@@ -123,7 +124,7 @@ export class AttachedEngine implements AdapterEngine {
     if (this.#away !== null) throw this.#awayError();
     const evicted = await this.#makeRoom();
     if (evicted === null) return { resident: false, evicted: [] };
-    const slot: Slot = { digest: content.digest, state: 'staging', leases: 0 };
+    const slot: Slot = { digest: content.digest, state: 'staging', leases: 0, zeroEffect };
     this.#slots.set(slot.digest, slot);
     try {
       await this.#options.folders.write(folderName(slot.digest), content);
@@ -304,7 +305,7 @@ export class AttachedEngine implements AdapterEngine {
         return this.#lookAndMend();
       });
     } finally {
-      this.#schedule(this.#options.lookMs ?? LOOK_MS);
+      this.#schedule(LOOK_MS);
     }
   }
 

@@ -25,7 +25,10 @@ export interface EngineCall {
 export class EngineHttp {
   readonly url: string;
   readonly #token: EngineHttpOptions['token'];
-  readonly #agent = new Agent({ connect: { timeout: CONNECT_MS } });
+  readonly #agent = new Agent({
+    connect: { timeout: CONNECT_MS },
+    maxResponseSize: REPLY_BYTES_MAX,
+  });
 
   constructor({ url, token }: EngineHttpOptions) {
     this.url = url.replace(/\/+$/, '');
@@ -49,8 +52,7 @@ export class EngineHttp {
         signal: limit,
         headersTimeout: timeoutMs,
         bodyTimeout: timeoutMs,
-        maxResponseSize: REPLY_BYTES_MAX,
-      } as Parameters<typeof request>[1]);
+      });
       const text = await reply.body.text();
       if (reply.statusCode < 300) return text;
       throw new EngineRefusal(reply.statusCode, messageOf(text));

@@ -1,8 +1,8 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { OpenAiError } from '../openai/errors.ts';
 import { answer, buildHttpApp, type HttpOptions } from '../openai/http-app.ts';
-import { describeModel, listModels } from '../openai/models.ts';
 import type { NotReady, Serving } from '../openai/serving.ts';
+import { addModelRoutes } from '../openai/serving-app.ts';
 import type { Forwarder } from './forward.ts';
 
 /** By which an engine is given, or rid of, adapters: they come by the admin API alone. */
@@ -39,17 +39,8 @@ export function buildSidecarApp(serving: SidecarServing): FastifyInstance {
   const app = buildHttpApp({ ...serving, bodyBytesMax: BODY_BYTES_MAX, readsJson: false });
   app.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
   const { forwarder } = serving;
-  app.get('/v1/models', async () => listModels(serving));
-  app.get<{ Params: { '*': string } }>('/v1/models/*', async ({ params }) =>
-    describeModel(serving, params['*']),
-  );
+  addModelRoutes(app, serving);
   app.get('/health', async () => ({ status: 'ok' }));
-  app.get('/ready', async (_, reply) => {
-    const reason = serving.notReady();
-    if (reason === null) return { status: 'ready' };
-    const refusal = new OpenAiError('not_ready', reason.message);
-    return reply.code(refusal.status).send({ error: { ...refusal.toJSON().error, reason: reason.code } });
-  });
   app.get('/metrics', async (_, reply) => {
     void reply.type('text/plain; version=0.0.4; charset=utf-8');
     return await serving.metricsText();
