@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { Agent } from 'undici';
+import { Pool } from 'undici';
 import { putDirectory } from './adapters/load-directory.ts';
 import { residencyOf } from './adapters/pod-state.ts';
 import { Registry } from './adapters/registry.ts';
@@ -76,11 +76,12 @@ export async function startSidecar(
   });
   for (const { name, dir } of config.adapters) await putDirectory(registry, name, filesIn(dir));
   const metrics = openMetrics(baseModel, engine, registry);
-  const dispatcher = new Agent({ headersTimeout: 0, bodyTimeout: 0, connections: null });
+  const { origin, pathname } = new URL(http.url);
+  const dispatcher = new Pool(origin, { headersTimeout: 0, bodyTimeout: 0, connections: null });
   const serves = (name: string) => engine.serves(name);
   const forwarder = new Forwarder({
-    url: http.url,
     dispatcher,
+    prefix: pathname.replace(/\/$/, ''),
     entrance: { adapters: registry.lookup, engine },
     engine: {
       baseName: facts.baseName,

@@ -1,4 +1,10 @@
-import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
+import {
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  fastify,
+  type onRequestHookHandler,
+} from 'fastify';
 import type { Logger } from 'pino';
 import { keepingTrace } from '../contract/trace.ts';
 import { keepRoom } from '../transfer/connections.ts';
@@ -78,7 +84,7 @@ export function buildHttpApp(options: HttpOptions): FastifyInstance {
     },
   );
   // Fastify's onResponse does not come where the client left before its answer.
-  app.addHook('onRequest', async (request, reply) => {
+  const begin = atOnce((request, reply) => {
     const done = keepingTrace(() => observe(options, request, reply));
     reply.raw.once('close', done);
     cutOffUnread(reply);
@@ -90,12 +96,26 @@ export function buildHttpApp(options: HttpOptions): FastifyInstance {
     }
     request.account.setBody(announcedBytes(request, bodyBytesMax));
   });
-  app.addHook('onRequest', refuseEncodings);
+  app.addHook('onRequest', begin);
+  app.addHook('onRequest', atOnce(refuseEncodings));
   app.setErrorHandler((error, request, reply) => refuse(options, error, request, reply));
   app.setNotFoundHandler(({ method, url }, reply) =>
     answer(reply, new OpenAiError('route_not_found', `There is no ${method} ${url.split('?')[0]} here.`)),
   );
   return app;
+}
+
+/** A hook that is over in its turn of the event loop: a promise would put off whatever comes after it. */
+function atOnce(work: (request: FastifyRequest, reply: FastifyReply) => void): onRequestHookHandler {
+  return (request, reply, done) => {
+    try {
+      work(request, reply);
+    } catch (error) {
+      done(error as Error);
+      return;
+    }
+    done();
+  };
 }
 
 /** A body that does not say how long it is may be as long as may be, until it is here. */
@@ -110,16 +130,17 @@ function closeConnectionsWhenDone(app: FastifyInstance): void {
   app.addHook('preClose', async () => {
     closing = true;
   });
-  app.addHook('onRequest', async () => {
+  const refuseIfClosing = atOnce(() => {
     if (closing) throw new OpenAiError('shutting_down', 'The server is shutting down.');
   });
+  app.addHook('onRequest', refuseIfClosing);
   app.addHook('onResponse', async () => {
     if (closing) setImmediate(() => app.server.closeIdleConnections());
   });
 }
 
 /** Fastify would hand a compressed body to the JSON parser as if it were plain. */
-async function refuseEncodings(request: FastifyRequest): Promise<void> {
+function refuseEncodings(request: FastifyRequest): void {
   const encoding = request.headers['content-encoding'];
   if (encoding !== undefined && encoding !== 'identity') {
     throw new OpenAiError('unsupported_media_type', `Expected no content-encoding but received ${encoding}`);

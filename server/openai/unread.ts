@@ -2,7 +2,7 @@ import { Readable } from 'node:stream';
 import type { FastifyReply } from 'fastify';
 
 /** A client that takes no byte for so long is cut off. */
-const STALL_MS_MAX = 60_000;
+export const STALL_MS_MAX = 60_000;
 
 /** Pieces of an answer as they are taken; `cutOff` where one is not taken in time. */
 export function patiently(pieces: AsyncIterable<string>, cutOff: () => void): Readable {

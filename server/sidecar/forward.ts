@@ -1,7 +1,8 @@
+import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http';
 import type { Readable } from 'node:stream';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
-import { type Dispatcher, request as send } from 'undici';
+import type { Dispatcher } from 'undici';
 import { z } from 'zod';
 import { HEADER } from '../contract/adapter-api.ts';
 import { writeStep } from '../contract/headers.ts';
@@ -14,9 +15,10 @@ import { parseJsonBody } from '../openai/json-body.ts';
 import { type Entrance, type LoraInfo, takeIn } from '../openai/lease.ts';
 import type { Generation } from '../openai/plan.ts';
 import { LoraField, type LoraFields, parseBody } from '../openai/schemas.ts';
-import { patiently } from '../openai/unread.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { rootMessage } from '../transfer/unreachable.ts';
+import { ClientStream, type Passage } from './client-stream.ts';
+import { exchange, type Head, type Sink, Whole } from './exchange.ts';
 import { type FieldPlace, fieldsOf, withFields } from './json-fields.ts';
 import { EventRewriter, type Rewriting, rewriteRefusal, rewriteWhole, tokensIn } from './rewrite.ts';
 
@@ -25,7 +27,7 @@ const ANSWER_BYTES_MAX = 64 << 20;
 /** The second after a look, which gives the engine back what it lost. */
 const TRIES = 2;
 const TOUCHED = ['model', 'lora', 'lora_path', 'cache_salt'];
-const Fields = z.looseObject({ lora: LoraField });
+const Fields = z.object({ lora: LoraField });
 /** The engine that takes it makes no tokens: see AttachedEngine.generate. */
 const LEASE_ONLY = {} as Generation;
 
@@ -47,9 +49,10 @@ const HOP_BY_HOP = new Set([
 ]);
 
 export interface ForwarderOptions {
-  /** `http://127.0.0.1:8000` */
-  url: string;
+  /** To the engine. */
   dispatcher: Dispatcher;
+  /** Of its URL, before the path of a request: '' or `/engine`. */
+  prefix: string;
   entrance: Entrance;
   engine: {
     /** What it calls its base model. */
@@ -66,7 +69,6 @@ export interface ForwarderOptions {
   log: Logger;
 }
 
-type Answer = Dispatcher.ResponseData;
 type Target = { kind: 'ours'; model: string; lora: LoraFields; places: FieldPlace[] } | { kind: 'as-it-is' };
 
 /** Sends requests on to the engine, and its answers back as they come. */
@@ -79,10 +81,11 @@ export class Forwarder {
 
   /** Whatever it is: as it came, and the answer as it comes. */
   async pass(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
-    const gone = clientGone(reply);
     const body = request.body as Buffer | Readable | undefined;
-    const answer = await this.#send(request, body ?? null, gone);
-    return this.#reply(reply, answer).send(answer.body);
+    await this.#exchange(request, { body: body ?? null, gone: clientGone(reply) }, (head) => {
+      return new ClientStream(reply, { ...head, headers: kept(head.headers) }, AS_IT_IS);
+    });
+    return reply;
   }
 
   /** What may name a model: a JSON object. */
@@ -95,19 +98,17 @@ export class Forwarder {
       const { lora, leave } = await this.#takeIn(request, target, gone);
       try {
         const rewriting = this.#rewritingOf(target.model, lora);
-        const answer = await this.#send(request, bodyFor(bytes, target.places, rewriting), gone);
+        const body = bodyFor(bytes, target.places, rewriting);
+        const sink = await this.#exchange(request, { body, gone }, (head) => {
+          return isWhole(head) ? new Whole(head, ANSWER_BYTES_MAX) : this.#stream(reply, head, rewriting);
+        });
+        if (sink instanceof ClientStream) return reply;
         // Perhaps its process is another one than it was.
-        if (answer.statusCode === 404 && lora !== null && tries < TRIES) {
-          await answer.body.dump();
-          await this.#options.engine.suspect();
-          leave();
-          continue;
-        }
-        gone.addEventListener('abort', leave, { once: true });
-        return await this.#answer(reply, answer, rewriting);
-      } catch (error) {
+        if (sink.head.status !== 404 || lora === null || tries === TRIES)
+          return this.#answer(reply, sink, rewriting);
+        await this.#options.engine.suspect();
+      } finally {
         leave();
-        throw error;
       }
     }
   }
@@ -147,10 +148,8 @@ export class Forwarder {
       { ...asked, generations: [...asked.generations] },
       gone,
     );
-    let isHeld = true;
     const leave = () => {
-      if (isHeld) for (const { events } of leases) void events.return(undefined);
-      isHeld = false;
+      for (const { events } of leases) void events.return(undefined);
     };
     return { lora, leave };
   }
@@ -161,79 +160,85 @@ export class Forwarder {
     return { asked, model, lora };
   }
 
-  async #send(
+  async #exchange<S extends Sink>(
     { method, url, headers }: FastifyRequest,
-    body: Buffer | Readable | null,
-    gone: AbortSignal,
-  ): Promise<Answer> {
-    gone.throwIfAborted();
-    const passedOn = Object.entries(headers).filter(
-      ([name, value]) => !HOP_BY_HOP.has(name) && value !== undefined,
-    );
+    { body, gone }: { body: Buffer | Readable | null; gone: AbortSignal },
+    open: (head: Head) => S,
+  ): Promise<S> {
+    const { dispatcher, prefix, log, engine } = this.#options;
+    const request = {
+      method: method as Dispatcher.HttpMethod,
+      path: prefix + url,
+      headers: { ...kept(headers), ...writeTrace() },
+      body,
+    };
     try {
-      return await send(this.#options.url + url, {
-        method: method as Dispatcher.HttpMethod,
-        headers: { ...Object.fromEntries(passedOn), ...writeTrace() },
-        body,
-        dispatcher: this.#options.dispatcher,
-        signal: gone,
-      });
+      return await exchange(dispatcher, request, gone, open);
     } catch (error) {
       if (gone.aborted) throw gone.reason;
-      this.#options.log.warn({ reason: rootMessage(error) }, 'the engine gave no answer');
-      void this.#options.engine.suspect();
+      log.warn({ reason: rootMessage(error) }, 'the engine gave no answer, or no whole one');
+      void engine.suspect();
       throw engineAway();
     }
   }
 
-  /** With the engine's status and headers. */
-  #reply(reply: FastifyReply, { statusCode, headers }: Answer): FastifyReply {
-    const passedOn = Object.entries(headers).filter(([name]) => !HOP_BY_HOP.has(name));
-    return reply.code(statusCode).headers(Object.fromEntries(passedOn));
+  #stream(reply: FastifyReply, { status, headers }: Head, rewriting: Rewriting): ClientStream {
+    const { metrics } = this.#options;
+    const name = rewriting.lora?.name ?? null;
+    const traffic = metrics.trafficOf(name);
+    traffic.requests += 1;
+    const head = { status, headers: { ...kept(headers), ...provenanceHeaders(rewriting.lora) } };
+    const onFirst = () => metrics.firstToken(name, reply.elapsedTime / 1000);
+    if (!isOf(headers, 'text/event-stream')) return new ClientStream(reply, head, { ...AS_IT_IS, onFirst });
+    const rewriter = new EventRewriter(rewriting);
+    return new ClientStream(reply, head, {
+      rewrite: (chunk) => rewriter.rewrite(chunk),
+      rest() {
+        traffic.generatedTokens += rewriter.generatedTokens;
+        return rewriter.rest();
+      },
+      onFirst,
+      brokenOff: BROKEN_OFF,
+    });
   }
 
-  async #answer(reply: FastifyReply, answer: Answer, rewriting: Rewriting): Promise<FastifyReply> {
+  #answer(reply: FastifyReply, { head, bytes }: Whole, rewriting: Rewriting): FastifyReply {
     const { lora } = rewriting;
-    const type = String(answer.headers['content-type'] ?? '');
-    this.#reply(reply, answer);
-    if (lora !== null && answer.statusCode < 300)
-      void reply.headers({ 'x-lora-revision': lora.revision, ...writeStep(lora.step) });
     const traffic = this.#options.metrics.trafficOf(lora?.name ?? null);
     traffic.requests += 1;
-    const onTokens = (generated: number) => {
-      traffic.generatedTokens += generated;
-    };
-    if (answer.statusCode < 300 && type.startsWith('text/event-stream')) {
-      const onFirst = () => this.#options.metrics.firstToken(lora?.name ?? null, reply.elapsedTime / 1000);
-      const rewriter = new EventRewriter(rewriting, { onFirst, onTokens });
-      answer.body.once('error', () => rewriter.end(BROKEN_OFF));
-      const pieces = answer.body.pipe(rewriter).setEncoding('utf8');
-      return reply.send(patiently(pieces, () => reply.raw.destroy()));
-    }
-    if (!type.startsWith('application/json')) return reply.send(answer.body);
-    const bytes = await this.#wholeOf(answer);
-    if (answer.statusCode >= 300) return reply.send(rewriteRefusal(bytes, rewriting));
-    onTokens(tokensIn(bytes.toString('latin1')) ?? 0);
-    return reply.send(rewriteWhole(bytes, rewriting));
-  }
-
-  async #wholeOf({ body }: Answer): Promise<Buffer> {
-    const chunks: Buffer[] = [];
-    let length = 0;
-    try {
-      for await (const chunk of body) {
-        length += chunk.length;
-        if (length > ANSWER_BYTES_MAX) throw new Error(`the answer is longer than ${ANSWER_BYTES_MAX} bytes`);
-        chunks.push(chunk);
-      }
-    } catch (error) {
-      this.#options.log.warn({ reason: rootMessage(error) }, 'the engine broke off its answer');
-      void this.#options.engine.suspect();
-      throw engineAway();
-    }
-    return Buffer.concat(chunks);
+    void reply.code(head.status).headers(kept(head.headers));
+    if (head.status >= 300) return reply.send(rewriteRefusal(bytes, rewriting));
+    traffic.generatedTokens += tokensIn(bytes.toString('latin1')) ?? 0;
+    return reply.headers(provenanceHeaders(lora)).send(rewriteWhole(bytes, rewriting));
   }
 }
+
+/** It is rewritten as one. */
+function isWhole({ status, headers }: Head): boolean {
+  return status >= 300 || isOf(headers, 'application/json');
+}
+
+function isOf(headers: IncomingHttpHeaders, type: string): boolean {
+  return headers['content-type']?.startsWith(type) === true;
+}
+
+/** Which go on to the other connection. */
+function kept(headers: IncomingHttpHeaders): OutgoingHttpHeaders {
+  const ours: OutgoingHttpHeaders = {};
+  for (const [name, value] of Object.entries(headers)) if (!HOP_BY_HOP.has(name)) ours[name] = value;
+  return ours;
+}
+
+function provenanceHeaders(lora: LoraInfo): Record<string, string> {
+  return lora === null ? {} : { 'x-lora-revision': lora.revision, ...writeStep(lora.step) };
+}
+
+const AS_IT_IS: Passage = {
+  rewrite: (chunk) => chunk,
+  rest: () => '',
+  onFirst: () => undefined,
+  brokenOff: null,
+};
 
 /** For whoever reads a stream whose engine has ended. */
 const BROKEN_OFF = `data: ${JSON.stringify(engineAway())}\n\ndata: [DONE]\n\n`;

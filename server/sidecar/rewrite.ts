@@ -1,4 +1,3 @@
-import { Transform, type TransformCallback } from 'node:stream';
 import type { AskedFor } from '../engine/loader.ts';
 import type { LoraInfo } from '../openai/lease.ts';
 import { fieldsOf, withFields } from './json-fields.ts';
@@ -16,13 +15,6 @@ export interface Rewriting {
   model: string;
   /** Null: the base. */
   lora: LoraInfo;
-}
-
-export interface AnswerListener {
-  /** The first bytes of an answer that comes in pieces are there. */
-  onFirst(): void;
-  /** As the answer says it. */
-  onTokens(generated: number): void;
 }
 
 /** Of one revision from the first token to the last: the engine moves nobody to another. */
@@ -59,43 +51,38 @@ export function tokensIn(text: string): number | null {
  * Server-sent events as they come, each as soon as its line is whole: the model's name is the client's, and events that
  * end a choice or tell the usage say which revision made the tokens.
  */
-export class EventRewriter extends Transform {
+export class EventRewriter {
+  /** As the answer says it; known at its end. */
+  generatedTokens = 0;
   readonly #pattern: RegExp;
   readonly #name: string;
   readonly #tail: string;
-  readonly #listener: AnswerListener;
   #rest: Buffer[] = [];
-  #hasBegun = false;
-  #generated = 0;
 
-  constructor({ asked, model, lora }: Rewriting, listener: AnswerListener) {
-    super();
+  constructor({ asked, model, lora }: Rewriting) {
     this.#pattern = new RegExp(
       `"model":\\s*${JSON.stringify(asked.model).replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}`,
       'g',
     );
     this.#name = `"model":${JSON.stringify(model)}`;
     this.#tail = JSON.stringify(provenance(lora)).slice(1);
-    this.#listener = listener;
   }
 
-  override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
-    if (!this.#hasBegun) this.#listener.onFirst();
-    this.#hasBegun = true;
+  /** The lines that are whole now. */
+  rewrite(chunk: Buffer): string {
     const end = chunk.lastIndexOf(NEWLINE) + 1;
     if (end === 0) {
       this.#rest.push(chunk);
-      done();
-      return;
+      return '';
     }
     const whole = Buffer.concat([...this.#rest, chunk.subarray(0, end)]);
     this.#rest = end === chunk.length ? [] : [chunk.subarray(end)];
-    done(null, this.#rewritten(whole.toString('utf8')));
+    return this.#rewritten(whole.toString('utf8'));
   }
 
-  override _flush(done: TransformCallback): void {
-    if (this.#generated > 0) this.#listener.onTokens(this.#generated);
-    done(null, Buffer.concat(this.#rest));
+  /** What came after the last line. */
+  rest(): string {
+    return Buffer.concat(this.#rest).toString('utf8');
   }
 
   #rewritten(text: string): string {
@@ -108,7 +95,7 @@ export class EventRewriter extends Transform {
   #event(line: string): string {
     const named = line.replace(this.#pattern, () => this.#name);
     if (!ENDS_CHOICE.test(named)) return named;
-    this.#generated = Math.max(this.#generated, tokensIn(named) ?? 0);
+    this.generatedTokens = Math.max(this.generatedTokens, tokensIn(named) ?? 0);
     const end = named.lastIndexOf('}');
     return `${named.slice(0, end)},${this.#tail}${named.slice(end + 1)}`;
   }

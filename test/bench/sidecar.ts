@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { type AdapterFiles, fixtureAdapter } from '../e2e/client.ts';
 import { startVllm } from '../e2e/vllm/engine.ts';
 import { PARROT } from '../e2e/world.ts';
@@ -18,8 +19,14 @@ const ROUNDS = 8;
 const STREAMS = 8;
 const TOKENS = 64;
 const PUSHES = 8;
-const SINGLES = 100;
-const PROMPT = Array.from({ length: 32 }, (_, index) => 100 + index);
+const SINGLES = 150;
+/** A program that has served some hundred requests has been compiled. */
+const WARMING = 300;
+/** Between two requests of which each is to find all processes at rest. */
+const PAUSE_MS = 20;
+const [SHORT, LONG] = [32, 512].map((length) =>
+  Array.from({ length }, (_, index) => 100 + (index % 400)),
+) as [number[], number[]];
 const SETUP = resolve(import.meta.dirname, '../support/setup.mjs');
 const ADAPTER = 'live';
 const ALONE = 'alone';
@@ -42,7 +49,7 @@ function median(values: number[]): number {
 async function round(url: string, model: string): Promise<Round> {
   const traces = await Promise.all(
     Array.from({ length: STREAMS }, (_, stream) =>
-      streamCompletion(url, { model, prompt: [...PROMPT, 200 + stream], max_tokens: TOKENS }),
+      streamCompletion(url, { model, prompt: [...SHORT, 200 + stream], max_tokens: TOKENS }),
     ),
   );
   const begin = Math.min(...traces.map(({ submittedMs }) => submittedMs));
@@ -53,9 +60,10 @@ async function round(url: string, model: string): Promise<Round> {
   };
 }
 
-/** Of requests that come one after the other. */
-async function firstTokenAlone(url: string, model: string): Promise<number> {
-  const { submittedMs, timesMs } = await oneToken(url, model);
+/** Of requests that come one after the other, each after a pause. */
+async function firstTokenAlone(url: string, model: string, prompt: number[]): Promise<number> {
+  await delay(PAUSE_MS);
+  const { submittedMs, timesMs } = await oneToken(url, model, prompt);
   return (timesMs[0] ?? Number.NaN) - submittedMs;
 }
 
@@ -76,8 +84,8 @@ async function call(url: string, path: string, body: object): Promise<void> {
   if (!response.ok) throw new Error(`${path}: ${response.status} ${text}`);
 }
 
-const oneToken = (url: string, model: string) =>
-  streamCompletion(url, { model, prompt: PROMPT, max_tokens: 1 });
+const oneToken = (url: string, model: string, prompt: number[] = SHORT) =>
+  streamCompletion(url, { model, prompt, max_tokens: 1 });
 
 async function measure(vllm: string, server: ServerProcess, dir: string): Promise<void> {
   const [first, ...others] = await Promise.all(['sql', 'pirate', 'json'].map(fixtureAdapter));
@@ -103,22 +111,23 @@ async function measure(vllm: string, server: ServerProcess, dir: string): Promis
   say(
     `  first token  ${of('alone', 'firstTokenMs').toFixed(1)} ms alone, ${of('through', 'firstTokenMs').toFixed(1)} ms through: ${(1 / ratio('firstTokenMs')).toFixed(3)} as fast`,
   );
-  const singles: { alone: number; through: number }[] = [];
-  for (let index = 0; index < SINGLES; index += 1) {
-    singles.push({
-      alone: await firstTokenAlone(vllm, ALONE),
-      through: await firstTokenAlone(server.serving, ADAPTER),
-    });
-  }
-  const [alone, through] = [
-    median(singles.map((one) => one.alone)),
-    median(singles.map((one) => one.through)),
-  ];
-  say(`first token of one request at a time, ${SINGLES} in turn, medians`);
-  say(
-    `  ${alone.toFixed(1)} ms alone, ${through.toFixed(1)} ms through: ${(alone / through).toFixed(3)} as fast`,
-  );
+  for (let index = 0; index < WARMING; index += 1) await oneToken(server.serving, ADAPTER);
+  for (const prompt of [SHORT, LONG]) await measureFirstTokens(vllm, server, prompt);
   await measurePushes({ vllm, server, dir }, put, [...others, first]);
+}
+
+async function measureFirstTokens(vllm: string, server: ServerProcess, prompt: number[]): Promise<void> {
+  const alone: number[] = [];
+  const through: number[] = [];
+  for (let index = 0; index < SINGLES; index += 1) {
+    alone.push(await firstTokenAlone(vllm, ALONE, prompt));
+    through.push(await firstTokenAlone(server.serving, ADAPTER, prompt));
+  }
+  const [theirs, ours] = [median(alone), median(through)];
+  say(
+    `first token of one request at a time, a prompt of ${prompt.length} tokens, ${SINGLES} in turn, medians\n` +
+      `  ${theirs.toFixed(1)} ms alone, ${ours.toFixed(1)} ms through: ${(theirs / ours).toFixed(3)} as fast`,
+  );
 }
 
 async function measurePushes(
