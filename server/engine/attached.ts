@@ -2,6 +2,7 @@ import type { Logger } from 'pino';
 import { LorikeetError } from '../contract/errors.ts';
 import { Serial } from '../transfer/serial.ts';
 import type { AdapterFolders } from './adapter-folders.ts';
+import { EngineWatch } from './engine-watch.ts';
 import { inspect } from './inspect.ts';
 import { type EngineLoader, EngineRefusal, EngineSilent } from './loader.ts';
 import type {
@@ -20,9 +21,6 @@ import { requireUniformScale } from './uniform-scale.ts';
 
 /** Of a name in the engine; what follows are the digits of the revision's digest. */
 const NAME_PREFIX = 'lorikeet-';
-const LOOK_MS = 2_000;
-/** Looks without an answer after which the engine is away; one that refuses connections is at once. */
-const SILENT_LOOKS_MAX = 2;
 /** One after the other: an engine loads and unloads in its own one thread. */
 const ENGINE = 'engine';
 
@@ -51,9 +49,6 @@ export function engineName(digest: string): string {
  * An engine of another project that runs beside this server, as an engine of ours: its slots are the adapters that it holds
  * under names of ours, a lease is a request that was sent on to it, and a swap is an entry of the table here. Its process
  * may end at any time; what it held is given to the next one before that gets a request.
- *
- *            answers, and holds what it should            silent, or another process, or an adapter is missing
- *   away ───────────────────────────────────────▶ there ─────────────────────────────────────────────────────▶ away
  */
 export class AttachedEngine implements AdapterEngine {
   readonly info: EngineInfo;
@@ -65,31 +60,35 @@ export class AttachedEngine implements AdapterEngine {
   readonly #life = new AbortController();
   readonly #freedListeners: ((digest: string) => void)[] = [];
   readonly #endedListeners: (() => void)[] = [];
-  readonly #awayListeners: ((reason: string | null) => void)[] = [];
+  readonly #watch: EngineWatch;
   #epoch = 0;
-  #away: string | null = 'it has not been looked at yet';
-  #process: string | null = null;
-  #silentLooks = 0;
   #running = 0;
-  #next: NodeJS.Timeout | null = null;
-  #asked: Promise<void> | null = null;
   #others: ReadonlySet<string> = new Set();
 
   private constructor(options: AttachedOptions) {
     this.#options = options;
     this.info = { slots: options.slots, pages: 0, kvBlocks: 0 };
+    this.#watch = new EngineWatch({
+      ...{ loader: options.loader, log: options.log },
+      inTurn: (look) => this.#turns.run(ENGINE, look),
+      restore: (adapters) => this.#restore(adapters),
+      tidy: (adapters) => this.#tidy(adapters),
+    });
+    this.onAway((reason) => {
+      if (reason === null) for (const listener of this.#endedListeners) listener();
+    });
   }
 
   /** Takes the engine over as it is: adapters that an earlier process of ours left there go. It must answer. */
   static async open(options: AttachedOptions): Promise<AttachedEngine> {
     const engine = new AttachedEngine(options);
-    await engine.#look();
+    await engine.#watch.look();
     return engine;
   }
 
   /** Why it is away; null while it is there. */
   get away(): string | null {
-    return this.#away;
+    return this.#watch.away;
   }
 
   /** It comes back; where it does not, whoever runs it starts it anew. */
@@ -121,7 +120,7 @@ export class AttachedEngine implements AdapterEngine {
       this.#touch(known);
       return { resident: true, evicted: [] };
     }
-    if (this.#away !== null) throw this.#awayError();
+    if (this.away !== null) throw this.#awayError();
     const evicted = await this.#makeRoom();
     if (evicted === null) return { resident: false, evicted: [] };
     const slot: Slot = { digest: content.digest, state: 'staging', leases: 0, zeroEffect };
@@ -205,7 +204,7 @@ export class AttachedEngine implements AdapterEngine {
 
   /** Hears of each change, with null where the engine is there again. */
   onAway(listener: (reason: string | null) => void): void {
-    this.#awayListeners.push(listener);
+    this.#watch.onAway(listener);
   }
 
   snapshot(): EngineSnapshot {
@@ -229,7 +228,7 @@ export class AttachedEngine implements AdapterEngine {
     signal.throwIfAborted();
     const found = this.#find(target);
     if (typeof found === 'string') {
-      yield { type: 'failed', code: found, message: this.#away ?? '' };
+      yield { type: 'failed', code: found, message: this.away ?? '' };
       return;
     }
     this.#running += 1;
@@ -247,7 +246,7 @@ export class AttachedEngine implements AdapterEngine {
 
   /** Null: the base. */
   #find(target: Target): Slot | FailureCode | null {
-    if (this.#away !== null) return 'engine_away';
+    if (this.away !== null) return 'engine_away';
     if (target.kind === 'base') return null;
     const digest = target.kind === 'revision' ? target.digest : this.#current.get(target.name);
     if (digest === undefined) return 'adapter_not_found';
@@ -271,7 +270,7 @@ export class AttachedEngine implements AdapterEngine {
 
   /** A request met something that does not look right. Resolves when the engine has been looked at, and given what it lacks. */
   suspect(): Promise<void> {
-    return this.#look();
+    return this.#watch.look();
   }
 
   /** A model of its own, which is none of the adapters here. */
@@ -281,59 +280,21 @@ export class AttachedEngine implements AdapterEngine {
 
   close(): void {
     this.#life.abort();
-    if (this.#next !== null) clearTimeout(this.#next);
+    this.#watch.close();
   }
 
-  #schedule(afterMs: number): void {
-    if (this.#next !== null) clearTimeout(this.#next);
-    if (this.#life.signal.aborted) return;
-    this.#next = setTimeout(() => void this.#look(), afterMs).unref();
+  async #restore(adapters: ReadonlySet<string>): Promise<void> {
+    const missing = [...this.#slots.keys()].filter((digest) => !adapters.has(engineName(digest)));
+    if (missing.length > 0) this.#watch.leave(`${missing.length} adapters are gone from it`);
+    for (const digest of missing) await this.#loadAgain(digest);
   }
 
-  /** One that waits for its turn is for all who ask meanwhile. */
-  #look(): Promise<void> {
-    this.#asked ??= this.#lookInTurn();
-    return this.#asked;
-  }
-
-  async #lookInTurn(): Promise<void> {
-    if (this.#next !== null) clearTimeout(this.#next);
-    this.#next = null;
-    try {
-      await this.#turns.run(ENGINE, () => {
-        this.#asked = null;
-        return this.#lookAndMend();
-      });
-    } finally {
-      this.#schedule(LOOK_MS);
-    }
-  }
-
-  /** In its turn: nothing is loaded or unloaded meanwhile. */
-  async #lookAndMend(): Promise<void> {
-    const { loader, log } = this.#options;
-    try {
-      const { process, adapters } = await loader.look(this.#life.signal);
-      this.#silentLooks = 0;
-      const held = [...this.#slots.keys()];
-      const missing = held.filter((digest) => !adapters.has(engineName(digest)));
-      if (process !== this.#process || missing.length > 0 || this.#away !== null) {
-        if (this.#process !== null && process !== this.#process) this.#leave('its process is a new one');
-        else if (missing.length > 0) this.#leave(`${missing.length} adapters are gone from it`);
-        for (const digest of missing) await this.#loadAgain(digest);
-        this.#process = process;
-        this.#return();
-      }
-      const names = new Set(held.map(engineName));
-      const ours = [...adapters].filter((name) => name.startsWith(NAME_PREFIX));
-      this.#others = new Set([...adapters].filter((name) => !ours.includes(name)));
-      for (const name of ours) if (!names.has(name)) await loader.unload(name, this.#life.signal);
-    } catch (error) {
-      if (this.#life.signal.aborted) return;
-      this.#silentLooks += 1;
-      log.debug({ err: error }, 'the engine did not answer a look');
-      if (this.#silentLooks >= SILENT_LOOKS_MAX || isRefused(error)) this.#leave((error as Error).message);
-    }
+  /** What carries a name of ours and is in no slot. */
+  async #tidy(adapters: ReadonlySet<string>): Promise<void> {
+    const names = new Set([...this.#slots.keys()].map(engineName));
+    const ours = [...adapters].filter((name) => name.startsWith(NAME_PREFIX));
+    this.#others = new Set([...adapters].filter((name) => !ours.includes(name)));
+    for (const name of ours) if (!names.has(name)) await this.#options.loader.unload(name, this.#life.signal);
   }
 
   /** What it refuses now is brought in again by the first request for it, which is then told why not. */
@@ -344,27 +305,12 @@ export class AttachedEngine implements AdapterEngine {
       if (!(error instanceof EngineRefusal)) throw error;
       this.#options.log.error({ revision: digest, err: error }, 'the engine refuses what it held before');
       this.#slots.delete(digest);
+      await this.#options.folders.remove(folderName(digest));
     }
   }
 
-  #leave(reason: string): void {
-    const was = this.#away;
-    this.#away = reason;
-    if (was !== null) return;
-    this.#options.log.warn({ reason }, 'the engine is away');
-    for (const listener of this.#awayListeners) listener(reason);
-  }
-
-  #return(): void {
-    if (this.#away === null) return;
-    this.#away = null;
-    this.#options.log.info({ process: this.#process, adapters: this.#slots.size }, 'the engine is there');
-    for (const listener of this.#awayListeners) listener(null);
-    for (const listener of this.#endedListeners) listener();
-  }
-
   #awayError(): LorikeetError {
-    return new LorikeetError('engine_away', `The engine is away: ${this.#away}`);
+    return new LorikeetError('engine_away', `The engine is away: ${this.away}`);
   }
 
   #refusal(error: unknown): LorikeetError {
@@ -376,7 +322,7 @@ export class AttachedEngine implements AdapterEngine {
         cause: error,
       });
     if (error instanceof EngineSilent) {
-      this.#schedule(0);
+      void this.suspect();
       return new LorikeetError('engine_away', `The engine did not take it: ${error.message}`, {
         cause: error,
       });
@@ -387,9 +333,4 @@ export class AttachedEngine implements AdapterEngine {
 
 function folderName(digest: string): string {
   return digest.slice('sha256:'.length);
-}
-
-function isRefused(error: unknown): boolean {
-  const { cause } = error as Error;
-  return (cause as NodeJS.ErrnoException | undefined)?.code === 'ECONNREFUSED';
 }

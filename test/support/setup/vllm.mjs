@@ -62,7 +62,8 @@ async function install(python, folder) {
 
 /** It looks itself up by the name that it has for the GPU. */
 function nameIt(lib) {
-  const [python = ''] = readdirSync(lib);
+  // OpenMP's libraries lie beside it.
+  const python = readdirSync(lib).find((name) => name.startsWith('python3')) ?? '';
   const packages = join(lib, python, 'site-packages');
   const known = join(packages, `vllm-${VERSION}.dist-info`);
   if (existsSync(known)) return;
