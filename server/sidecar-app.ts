@@ -85,6 +85,8 @@ export async function startSidecar(
     entrance: { adapters: registry.lookup, engine },
     engine: {
       baseName: facts.baseName,
+      namedIn: (body) => loader.namedIn(body, baseModel),
+      lacksAdapter: (status, text) => loader.lacksAdapter(status, text),
       asksFor: (revision) => loader.asksFor(engineName(revision), facts.baseName),
       serves,
       suspect: () => engine.suspect(),

@@ -33,6 +33,10 @@ export interface EngineLoader {
   readonly kind: 'vllm' | 'sglang';
   /** What a request's body says to run under the adapter of that name in the engine. */
   asksFor(name: string, baseName: string): AskedFor;
+  /** The adapter of a request whose `model` does not name it, where the engine's clients know another way; as they wrote it. */
+  namedIn(body: Readonly<Record<string, unknown>>, baseName: string): unknown;
+  /** Whether an answer says that it does not have the adapter that it was asked for. */
+  lacksAdapter(status: number, text: string): boolean;
   facts(signal: AbortSignal): Promise<EngineFacts>;
   look(signal: AbortSignal): Promise<EngineSight>;
   /** `path` is a PEFT folder as the engine sees it. */

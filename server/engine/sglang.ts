@@ -6,7 +6,6 @@ import {
   type EngineLoader,
   EngineRefusal,
   type EngineSight,
-  EngineSilent,
 } from './loader.ts';
 import { processStart } from './prometheus-text.ts';
 
@@ -29,8 +28,6 @@ const ServerInfo = z.looseObject({
 export class SglangLoader implements EngineLoader {
   readonly kind = 'sglang';
   readonly #http: EngineHttp;
-  /** Its list of models does not name adapters in all versions: what it was given since it last was silent. */
-  readonly #given = new Set<string>();
 
   constructor(http: EngineHttp) {
     this.#http = http;
@@ -38,6 +35,18 @@ export class SglangLoader implements EngineLoader {
 
   asksFor(name: string, baseName: string): AskedFor {
     return { model: baseName, lora_path: name };
+  }
+
+  /** As clients of SGLang name it: by `lora_path`, or as `BASE:NAME`. */
+  namedIn(body: Readonly<Record<string, unknown>>, baseName: string): unknown {
+    const { lora_path: path, model } = body;
+    if (path != null) return path;
+    const prefix = `${baseName}:`;
+    return typeof model === 'string' && model.startsWith(prefix) ? model.slice(prefix.length) : undefined;
+  }
+
+  lacksAdapter(status: number, text: string): boolean {
+    return status === 400 && /never been loaded|are not loaded/.test(text);
   }
 
   async facts(signal: AbortSignal): Promise<EngineFacts> {
@@ -51,15 +60,10 @@ export class SglangLoader implements EngineLoader {
     };
   }
 
+  /** Its metrics do not say when it began where several processes share them: the list of adapters is empty after a start. */
   async look(signal: AbortSignal): Promise<EngineSight> {
-    try {
-      const [{ data }, metrics] = await Promise.all([this.#models(signal), this.#metrics(signal)]);
-      const adapters = new Set([...data.map(({ id }) => id), ...this.#given]);
-      return { process: processStart(metrics) ?? 'unknown', adapters };
-    } catch (error) {
-      if (error instanceof EngineSilent) this.#given.clear();
-      throw error;
-    }
+    const [{ data }, metrics] = await Promise.all([this.#models(signal), this.#metrics(signal)]);
+    return { process: processStart(metrics) ?? 'unknown', adapters: new Set(data.map(({ id }) => id)) };
   }
 
   async load(name: string, path: string, signal: AbortSignal): Promise<void> {
@@ -70,10 +74,12 @@ export class SglangLoader implements EngineLoader {
         return;
       throw error;
     });
+    const { data } = await this.#models(signal);
+    if (!data.some(({ id }) => id === name))
+      throw new EngineRefusal(501, 'its /v1/models does not list adapters: SGLang 0.5 or later is needed');
   }
 
   async unload(name: string, signal: AbortSignal): Promise<void> {
-    this.#given.delete(name);
     await this.#change('/unload_lora_adapter', { lora_name: name }, signal).catch((error: unknown) => {
       if (error instanceof EngineRefusal && /not (?:found|loaded)|does not exist/i.test(error.message))
         return;

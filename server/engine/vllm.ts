@@ -44,6 +44,12 @@ export class VllmLoader implements EngineLoader {
     return { model: name };
   }
 
+  namedIn(): undefined {}
+
+  lacksAdapter(status: number): boolean {
+    return status === 404;
+  }
+
   async facts(signal: AbortSignal): Promise<EngineFacts> {
     const { data } = await this.#models(signal);
     const base = data.find(({ parent }) => parent == null);

@@ -58,6 +58,9 @@ export interface ForwarderOptions {
     /** What it calls its base model. */
     baseName: string;
     asksFor(revision: string): AskedFor;
+    /** See EngineLoader. */
+    namedIn(body: Readonly<Record<string, unknown>>): unknown;
+    lacksAdapter(status: number, text: string): boolean;
     /** Serves a model of that name that is none of ours. */
     serves(name: string): boolean;
     /** Resolves when it has been looked at. */
@@ -69,7 +72,17 @@ export interface ForwarderOptions {
   log: Logger;
 }
 
-type Target = { kind: 'ours'; model: string; lora: LoraFields; places: FieldPlace[] } | { kind: 'as-it-is' };
+type Target =
+  | {
+      kind: 'ours';
+      /** Which of our models. */
+      model: string;
+      /** What the answer is to call it. */
+      said: string;
+      lora: LoraFields;
+      places: FieldPlace[];
+    }
+  | { kind: 'as-it-is' };
 
 /** Sends requests on to the engine, and its answers back as they come. */
 export class Forwarder {
@@ -94,19 +107,21 @@ export class Forwarder {
     const target = this.#targetOf(parseJsonBody(bytes), bytes);
     if (target.kind === 'as-it-is') return await this.pass(request, reply);
     const gone = clientGone(reply);
+    const { engine } = this.#options;
     for (let tries = 1; ; tries += 1) {
       const { lora, leave } = await this.#takeIn(request, target, gone);
       try {
-        const rewriting = this.#rewritingOf(target.model, lora);
+        const rewriting = this.#rewritingOf(target.said, lora);
         const body = bodyFor(bytes, target.places, rewriting);
         const sink = await this.#exchange(request, { body, gone }, (head) => {
           return isWhole(head) ? new Whole(head, ANSWER_BYTES_MAX) : this.#stream(reply, head, rewriting);
         });
         if (sink instanceof ClientStream) return reply;
+        const { status } = sink.head;
+        const isLost = status >= 400 && lora !== null && engine.lacksAdapter(status, sink.bytes.toString());
+        if (!isLost || tries === TRIES) return this.#answer(reply, sink, rewriting);
         // Perhaps its process is another one than it was.
-        if (sink.head.status !== 404 || lora === null || tries === TRIES)
-          return this.#answer(reply, sink, rewriting);
-        await this.#options.engine.suspect();
+        await engine.suspect();
       } finally {
         leave();
       }
@@ -115,9 +130,12 @@ export class Forwarder {
 
   #targetOf(body: unknown, bytes: Buffer): Target {
     if (typeof body !== 'object' || body === null || Array.isArray(body)) return { kind: 'as-it-is' };
-    const { model = this.#options.baseModel } = body as { model?: unknown };
-    if (typeof model !== 'string') return { kind: 'as-it-is' };
-    const isElse = model !== this.#options.baseModel && this.#options.engine.serves(model);
+    const { baseModel, engine } = this.#options;
+    const { model: said = baseModel } = body as { model?: unknown };
+    if (typeof said !== 'string') return { kind: 'as-it-is' };
+    const model = engine.namedIn(body as Record<string, unknown>) ?? said;
+    if (typeof model !== 'string') throw badRequest('Expected one adapter for all of a request', 'lora_path');
+    const isElse = model !== baseModel && engine.serves(model);
     if (isElse && !this.#isOurs(model)) return { kind: 'as-it-is' };
     const places = fieldsOf(bytes);
     const names = places.map(({ name }) => name);
@@ -125,7 +143,7 @@ export class Forwarder {
     if (twice !== undefined) throw badRequest(`Expected ${twice} once`, twice);
     const { lora } = parseBody(Fields, body);
     requireServable(lora);
-    return { kind: 'ours', model, lora, places };
+    return { kind: 'ours', model, said, lora, places };
   }
 
   #isOurs(model: string): boolean {
@@ -154,10 +172,10 @@ export class Forwarder {
     return { lora, leave };
   }
 
-  #rewritingOf(model: string, lora: LoraInfo): Rewriting {
+  #rewritingOf(said: string, lora: LoraInfo): Rewriting {
     const { engine } = this.#options;
     const asked = lora === null ? { model: engine.baseName } : engine.asksFor(lora.revision);
-    return { asked, model, lora };
+    return { asked, model: said, lora };
   }
 
   async #exchange<S extends Sink>(

@@ -35,10 +35,50 @@ describe('before an SGLang', () => {
     });
   });
 
-  it('nobody reaches an adapter past its name', async () => {
+  it("is asked for an adapter in SGLang's own ways too, and by nobody past its name", async () => {
     const { revision } = (await (await server.put('sql', 1)).json()) as { revision: string };
-    const { body } = await ask('parrot', { lora_path: `lorikeet-${revision.slice(7)}` });
-    expect(body.choices[0].text).toBe(BASE_MARK.repeat(2));
+    for (const more of [{ lora_path: 'sql' }, { model: 'parrot:sql' }]) {
+      const { body } = await ask('parrot', more);
+      expect(body).toMatchObject({ model: 'parrot', lora: { revision }, ...('model' in more && more) });
+      expect(body.choices[0].text).toBe(markOfSeed(1).repeat(2));
+    }
+    const named = `lorikeet-${revision.slice(7)}`;
+    for (const more of [{ lora_path: named }, { model: `parrot:${named}` }, { model: 'nobody' }])
+      expect((await ask('parrot', more)).status).toBe(404);
+    expect((await ask('parrot', { lora_path: ['sql', null] })).status).toBe(400);
+    expect((await ask('parrot', { lora_path: null })).body.choices[0].text).toBe(BASE_MARK.repeat(2));
+  });
+
+  it('an adapter that it has lost is loaded again by the request for it', async () => {
+    await server.put('sql', 1);
+    engine.adapters.clear();
+    expect((await ask('sql')).body.choices[0].text).toBe(markOfSeed(1).repeat(2));
+  });
+
+  it('a stream says which revision made it', async () => {
+    const { revision } = (await (await server.put('sql', 1)).json()) as { revision: string };
+    const streamed = await fetch(`${server.serving}/v1/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ model: 'sql', prompt: 'x', max_tokens: 2, stream: true }),
+    });
+    const events = (await streamed.text()).trimEnd().split('\n\n');
+    expect(JSON.parse(events.at(-2)?.slice('data: '.length) ?? '')).toMatchObject({
+      model: 'sql',
+      lora: { revision },
+    });
+  });
+
+  it('one that does not list its adapters is refused by name', async () => {
+    const old = await FakeSglang.start({ listsAdapters: false });
+    const before = await sidecar(old.url, [], 'sglang');
+    const refused = await before.put('sql', 1);
+    expect([refused.status, await refused.text()]).toEqual([
+      422,
+      expect.stringContaining('SGLang 0.5 or later'),
+    ]);
+    await before.close();
+    await old.stop();
   });
 
   it('a swap, the room for two, and a removal are as before a vLLM', async () => {
