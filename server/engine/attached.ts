@@ -17,7 +17,7 @@ import type {
   Switched,
   Target,
 } from './port.ts';
-import { requireUniformScale } from './uniform-scale.ts';
+import { requireUniform, withoutRslora } from './uniform-scale.ts';
 
 /** Of a name in the engine; what follows are the digits of the revision's digest. */
 const NAME_PREFIX = 'lorikeet-';
@@ -106,7 +106,7 @@ export class AttachedEngine implements AdapterEngine {
   async stage(content: Content): Promise<StageReport> {
     const startedMs = performance.now();
     const known = this.#slots.get(content.digest);
-    if (known === undefined && !this.#options.scalesByModule) requireUniformScale(content);
+    if (known === undefined && !this.#options.scalesByModule) requireUniform(content);
     // What it holds was looked at.
     const zeroEffect = known?.zeroEffect ?? (await inspect(content));
     const taken = await this.#turns.run(ENGINE, () => this.#takeIn(content, zeroEffect));
@@ -126,7 +126,8 @@ export class AttachedEngine implements AdapterEngine {
     const slot: Slot = { digest: content.digest, state: 'staging', leases: 0, zeroEffect };
     this.#slots.set(slot.digest, slot);
     try {
-      await this.#options.folders.write(folderName(slot.digest), content);
+      const config = this.#options.scalesByModule ? content.config : withoutRslora(content.config);
+      await this.#options.folders.write(folderName(slot.digest), { config, body: content.body });
       await this.#load(slot.digest);
       slot.state = 'ready';
     } catch (error) {

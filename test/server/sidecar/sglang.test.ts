@@ -1,3 +1,5 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { goodAdapter } from '../../support/adapter-files.ts';
 import { FakeSglang } from '../../support/fake-sglang.ts';
@@ -89,6 +91,15 @@ describe('before an SGLang', () => {
     expect(engine.adapters.size).toBe(2);
     await server.adminCall('DELETE', '/lora/v1/adapters/sql');
     expect(engine.adapters.size).toBe(0);
+  });
+
+  it('rsLoRA, which it does not read, is said in its words', async () => {
+    const files = goodAdapter(1, { use_rslora: true });
+    const { r, lora_alpha } = JSON.parse(files.config.toString());
+    expect((await server.put('sql', 1, { files })).status).toBe(200);
+    const [{ path } = { path: '' }] = engine.adapters.values();
+    const written = JSON.parse(await readFile(join(path, 'adapter_config.json'), 'utf8'));
+    expect(written).toMatchObject({ r, use_rslora: false, lora_alpha: lora_alpha * Math.sqrt(r) });
   });
 
   it('scales of modules that differ are refused', async () => {
