@@ -13,6 +13,15 @@ interface Container {
   volumeMounts: { name: string }[];
 }
 
+/** What is the same of vLLM and SGLang. */
+const EVERY_ENGINE = [
+  '--enable-lora',
+  '--max-lora-rank=16',
+  '--served-model-name=parrot',
+  '--host=127.0.0.1',
+  '--port=8080',
+];
+
 describe('the server chart', () => {
   const { chart, values } = CASES[1] as { chart: string; values: typeof SERVER_VALUES };
 
@@ -74,16 +83,7 @@ describe('the server chart', () => {
     expect(vllm).toMatchObject({
       image: attached.image,
       command: ['vllm', 'serve'],
-      args: [
-        '/models/base/',
-        '--served-model-name=parrot',
-        '--host=127.0.0.1',
-        '--port=8080',
-        '--enable-lora',
-        '--max-loras=3',
-        '--max-cpu-loras=3',
-        '--max-lora-rank=16',
-      ],
+      args: ['/models/base/', '--max-loras=3', '--max-cpu-loras=3', ...EVERY_ENGINE],
       env: expect.arrayContaining([{ name: 'VLLM_ALLOW_RUNTIME_LORA_UPDATING', value: 'True' }]),
     });
     const seen = [server, vllm].map((one) => one?.volumeMounts.find(({ name }) => name === 'adapters'));
@@ -93,6 +93,33 @@ describe('the server chart', () => {
     ]);
     const { volumes } = deploymentOf(manifests).template.spec as unknown as { volumes: { name: string }[] };
     expect(volumes).toContainEqual({ name: 'adapters', emptyDir: { medium: 'Memory', sizeLimit: '2Gi' } });
+  });
+
+  it('puts it before an SGLang as well, with what the user says besides', async () => {
+    const attached = {
+      image: 'lmsysorg/sglang:v0.5.23',
+      args: ['--tp={{ .Values.engine.threads }}'],
+      env: [{ name: 'A', value: 'b' }],
+    };
+    const engine = { kind: 'sglang', slots: 3, maxRank: 16, threads: 2 };
+    const manifests = await helmTemplate({ chart, values: { ...values, engine, attached } });
+    const [server, sglang] = deploymentOf(manifests).template.spec.containers as unknown as Container[];
+    expect(server?.args).toContain('--engine=sglang');
+    expect(sglang).toMatchObject({
+      command: ['python3', '-m', 'sglang.launch_server'],
+      args: [
+        '--model-path=/models/base/',
+        '--lora-target-modules=all',
+        '--max-loras-per-batch=3',
+        '--max-loaded-loras=3',
+        ...EVERY_ENGINE,
+        '--tp=2',
+      ],
+      env: [
+        { name: 'HOME', value: '/tmp' },
+        { name: 'A', value: 'b' },
+      ],
+    });
   });
 
   it('says what is missing of a vLLM', async () => {
