@@ -160,7 +160,7 @@ const RUNS: Check[] = [
     }),
   ),
 
-  must(
+  should(
     'serving-migrate',
     'Where the activation says Migrate, a running request goes on with the new revision, and says from where.',
     amid(async (bench, tokens) => {
