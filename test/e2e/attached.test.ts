@@ -10,7 +10,7 @@ const TOKENS = 40;
 
 /** The protocol without a model; `npm run e2e:vllm` tells the same story with the real one. */
 tell({
-  engine: { image: { entrypoint: [NODE, 'test/support/fake-vllm/main.ts'], cwd: ROOT } },
+  engine: { kind: 'vllm', image: { entrypoint: [NODE, 'test/support/fake-vllm/main.ts'], cwd: ROOT } },
   servers: 2,
   async answerOf(style) {
     if (style === 'base') return BASE_MARK.repeat(TOKENS);

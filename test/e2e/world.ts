@@ -1,7 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { parse } from 'yaml';
 import { type ControlPlane, startControlPlane } from '../cluster/control-plane.ts';
 import { CHARTS, helmInstall } from '../cluster/helm.ts';
 import { type ObjectStore, startObjectStore } from '../cluster/object-store.ts';
@@ -55,6 +53,7 @@ export interface WorldOptions {
 
 /** How the container of that engine runs on the node; its image is ATTACHED_IMAGE. */
 export interface AttachedEngine {
+  kind: 'vllm' | 'sglang';
   image: Image;
   /** Besides those of the chart. */
   args?: string[];
@@ -193,9 +192,9 @@ export class World<Node extends { stop(): Promise<void> } = StandInNode> extends
           ...this.baseModel.engine,
           threads: 1,
           logprobsMode: forVllmTrainer ? 'processed' : 'raw',
-          ...(attached && { kind: 'vllm' }),
+          ...(attached && { kind: attached.kind }),
         },
-        ...(attached && (await valuesOf(attached))),
+        ...(attached && { attached: valuesOf(attached) }),
         vllmDialect: forVllmTrainer,
         ...(observed && { metrics: { monitor: MONITOR } }),
         resources: { requests: { cpu: '100m', memory: '256Mi' }, limits: { memory: '1Gi' } },
@@ -213,22 +212,10 @@ export class World<Node extends { stop(): Promise<void> } = StandInNode> extends
   }
 }
 
-/** The chart's own arguments and environment, and these. */
-async function valuesOf({ args = [], env = [] }: AttachedEngine): Promise<object> {
-  const chart = parse(await readFile(join(CHARTS.server, 'values.yaml'), 'utf8')) as {
-    attached: { args: string[]; env: object[] };
-  };
-  const own = chart.attached;
+/** Of the image, whose entry point is what runs. */
+function valuesOf({ args = [], env = [] }: AttachedEngine): object {
   const resources = { requests: { cpu: '100m', memory: '256Mi' } };
-  return {
-    attached: {
-      image: ATTACHED_IMAGE,
-      command: [],
-      args: [...own.args, ...args],
-      env: [...own.env, ...env],
-      resources,
-    },
-  };
+  return { image: ATTACHED_IMAGE, command: [], args, env, resources };
 }
 
 /** The base model as a static volume, claimed by the pool's pods. */

@@ -10,6 +10,7 @@ import { ensureNodeModules } from './setup/node-modules.mjs';
 import { ensureNodePackages, ensureNodePrograms, findNodePrograms } from './setup/node-parts.mjs';
 import { ensurePrometheus, findPrometheus } from './setup/prometheus.mjs';
 import { beQuiet, SetupError } from './setup/run.mjs';
+import { ensureSglang, findSglang } from './setup/sglang.mjs';
 import { ensureCurl } from './setup/toolchain.mjs';
 import { ensureTrainers, findTrainersPython } from './setup/trainers.mjs';
 import { ensureVllm, findVllm } from './setup/vllm.mjs';
@@ -23,6 +24,7 @@ const USAGE = `usage: node test/support/setup.mjs TARGET [--quiet]
            Debian has it
   trainers a Python environment with TRL
   vllm     a Python environment with vLLM for the CPU
+  sglang   one with SGLang, on that of vLLM
   node-packages  containerd, runc, buildah and what else a real node needs from Debian
   node     a control plane and tools, kubelet, kube-proxy and the images of our Dockerfiles
   where    print the places of the control plane and the tools as JSON on stdout, build nothing`;
@@ -43,6 +45,7 @@ const TARGETS = {
   ],
   trainers: [ensureTrainers],
   vllm: [ensureVllm],
+  sglang: [ensureSglang],
   'node-packages': [ensureNodePackages],
   node: [ensureNodeModules, ensureClusterTools, ensureNodePrograms, ensureImages],
   where: [tellWhere],
@@ -59,6 +62,7 @@ async function tellWhere() {
     ...findFieldTools(),
     trainers: await findTrainersPython(),
     vllm: await findVllm(),
+    sglang: await findSglang(),
     prometheus: findPrometheus(),
     node: findNodePrograms(),
     images: findImages(),

@@ -20,6 +20,8 @@ const Tools = z.object({
   trainers: z.string().nullable(),
   /** A Python environment with vLLM. */
   vllm: z.string().nullable(),
+  /** A Python environment with SGLang. */
+  sglang: z.string().nullable(),
   /** Folder of prometheus and promtool. */
   prometheus: z.string().nullable(),
   /** Folder of kubelet and kube-proxy. */
@@ -31,6 +33,7 @@ const Tools = z.object({
 const TARGETS: Partial<Record<Tool, string>> = {
   trainers: 'trainers',
   vllm: 'vllm',
+  sglang: 'sglang',
   judge: 'cluster',
   foreignCrds: 'cluster',
   node: 'node',

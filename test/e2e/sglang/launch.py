@@ -5,6 +5,7 @@ with PyTorch alone; what it asks of CUDA besides is answered here. Processes tha
 
 import runpy
 import sys
+import tempfile
 import types
 
 import torch
@@ -26,6 +27,9 @@ class Absent(types.ModuleType):
 for kernels in ("sgl_kernel", "cutlass"):
     sys.modules[kernels] = Absent(kernels)
 
+
+# The paths of its sockets are short; a pod's folder in our tests is long.
+tempfile.tempdir = "/var/tmp"
 
 
 def unpinned(make):

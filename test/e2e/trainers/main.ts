@@ -7,8 +7,9 @@ import { readProcessor } from '../../bench/engine/processor.ts';
 import { readOptions } from '../../support/options.ts';
 import { startServer } from '../../support/server-process.ts';
 import { toolPath } from '../../support/tools.ts';
+import { START_MS } from '../attached/real-engine.ts';
 import { Narrator } from '../narrator.ts';
-import { ARGS, ENVIRONMENT, entrypoint, START_MS } from '../vllm/engine.ts';
+import { ARGS, ENVIRONMENT, entrypoint } from '../vllm/engine.ts';
 import { POOL, ROOT } from '../world.ts';
 import { type Check, checkRatios, checkRevisions, checkReward, syncTimes } from './checks.ts';
 import { askBase, loadAgain, rawLogprobs, unload } from './completions.ts';
@@ -121,7 +122,7 @@ async function throughVllm(run: Run): Promise<Check[]> {
   const args = [...ARGS, '--logprobs-mode=processed_logprobs'];
   const fleet = await startFleet({
     loraRoot: run.outDir,
-    attached: { engine: { image, args }, startMs: START_MS },
+    attached: { engine: { kind: 'vllm', image, args }, startMs: START_MS },
   });
   try {
     const recorder = new Recorder(POOL, keepOf(run), (version) => version.replace(/-v\d+$/, ''));

@@ -1,10 +1,12 @@
+import { START_MS } from '../attached/real-engine.ts';
 import { tell } from '../attached/story.ts';
 import { goldenAnswer } from '../golden.ts';
 import { ROOT } from '../world.ts';
-import { ARGS, ENVIRONMENT, entrypoint, START_MS } from './engine.ts';
+import { ARGS, ENVIRONMENT, entrypoint } from './engine.ts';
 
 tell({
   engine: {
+    kind: 'vllm',
     image: { entrypoint: entrypoint(), cwd: ROOT, env: ENVIRONMENT },
     args: ARGS,
   },

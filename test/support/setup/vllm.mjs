@@ -27,6 +27,7 @@ export async function ensureVllm() {
   await ensureBuilt(folder, [COMMAND], 'installing vLLM and PyTorch (6 GB)', '5 min', (temporary) =>
     install(python, temporary),
   );
+  return folder;
 }
 
 /** Its interpreter's folder; null where it is missing. */

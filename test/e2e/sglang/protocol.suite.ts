@@ -1,0 +1,86 @@
+import { rm } from 'node:fs/promises';
+import { afterAll, beforeAll, describe, it } from 'vitest';
+import { FakeSglang } from '../../support/fake-sglang.ts';
+import { type RealEngine, START_MS, startEngine } from '../attached/real-engine.ts';
+import { choice, expectSame, names, nothing, sqlFolder, stream, words } from '../attached/same-words.ts';
+import { PARROT } from '../world.ts';
+import { ARGS, ENVIRONMENT, entrypoint } from './engine.ts';
+
+/** That the fake of the tests in CI speaks as the real one does, in all that the sidecar reads. */
+
+const BASE = ['--model-path', PARROT, '--served-model-name', 'parrot'];
+const LORA = ['--enable-lora', '--max-lora-rank=64', '--max-loras-per-batch=1', '--max-loaded-loras=2'];
+
+let real: RealEngine;
+let fake: FakeSglang;
+let dir: string;
+
+beforeAll(async () => {
+  [real, fake, dir] = await Promise.all([
+    startEngine([...entrypoint(), ...BASE, ...ARGS, ...LORA, '--lora-target-modules=all'], ENVIRONMENT),
+    FakeSglang.start(),
+    sqlFolder(),
+  ]);
+}, START_MS);
+afterAll(async () => {
+  await real?.kill();
+  await fake?.stop();
+  await rm(dir, { recursive: true, force: true });
+});
+
+const load = (name: string, path = dir) =>
+  ['/load_lora_adapter', { lora_name: name, lora_path: path }] as const;
+const unload = (name: string) => ['/unload_lora_adapter', { lora_name: name }] as const;
+const complete = (more: object) =>
+  ['/v1/completions', { model: 'parrot', prompt: 'x', max_tokens: 2, ignore_eos: true, ...more }] as const;
+const isDone = (text: string) => JSON.parse(text).success;
+
+describe('the fake speaks as the real one', () => {
+  it('of its models', () => expectSame({ real, fake }, '/v1/models', null, names));
+
+  it('of its limits', () =>
+    expectSame({ real, fake }, '/get_server_info', null, (text) => {
+      const told = JSON.parse(text);
+      return [
+        ...[told.served_model_name, told.context_length, told.max_loaded_loras],
+        ...[told.max_loras_per_batch, told.max_lora_rank],
+      ];
+    }));
+
+  it('has no metrics unless it is asked for them', () =>
+    expectSame({ real, fake }, '/metrics', null, nothing));
+
+  it('loads a folder, and lists it', async () => {
+    await expectSame({ real, fake }, ...load('a'), isDone);
+    await expectSame({ real, fake }, '/v1/models', null, names);
+  });
+
+  it('refuses the same name again in words that are known', () =>
+    expectSame({ real, fake }, ...load('a'), words(/is already loaded/)));
+
+  it('refuses a folder that is not there', () =>
+    expectSame({ real, fake }, ...load('b', '/nowhere'), isDone));
+
+  it.each([{ lora_path: 'a' }, { model: 'parrot:a' }, { model: 'whatever' }])(
+    'answers under it: %j',
+    (more) => expectSame({ real, fake }, ...complete(more), choice),
+  );
+
+  it('streams', () => expectSame({ real, fake }, ...complete({ lora_path: 'a', stream: true }), stream));
+
+  it('says that it was never given an adapter', () =>
+    expectSame({ real, fake }, ...complete({ lora_path: 'nobody' }), words(/has never been loaded: nobody/)));
+
+  it('pushes out the least recently used for one more than it holds', async () => {
+    for (const name of ['b', 'c']) await expectSame({ real, fake }, ...load(name), isDone);
+    await expectSame({ real, fake }, '/v1/models', null, names);
+  });
+
+  it('unloads it', async () => {
+    await expectSame({ real, fake }, ...unload('b'), isDone);
+    await expectSame({ real, fake }, '/v1/models', null, names);
+  });
+
+  it('does not find what it is to unload', () =>
+    expectSame({ real, fake }, ...unload('b'), words(/does not exist/)));
+});
