@@ -60,7 +60,7 @@ export async function startSidecar(
   const maxRank = facts.rankMax ?? config.maxRank;
   const engine = await AttachedEngine.open({
     ...{ loader, folders, slots, log },
-    scalesByModule: facts.scalesByModule,
+    reads: facts,
   });
   // Of its end the connection that looks keep open tells before the next look.
   http.onDisconnect(() => void engine.suspect());

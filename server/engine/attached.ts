@@ -4,7 +4,8 @@ import { Serial } from '../transfer/serial.ts';
 import type { AdapterFolders } from './adapter-folders.ts';
 import { EngineWatch } from './engine-watch.ts';
 import { inspect } from './inspect.ts';
-import { type EngineLoader, EngineRefusal, EngineSilent } from './loader.ts';
+import { type EngineFacts, type EngineLoader, EngineRefusal, EngineSilent } from './loader.ts';
+import { inPlainWords, requireFusible, requireUniform } from './plain-adapter.ts';
 import type {
   AdapterEngine,
   Content,
@@ -17,7 +18,6 @@ import type {
   Switched,
   Target,
 } from './port.ts';
-import { requireUniform, withoutRslora } from './uniform-scale.ts';
 
 /** Of a name in the engine; what follows are the digits of the revision's digest. */
 const NAME_PREFIX = 'lorikeet-';
@@ -35,8 +35,7 @@ export interface AttachedOptions {
   loader: EngineLoader;
   folders: AdapterFolders;
   slots: number;
-  /** See EngineFacts. */
-  scalesByModule: boolean;
+  reads: Pick<EngineFacts, 'scalesByModule' | 'fusesProjections'>;
   log: Logger;
 }
 
@@ -106,11 +105,18 @@ export class AttachedEngine implements AdapterEngine {
   async stage(content: Content): Promise<StageReport> {
     const startedMs = performance.now();
     const known = this.#slots.get(content.digest);
-    if (known === undefined && !this.#options.scalesByModule) requireUniform(content);
+    if (known === undefined) this.#requireReadable(content);
     // What it holds was looked at.
     const zeroEffect = known?.zeroEffect ?? (await inspect(content));
     const taken = await this.#turns.run(ENGINE, () => this.#takeIn(content, zeroEffect));
     return { ...taken, pages: 0, zeroEffect, packMs: performance.now() - startedMs, rounded: 0 };
+  }
+
+  /** It would serve another one wrong, or end on it. */
+  #requireReadable(content: Content): void {
+    const { scalesByModule, fusesProjections } = this.#options.reads;
+    if (!scalesByModule) requireUniform(content);
+    if (fusesProjections) requireFusible(content);
   }
 
   async #takeIn(content: Content, zeroEffect: boolean): Promise<Pick<StageReport, 'resident' | 'evicted'>> {
@@ -126,8 +132,9 @@ export class AttachedEngine implements AdapterEngine {
     const slot: Slot = { digest: content.digest, state: 'staging', leases: 0, zeroEffect };
     this.#slots.set(slot.digest, slot);
     try {
-      const config = this.#options.scalesByModule ? content.config : withoutRslora(content.config);
-      await this.#options.folders.write(folderName(slot.digest), { config, body: content.body });
+      const { folders, reads } = this.#options;
+      const config = reads.scalesByModule ? content.config : inPlainWords(content);
+      await folders.write(folderName(slot.digest), { config, body: content.body });
       await this.#load(slot.digest);
       slot.state = 'ready';
     } catch (error) {

@@ -10,6 +10,8 @@ export interface EngineFacts {
   contextTokens: number | null;
   /** Whether it scales each module as rank_pattern and alpha_pattern say, and not all alike. */
   scalesByModule: boolean;
+  /** Whether it needs of q, k and v, and of gate and up, all where it gets one. */
+  fusesProjections: boolean;
 }
 
 /** What of an engine can change behind our back. */

@@ -57,6 +57,7 @@ export class SglangLoader implements EngineLoader {
       adaptersMax: told.max_loaded_loras ?? told.max_loras_per_batch ?? null,
       rankMax: told.max_lora_rank ?? null,
       scalesByModule: false,
+      fusesProjections: true,
     };
   }
 

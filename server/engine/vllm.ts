@@ -60,6 +60,7 @@ export class VllmLoader implements EngineLoader {
       adaptersMax: lora?.max_cpu_loras ?? lora?.max_loras ?? (await this.#scrapedMax(signal)),
       rankMax: lora?.max_lora_rank ?? null,
       scalesByModule: await this.#isAtLeast(SCALES_BY_MODULE, signal),
+      fusesProjections: false,
     };
   }
 

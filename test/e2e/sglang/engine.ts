@@ -1,5 +1,7 @@
 import { join } from 'node:path';
 import { toolPath } from '../../support/tools.ts';
+import { type RealEngine, startEngine } from '../attached/real-engine.ts';
+import { PARROT } from '../world.ts';
 
 /** What it needs on a processor: PyTorch's own operators, and float32 as the golden answers are. */
 export const ARGS = [
@@ -26,4 +28,11 @@ export const ENVIRONMENT = {
 /** `python -m sglang.launch_server` */
 export function entrypoint(): string[] {
   return [join(toolPath('sglang'), 'bin/python'), 'test/e2e/sglang/launch.py'];
+}
+
+/** One on a port of its own; resolves when it answers. */
+export function startSglang(args: string[]): Promise<RealEngine> {
+  const model = ['--model-path', PARROT, '--served-model-name', 'parrot'];
+  const lora = ['--enable-lora', '--lora-target-modules=all'];
+  return startEngine([...entrypoint(), ...model, ...lora, ...ARGS, ...args], ENVIRONMENT);
 }

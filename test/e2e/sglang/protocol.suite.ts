@@ -1,15 +1,11 @@
 import { rm } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, it } from 'vitest';
 import { FakeSglang } from '../../support/fake-sglang.ts';
-import { type RealEngine, START_MS, startEngine } from '../attached/real-engine.ts';
+import { type RealEngine, START_MS } from '../attached/real-engine.ts';
 import { choice, expectSame, names, nothing, sqlFolder, stream, words } from '../attached/same-words.ts';
-import { PARROT } from '../world.ts';
-import { ARGS, ENVIRONMENT, entrypoint } from './engine.ts';
+import { startSglang } from './engine.ts';
 
 /** That the fake of the tests in CI speaks as the real one does, in all that the sidecar reads. */
-
-const BASE = ['--model-path', PARROT, '--served-model-name', 'parrot'];
-const LORA = ['--enable-lora', '--max-lora-rank=64', '--max-loras-per-batch=1', '--max-loaded-loras=2'];
 
 let real: RealEngine;
 let fake: FakeSglang;
@@ -17,7 +13,7 @@ let dir: string;
 
 beforeAll(async () => {
   [real, fake, dir] = await Promise.all([
-    startEngine([...entrypoint(), ...BASE, ...ARGS, ...LORA, '--lora-target-modules=all'], ENVIRONMENT),
+    startSglang(['--max-lora-rank=64', '--max-loras-per-batch=1', '--max-loaded-loras=2']),
     FakeSglang.start(),
     sqlFolder(),
   ]);
