@@ -152,7 +152,7 @@ export class NativeEngine implements AdapterEngine {
     return await this.addon.release(digest).catch(refuse);
   }
 
-  /** Once the engine closes, what it was then. */
+  /** Once the engine closes, what it was then, without the requests: it ends them. */
   snapshot(): ReturnType<Engine['snapshot']> {
     return this.lastSnapshot ?? this.addon.snapshot();
   }
@@ -186,7 +186,7 @@ export class NativeEngine implements AdapterEngine {
   }
 
   async close(): Promise<void> {
-    this.lastSnapshot ??= this.addon.snapshot();
+    this.lastSnapshot ??= withoutRequests(this.addon.snapshot());
     await this.addon.close();
   }
 
@@ -283,4 +283,10 @@ function endsLease(event: EngineEvent): boolean {
 
 function isLast(event: RequestEvent): boolean {
   return event.type === 'finished' || event.type === 'failed';
+}
+
+/** Whoever waits for a slot then waits for no lease, and hears that the engine closes. */
+function withoutRequests(snapshot: ReturnType<Engine['snapshot']>): ReturnType<Engine['snapshot']> {
+  const slots = snapshot.slots.map((slot) => ({ ...slot, leases: 0 }));
+  return { ...snapshot, running: 0, waiting: 0, runningAdapters: [], waitingAdapters: [], slots };
 }

@@ -148,6 +148,15 @@ describe('the native engine', () => {
     await closed;
   });
 
+  it('says of no lease once it closes, for whose end somebody may wait', async () => {
+    const { engine, scripted } = open(() => []);
+    const slot = { slot: 0, revision: 'sha256:aa', state: 'ready' as const, leases: 2, pages: 1 };
+    const busy = { ...engine.snapshot(), running: 2, slots: [slot] };
+    scripted.engine.snapshot = () => busy;
+    await engine.close();
+    expect(engine.snapshot()).toEqual({ ...busy, running: 0, slots: [{ ...slot, leases: 0 }] });
+  });
+
   it('tells who listens which revisions are free', () => {
     const { engine, scripted } = open(() => []);
     const freed: string[] = [];
