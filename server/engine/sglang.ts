@@ -115,8 +115,13 @@ export class SglangLoader implements EngineLoader {
     });
   }
 
+  /** The second is how it was called first. */
   async #serverInfo(signal: AbortSignal): Promise<z.infer<typeof ServerInfo>> {
-    const call = { method: 'GET', path: '/get_server_info', signal, timeoutMs: LOOK_MS } as const;
-    return ServerInfo.parse(await this.#http.json(call));
+    const ask = (path: string) => this.#http.json({ method: 'GET', path, signal, timeoutMs: LOOK_MS });
+    const told = await ask('/server_info').catch((error: unknown) => {
+      if (error instanceof EngineRefusal && error.status === 404) return ask('/get_server_info');
+      throw error;
+    });
+    return ServerInfo.parse(told);
   }
 }

@@ -9,8 +9,8 @@ const BASE = 'parrot';
 export interface FakeSglangOptions {
   /** `--max-loaded-loras` */
   maxLoadedLoras?: number;
-  /** As of before 0.5: its list of models is of the base alone. */
-  listsAdapters?: boolean;
+  /** As of before 0.5: its list of models is of the base alone, and some routes had other names. */
+  isOld?: boolean;
 }
 
 interface Adapter {
@@ -29,8 +29,8 @@ export class FakeSglang {
   readonly #server: Server;
   url = '';
 
-  private constructor({ maxLoadedLoras = 2, listsAdapters = true }: FakeSglangOptions) {
-    this.#options = { maxLoadedLoras, listsAdapters };
+  private constructor({ maxLoadedLoras = 2, isOld = false }: FakeSglangOptions) {
+    this.#options = { maxLoadedLoras, isOld };
     this.#server = createServer((request, response) => void this.#serve(request, response));
   }
 
@@ -65,7 +65,7 @@ export class FakeSglang {
     switch (path) {
       case '/v1/models':
         return [200, { object: 'list', data: this.#models() }];
-      case '/get_server_info':
+      case this.#options.isOld ? '/get_server_info' : '/server_info':
         return [
           200,
           {
@@ -90,7 +90,7 @@ export class FakeSglang {
 
   #models(): object[] {
     const base = { id: BASE, object: 'model', root: BASE, parent: null, max_model_len: 1024 };
-    if (!this.#options.listsAdapters) return [base];
+    if (this.#options.isOld) return [base];
     const adapters = [...this.adapters].map(([id, { path }]) => {
       return { id, object: 'model', root: path, parent: BASE, max_model_len: null };
     });

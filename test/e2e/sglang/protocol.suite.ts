@@ -35,7 +35,7 @@ describe('the fake speaks as the real one', () => {
   it('of its models', () => expectSame({ real, fake }, '/v1/models', null, names));
 
   it('of its limits', () =>
-    expectSame({ real, fake }, '/get_server_info', null, (text) => {
+    expectSame({ real, fake }, '/server_info', null, (text) => {
       const told = JSON.parse(text);
       return [
         ...[told.served_model_name, told.context_length, told.max_loaded_loras],

@@ -72,7 +72,7 @@ describe('before an SGLang', () => {
   });
 
   it('one that does not list its adapters is refused by name', async () => {
-    const old = await FakeSglang.start({ listsAdapters: false });
+    const old = await FakeSglang.start({ isOld: true });
     const before = await sidecar(old.url, [], 'sglang');
     const refused = await before.put('sql', 1);
     expect([refused.status, await refused.text()]).toEqual([
