@@ -206,8 +206,7 @@ export class Forwarder {
     const traffic = metrics.trafficOf(name);
     traffic.requests += 1;
     const head = { status, headers: { ...kept(headers), ...provenanceHeaders(rewriting.lora) } };
-    const onFirst = () => metrics.firstToken(name, reply.elapsedTime / 1000);
-    if (!isOf(headers, 'text/event-stream')) return new ClientStream(reply, head, { ...AS_IT_IS, onFirst });
+    if (!isOf(headers, 'text/event-stream')) return new ClientStream(reply, head, AS_IT_IS);
     const rewriter = new EventRewriter(rewriting);
     return new ClientStream(reply, head, {
       rewrite: (chunk) => rewriter.rewrite(chunk),
@@ -215,7 +214,7 @@ export class Forwarder {
         traffic.generatedTokens += rewriter.generatedTokens;
         return rewriter.rest();
       },
-      onFirst,
+      onFirst: () => metrics.firstToken(name, reply.elapsedTime / 1000),
       brokenOff: BROKEN_OFF,
     });
   }

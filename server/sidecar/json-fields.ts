@@ -2,9 +2,16 @@ const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const COMMA = 0x2c;
 const COLON = 0x3a;
-const OPEN = [0x5b, 0x7b];
-const CLOSE = [0x5d, 0x7d];
+const OPEN_OBJECT = 0x7b;
 const SPACES = [0x20, 0x09, 0x0a, 0x0d];
+
+/** What a byte does to the value that it is in; most do nothing. */
+const [INERT, TEXT, OPEN, CLOSE, SEPARATOR] = [0, 1, 2, 3, 4];
+const ROLES = new Uint8Array(256);
+ROLES[QUOTE] = TEXT;
+ROLES[0x5b] = ROLES[OPEN_OBJECT] = OPEN;
+ROLES[0x5d] = ROLES[0x7d] = CLOSE;
+ROLES[COMMA] = SEPARATOR;
 
 /** Where in the bytes a field of the outermost object lies: from its name to the end of its value. */
 export interface FieldPlace {
@@ -17,7 +24,7 @@ export interface FieldPlace {
 /** Fields of the outermost object of `bytes`, which are JSON: whoever calls has parsed them. */
 export function fieldsOf(bytes: Buffer): FieldPlace[] {
   const fields: FieldPlace[] = [];
-  let at = bytes.indexOf(OPEN[1] as number) + 1;
+  let at = bytes.indexOf(OPEN_OBJECT) + 1;
   for (;;) {
     at = skipSpaces(bytes, at);
     if (bytes[at] === COMMA) {
@@ -42,7 +49,7 @@ export function withFields(
   added: Record<string, unknown>,
   fields: readonly FieldPlace[] = fieldsOf(bytes),
 ): Buffer {
-  const open = bytes.indexOf(OPEN[1] as number);
+  const open = bytes.indexOf(OPEN_OBJECT);
   const kept = fields.filter(({ name }) => !dropped.includes(name) && !Object.hasOwn(added, name));
   const texts = Object.entries(added).map(([name, value]) => {
     return Buffer.from(`${JSON.stringify(name)}:${JSON.stringify(value)}`);
@@ -67,21 +74,22 @@ function endOfText(bytes: Buffer, from: number): number {
 
 function endOfValue(bytes: Buffer, from: number): number {
   let depth = 0;
-  for (let at = from; at < bytes.length; ) {
-    const byte = bytes[at] as number;
-    if (byte === QUOTE) {
-      at = endOfText(bytes, at);
-      if (depth === 0) return at;
-      continue;
-    }
-    if (OPEN.includes(byte)) depth += 1;
-    else if (CLOSE.includes(byte)) {
+  for (let at = from; at < bytes.length; at += 1) {
+    const role = ROLES[bytes[at] as number];
+    if (role === INERT) continue;
+    if (role === TEXT) {
+      at = endOfText(bytes, at) - 1;
+      if (depth === 0) return at + 1;
+    } else if (role === OPEN) {
+      depth += 1;
+    } else if (role === CLOSE) {
       // Of the object around it, where the value is a number or a word.
       if (depth === 0) return trimmed(bytes, from, at);
       depth -= 1;
       if (depth === 0) return at + 1;
-    } else if (depth === 0 && byte === COMMA) return trimmed(bytes, from, at);
-    at += 1;
+    } else if (depth === 0) {
+      return trimmed(bytes, from, at);
+    }
   }
   return bytes.length;
 }

@@ -54,16 +54,15 @@ export function tokensIn(text: string): number | null {
 export class EventRewriter {
   /** As the answer says it; known at its end. */
   generatedTokens = 0;
-  readonly #pattern: RegExp;
+  /** As writers of JSON write it. */
+  readonly #asked: [tight: string, spaced: string];
   readonly #name: string;
   readonly #tail: string;
   #rest: Buffer[] = [];
 
   constructor({ asked, model, lora }: Rewriting) {
-    this.#pattern = new RegExp(
-      `"model":\\s*${JSON.stringify(asked.model).replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}`,
-      'g',
-    );
+    const name = JSON.stringify(asked.model);
+    this.#asked = [`"model":${name}`, `"model": ${name}`];
     this.#name = `"model":${JSON.stringify(model)}`;
     this.#tail = JSON.stringify(provenance(lora)).slice(1);
   }
@@ -93,7 +92,8 @@ export class EventRewriter {
   }
 
   #event(line: string): string {
-    const named = line.replace(this.#pattern, () => this.#name);
+    const [tight, spaced] = this.#asked;
+    const named = line.replace(line.includes(tight) ? tight : spaced, () => this.#name);
     if (!ENDS_CHOICE.test(named)) return named;
     this.generatedTokens = Math.max(this.generatedTokens, tokensIn(named) ?? 0);
     const end = named.lastIndexOf('}');
