@@ -65,6 +65,8 @@ const PROGRAMS: Chart[] = [
   },
 ];
 
+/** How the engine beside the server is started, which is a program of another project. */
+const OF_OTHERS = '_attached.tpl';
 /** A pod that logs nothing helps nobody, so charts do not offer it. */
 const NOT_IN_CHARTS = ['silent'];
 
@@ -123,7 +125,7 @@ describe.each(PROGRAMS)(
 function readTemplates(chart: string, program: string): string {
   const folder = resolve(CHARTS, chart, 'templates');
   return readdirSync(folder)
-    .filter((name) => /\.(?:yaml|tpl)$/.test(name))
+    .filter((name) => /\.(?:yaml|tpl)$/.test(name) && name !== OF_OTHERS)
     .filter((name) => name.endsWith('-job.yaml') === (program === 'uninstall'))
     .map((name) => readFileSync(resolve(folder, name), 'utf8'))
     .join('\n')
