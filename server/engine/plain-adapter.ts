@@ -61,10 +61,12 @@ export function requireFusible({ bound }: Pick<Content, 'bound'>): void {
  */
 export function inPlainWords({ config, bound }: Pick<Content, 'config' | 'bound'>): Buffer {
   const { r, loraAlpha, useRslora } = parseAdapterConfig(config);
-  const said = JSON.parse(config.toString('utf8')) as object;
+  const said = JSON.parse(config.toString('utf8')) as { target_modules?: unknown };
+  const isNamed = Array.isArray(said.target_modules);
+  if (isNamed && !useRslora) return config;
   const plain = {
     ...said,
-    target_modules: [...new Set(bound.modules.map(({ module }) => module))],
+    ...(!isNamed && { target_modules: [...new Set(bound.modules.map(({ module }) => module))] }),
     ...(useRslora && { use_rslora: false, lora_alpha: loraAlpha * Math.sqrt(r) }),
   };
   return Buffer.from(JSON.stringify(plain));

@@ -40,6 +40,11 @@ describe('for an engine that takes all modules to be alike', () => {
   });
 });
 
+it('a config in plain words is left as it is, byte for byte', () => {
+  const content = contentOf({ target_modules: ['v_proj', 'q_proj'] }, { rank: 16, scale: 2 });
+  expect(inPlainWords(content)).toBe(content.config);
+});
+
 describe('for an engine that computes projections as one', () => {
   const bound = (...layers: string[][]) => {
     const modules = layers.flatMap((names, layer) => names.map((module) => ({ layer, module })));

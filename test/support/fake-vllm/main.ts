@@ -21,5 +21,7 @@ const fake = await FakeVllm.start({
   maxLoraRank: Number(values['max-lora-rank']),
   tokenMs: Number(values['token-ms']),
   isDev: false,
+  // Of test/e2e/vllm.
+  version: '0.32.0',
 });
 process.stdout.write(`${fake.url}\n`);
