@@ -1,6 +1,6 @@
 /**
  * `npm run e2e:vllm` and `e2e:sglang`: the sidecar beside a real one on the processor. The last line on stdout is
- * `N passed, N failed`. `-- SUITE` runs one alone: protocol or story.
+ * `N passed, N failed`. `-- SUITE` runs one alone: protocol, story or adapters.
  */
 import { spawn } from 'node:child_process';
 import { join, resolve } from 'node:path';
