@@ -83,7 +83,8 @@ export class EngineWatch {
       if (this.#life.signal.aborted) return;
       this.#silentLooks += 1;
       log.debug({ err: error }, 'the engine did not answer a look');
-      if (this.#silentLooks >= SILENT_LOOKS_MAX || isRefused(error)) this.leave((error as Error).message);
+      const isAway = this.#away !== null || this.#silentLooks >= SILENT_LOOKS_MAX;
+      if (isAway || isRefused(error)) this.leave((error as Error).message);
     }
   }
 
