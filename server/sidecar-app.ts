@@ -82,12 +82,13 @@ export async function startSidecar(
   const forwarder = new Forwarder({
     dispatcher,
     prefix: pathname.replace(/\/$/, ''),
-    entrance: { adapters: registry.lookup, engine },
+    adapters: registry.lookup,
     engine: {
       baseName: facts.baseName,
       namedIn: (body) => loader.namedIn(body, baseModel),
       lacksAdapter: (status, text) => loader.lacksAdapter(status, text),
       asksFor: (revision) => loader.asksFor(engineName(revision), facts.baseName),
+      lease: (target) => engine.lease(target),
       serves,
       suspect: () => engine.suspect(),
     },

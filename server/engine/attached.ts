@@ -12,8 +12,6 @@ import type {
   EngineInfo,
   EngineSnapshot,
   FailureCode,
-  GenerateRequest,
-  RequestEvent,
   StageReport,
   Switched,
   Target,
@@ -37,6 +35,13 @@ export interface AttachedOptions {
   slots: number;
   reads: Pick<EngineFacts, 'scalesByModule' | 'fusesProjections'>;
   log: Logger;
+}
+
+export interface AttachedLease {
+  /** Null: the base. */
+  digest: string | null;
+  /** To be called once. */
+  leave(): void;
 }
 
 /** What a revision is called in the engine. A content has one name for ever, so nothing that is cached under it is stale. */
@@ -89,9 +94,6 @@ export class AttachedEngine implements AdapterEngine {
   get away(): string | null {
     return this.#watch.away;
   }
-
-  /** It comes back; where it does not, whoever runs it starts it anew. */
-  readonly failed = null;
 
   /** Sequences that were sent on and have not ended. */
   get running(): number {
@@ -225,31 +227,20 @@ export class AttachedEngine implements AdapterEngine {
   /** Nothing of ours: its cache is keyed by names that mean one content each. */
   resetPrefixCache(): void {}
 
-  /**
-   * A lease and no more: `accepted`, or why not. Whoever has it sends the request on, and leaves the loop when it has been
-   * answered.
-   */
-  async *generate(
-    { target }: Pick<GenerateRequest, 'target'>,
-    signal: AbortSignal,
-  ): AsyncGenerator<RequestEvent> {
-    signal.throwIfAborted();
-    const found = this.#find(target);
-    if (typeof found === 'string') {
-      yield { type: 'failed', code: found, message: this.away ?? '' };
-      return;
-    }
+  /** A request that is sent on has its revision until it leaves; or why none is to be had. */
+  lease(target: Target): AttachedLease | FailureCode {
+    const slot = this.#find(target);
+    if (typeof slot === 'string') return slot;
     this.#running += 1;
-    if (found !== null) {
-      found.leases += 1;
-      this.#touch(found);
+    if (slot !== null) {
+      slot.leases += 1;
+      this.#touch(slot);
     }
-    try {
-      yield { type: 'accepted', revision: found?.digest ?? null };
-    } finally {
+    const leave = () => {
       this.#running -= 1;
-      if (found !== null) this.#ended(found);
-    }
+      if (slot !== null) this.#ended(slot);
+    };
+    return { digest: slot?.digest ?? null, leave };
   }
 
   /** Null: the base. */

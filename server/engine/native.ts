@@ -11,6 +11,7 @@ import type {
   StageReport,
   StepOf,
   Switched,
+  TokenEngine,
 } from './port.ts';
 import { StepWatch } from './step-watch.ts';
 
@@ -45,7 +46,7 @@ interface Live {
  * for it. A request's queue holds at most its prompt's log-probabilities and `maxTokens` tokens; how many requests there
  * are at once is bounded by the engine, which refuses one more with `queue_full`.
  */
-export class NativeEngine implements AdapterEngine {
+export class NativeEngine implements AdapterEngine, TokenEngine {
   private readonly addon: Engine;
   private readonly watch: StepWatch;
   private readonly requests = new Map<number, Live>();

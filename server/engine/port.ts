@@ -176,6 +176,10 @@ export interface AdapterEngine {
   snapshot(): EngineSnapshot;
   /** Later requests find nothing of what was computed so far. */
   resetPrefixCache(): void;
+}
+
+/** Computes tokens. */
+export interface TokenEngine {
   /** Why the engine can serve nobody any more, or does not get on with its step; null while it can. */
   readonly failed: string | null;
   /**

@@ -9,12 +9,13 @@ import type { Account } from './byte-budget.ts';
 import { engineFailure, expectationUnmet, type OpenAiError } from './errors.ts';
 import { type Expect, readExpect, requireConsistent } from './expect.ts';
 import { sendJson } from './json-text.ts';
-import { type Lease, type LoraInfo, takeIn } from './lease.ts';
+import type { LoraInfo } from './lease.ts';
 import { merge } from './merge.ts';
 import type { Plan } from './plan.ts';
 import { type Finish, type GeneratedToken, type Piece, readChoice } from './reading.ts';
 import type { EitherBody, LoraFields } from './schemas.ts';
 import { Scorer } from './scores.ts';
+import { type Sequence, takeInAll } from './sequences.ts';
 import type { Serving } from './serving.ts';
 import { Spans } from './spans.ts';
 import { eventStream, SSE_HEADERS } from './sse.ts';
@@ -99,7 +100,7 @@ export async function answer(
   const failed = new AbortController();
   const signal = AbortSignal.any([gone, failed.signal, cut]);
   try {
-    const taken = await takeIn(serving, { model, ...terms, generations }, signal);
+    const taken = await takeInAll(serving, { model, ...terms, generations }, signal);
     const { lora } = taken;
     if (lora !== null) {
       void reply.header('x-lora-revision', lora.revision);
@@ -135,7 +136,7 @@ function logprobsModeOf([first]: Exchange['choices']): { logprobs_mode?: Logprob
 /** A request that the engine has taken in. */
 interface Taken {
   lora: LoraInfo;
-  leases: Lease[];
+  sequences: Sequence[];
   expect: Expect | null;
   scorer: Scorer;
   signal: AbortSignal;
@@ -160,7 +161,7 @@ class Run {
   private readonly traffic: AdapterTraffic;
 
   constructor(serving: Serving, exchange: Exchange, taken: Taken, reply: FastifyReply) {
-    const { lora, leases, expect, cut } = taken;
+    const { lora, sequences, expect, cut } = taken;
     this.exchange = exchange;
     this.taken = taken;
     this.spans = exchange.choices.map(() =>
@@ -178,12 +179,12 @@ class Run {
         id: this.id,
         adapter: lora?.name ?? null,
         revision: lora?.revision ?? null,
-        sequences: leases.length,
+        sequences: sequences.length,
       },
       'taken in by the engine',
     );
     this.sources = exchange.choices.map(({ plan, writer }, index) =>
-      readChoice((leases[index] as Lease).events, plan.reading, serving.tokenizer, {
+      readChoice(sequences[index] as Sequence, plan.reading, serving.tokenizer, {
         onStarted: (cachedTokens) => {
           this.traffic.promptTokens += plan.generation.prompt.length;
           this.traffic.cachedTokens += cachedTokens;

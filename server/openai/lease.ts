@@ -1,47 +1,40 @@
 import type { ResolvedModel } from '../adapters/lookup.ts';
 import { meetsExpectation } from '../contract/expectation.ts';
-import type { FailureCode, Policy, RequestEvent, Target } from '../engine/port.ts';
-import { engineFailure, OpenAiError } from './errors.ts';
-import { chooser, type Expect } from './expect.ts';
-import type { Generation } from './plan.ts';
-import type { Serving } from './serving.ts';
+import type { FailureCode, Target } from '../engine/port.ts';
+import { engineFailure } from './errors.ts';
+import { chooser, type Terms } from './expect.ts';
+import type { AdapterLookup } from './serving.ts';
 
 /** How often a request waits for a slot: another change may take it before the request leases it. */
 const WAITS_MAX = 8;
 
-/** Of a response's choices. */
-let lastGroup = 0;
-
 /** Which revision a response began with; null for the base. */
 export type LoraInfo = { name: string; revision: string; step: number | null } | null;
 
-/** A sequence that the engine has taken in: it has its revision. */
-export interface Lease {
+/** What an engine has taken in. */
+export interface Taken {
+  /** Null: the base. */
   digest: string | null;
-  events: AsyncGenerator<RequestEvent>;
+  /** It is not wanted after all. */
+  leave(): unknown;
 }
 
-interface Asked {
-  /** Null: the base, whatever its name means. */
-  model: string | null;
-  expect: Expect | null;
-  policy: Policy;
-  generations: Generation[];
-}
+/** Chooses in the turn of the event loop in which it is called; or says why it takes nothing in. */
+export type Submit<T extends Taken> = (target: Target) => Promise<T | FailureCode> | T | FailureCode;
 
-/** What taking requests in stands on. */
-export type Entrance = Pick<Serving, 'adapters' | 'engine'>;
+/** `model` null: the base, whatever its name means. */
+export type Asked = { model: string | null } & Terms;
 
 /**
- * Takes in all choices of a response, or none. Waits for the revision that the request expects, for its turn, and while
- * it is in no slot; after each wait another revision may be the one.
+ * Takes a request in. Waits for the revision that it expects, for its turn, and while it is in no slot; after each wait
+ * another revision may be the one.
  */
-export async function takeIn(
-  serving: Entrance,
-  { model, expect, policy, generations }: Asked,
+export async function takeIn<T extends Taken>(
+  adapters: AdapterLookup,
+  { model, expect, policy }: Asked,
+  submit: Submit<T>,
   signal: AbortSignal,
-): Promise<{ lora: LoraInfo; leases: Lease[] }> {
-  const { adapters } = serving;
+): Promise<{ lora: LoraInfo; taken: T }> {
   const untilMs = performance.now() + (expect?.waitMs ?? 0);
   const choose = chooser(adapters, model, { expect, policy }, untilMs);
   let entered: string | null = null;
@@ -68,12 +61,12 @@ export async function takeIn(
       }
     }
     // In one turn of the event loop with the choice, which may not hold in the next.
-    const taken = await submit(serving, { generations, policy, target: targetOf(resolved) }, signal);
-    if (Array.isArray(taken)) {
-      const lora = loraInfo(serving, resolved, taken[0]?.digest ?? null);
-      if (isExpected(lora, expect)) return { lora, leases: taken };
+    const taken = await submit(targetOf(resolved));
+    if (typeof taken === 'object') {
+      const lora = loraInfo(adapters, resolved, taken.digest);
+      if (isExpected(lora, expect)) return { lora, taken };
       // Taken by name, in the middle of an activation: the engine has changed, and the registry is about to.
-      await Promise.all(taken.map(({ events }) => events.return(undefined)));
+      await taken.leave();
       await adapters.nextChange(untilMs - performance.now(), signal);
       continue;
     }
@@ -83,44 +76,9 @@ export async function takeIn(
   }
 }
 
-function isExpected(lora: LoraInfo, expect: Expect | null): boolean {
+function isExpected(lora: LoraInfo, expect: Terms['expect']): boolean {
   if (lora === null || expect === null) return true;
   return meetsExpectation({ digest: lora.revision, step: lora.step }, expect.revision);
-}
-
-/** All in one turn of the event loop: no swap in between can mix two revisions in one response. */
-async function submit(
-  { engine, adapters }: Entrance,
-  { generations, ...common }: { generations: Generation[]; policy: Policy; target: Target },
-  signal: AbortSignal,
-): Promise<Lease[] | FailureCode> {
-  const group = ++lastGroup;
-  const { target } = common;
-  // No other moves.
-  const name = target.kind === 'adapter' ? target.name : '';
-  const stepOf = (digest: string) => adapters.describe(name, digest).step;
-  const all = generations.map((generation) =>
-    engine.generate({ ...generation, ...common, group }, signal, stepOf),
-  );
-  const firsts = await Promise.allSettled(all.map((events) => events.next()));
-  const leases: Lease[] = [];
-  let failed: FailureCode | null = null;
-  let thrown: unknown;
-  for (const [index, first] of firsts.entries()) {
-    if (first.status === 'rejected') {
-      thrown ??= first.reason;
-      continue;
-    }
-    const event: RequestEvent | undefined = first.value.done ? undefined : first.value.value;
-    if (event?.type === 'failed') failed ??= event.code;
-    else if (event?.type === 'accepted')
-      leases.push({ digest: event.revision, events: all[index] as Lease['events'] });
-    else thrown ??= new OpenAiError('internal', `The engine began with ${event?.type ?? 'nothing'}.`);
-  }
-  if (leases.length === generations.length) return leases;
-  await Promise.all(all.map((events) => events.return(undefined)));
-  if (failed === null || thrown !== undefined) throw thrown;
-  return failed;
 }
 
 function targetOf(resolved: ResolvedModel): Target {
@@ -134,7 +92,7 @@ function targetOf(resolved: ResolvedModel): Target {
   }
 }
 
-function loraInfo(serving: Entrance, resolved: ResolvedModel, digest: string | null): LoraInfo {
+function loraInfo(adapters: AdapterLookup, resolved: ResolvedModel, digest: string | null): LoraInfo {
   if (resolved.kind === 'base' || digest === null) return null;
-  return serving.adapters.describe(resolved.name, digest);
+  return adapters.describe(resolved.name, digest);
 }

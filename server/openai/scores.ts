@@ -1,7 +1,7 @@
 import { engineFailure, OpenAiError } from './errors.ts';
-import { type Entrance, takeIn } from './lease.ts';
 import { clamp } from './logprobs.ts';
 import type { Generation } from './plan.ts';
+import { type Entrance, takeInAll } from './sequences.ts';
 
 /** What a request wants to know of its answer besides how likely it was. */
 export interface ScoresWanted {
@@ -73,8 +73,8 @@ export class Scorer {
       loraScale: 1,
     };
     const asked = { model, expect: null, policy: 'pin' as const, generations: [scoring] };
-    const { leases } = await takeIn(this.#serving, asked, signal);
-    for await (const event of leases[0]?.events ?? []) {
+    const { sequences } = await takeInAll(this.#serving, asked, signal);
+    for await (const event of sequences[0] ?? []) {
       if (event.type === 'prompt') return event.logprobs.map(({ logprob }) => clamp(logprob));
       if (event.type === 'failed') throw engineFailure(event.code, judge.name, null);
     }

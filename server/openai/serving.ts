@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
 import type { Lookup } from '../adapters/lookup.ts';
-import type { AdapterEngine } from '../engine/port.ts';
+import type { TokenEngine } from '../engine/port.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { ChatTemplate } from '../text/chat-template.ts';
 import type { Encoder } from '../text/encoder.ts';
@@ -32,7 +32,7 @@ export type NotReady = { code: 'not_seeded' | 'engine_failed' | 'shutting_down';
 /** All that the serving API stands on. */
 export interface Serving {
   model: ServedModel;
-  engine: Pick<AdapterEngine, 'generate' | 'failed'>;
+  engine: TokenEngine;
   adapters: AdapterLookup;
   tokenizer: Tokenizer;
   encoder: Pick<Encoder, 'forRequest'>;

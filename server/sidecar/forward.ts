@@ -12,9 +12,9 @@ import { clientGone } from '../openai/client.ts';
 import { badRequest, engineAway } from '../openai/errors.ts';
 import { readExpect } from '../openai/expect.ts';
 import { parseJsonBody } from '../openai/json-body.ts';
-import { type Entrance, type LoraInfo, takeIn } from '../openai/lease.ts';
-import type { Generation } from '../openai/plan.ts';
+import { type LoraInfo, type Submit, type Taken, takeIn } from '../openai/lease.ts';
 import { LoraField, type LoraFields, parseBody } from '../openai/schemas.ts';
+import type { AdapterLookup } from '../openai/serving.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { rootMessage } from '../transfer/unreachable.ts';
 import { ClientStream, type Passage } from './client-stream.ts';
@@ -28,8 +28,7 @@ const ANSWER_BYTES_MAX = 64 << 20;
 const TRIES = 2;
 const TOUCHED = ['model', 'lora', 'lora_path', 'cache_salt'];
 const Fields = z.object({ lora: LoraField });
-/** The engine that takes it makes no tokens: see AttachedEngine.generate. */
-const LEASE_ONLY = {} as Generation;
+const { lora: NOTHING_ASKED } = Fields.parse({});
 
 /** Of one connection, or said anew here; answers are read, so they come uncompressed. */
 const HOP_BY_HOP = new Set([
@@ -53,11 +52,13 @@ export interface ForwarderOptions {
   dispatcher: Dispatcher;
   /** Of its URL, before the path of a request: '' or `/engine`. */
   prefix: string;
-  entrance: Entrance;
+  adapters: AdapterLookup;
   engine: {
     /** What it calls its base model. */
     baseName: string;
     asksFor(revision: string): AskedFor;
+    /** See AttachedEngine. */
+    lease: Submit<Taken>;
     /** See EngineLoader. */
     namedIn(body: Readonly<Record<string, unknown>>): unknown;
     lacksAdapter(status: number, text: string): boolean;
@@ -109,7 +110,7 @@ export class Forwarder {
     const gone = clientGone(reply);
     const { engine } = this.#options;
     for (let tries = 1; ; tries += 1) {
-      const { lora, leave } = await this.#takeIn(request, target, gone);
+      const { lora, taken } = await this.#takeIn(request, target, gone);
       try {
         const rewriting = this.#rewritingOf(target.said, lora);
         const body = bodyFor(bytes, target.places, rewriting);
@@ -123,7 +124,7 @@ export class Forwarder {
         // Perhaps its process is another one than it was.
         await engine.suspect();
       } finally {
-        leave();
+        taken.leave();
       }
     }
   }
@@ -141,35 +142,22 @@ export class Forwarder {
     const names = places.map(({ name }) => name);
     const twice = TOUCHED.find((name) => names.indexOf(name) !== names.lastIndexOf(name));
     if (twice !== undefined) throw badRequest(`Expected ${twice} once`, twice);
-    const { lora } = parseBody(Fields, body);
-    requireServable(lora);
+    const lora = 'lora' in body ? servable(parseBody(Fields, body).lora) : NOTHING_ASKED;
     return { kind: 'ours', model, said, lora, places };
   }
 
   #isOurs(model: string): boolean {
-    return this.#options.entrance.adapters.models().some(({ name }) => name === model);
+    return this.#options.adapters.models().some(({ name }) => name === model);
   }
 
   async #takeIn(
     { headers }: FastifyRequest,
     { model, lora: fields }: Extract<Target, { kind: 'ours' }>,
     gone: AbortSignal,
-  ): Promise<{ lora: LoraInfo; leave: () => void }> {
-    const asked = {
-      model,
-      expect: readExpect(fields, headers),
-      policy: 'pin',
-      generations: [LEASE_ONLY],
-    } as const;
-    const { lora, leases } = await takeIn(
-      this.#options.entrance,
-      { ...asked, generations: [...asked.generations] },
-      gone,
-    );
-    const leave = () => {
-      for (const { events } of leases) void events.return(undefined);
-    };
-    return { lora, leave };
+  ): Promise<{ lora: LoraInfo; taken: Taken }> {
+    const { adapters, engine } = this.#options;
+    const asked = { model, expect: readExpect(fields, headers), policy: 'pin' as const };
+    return await takeIn(adapters, asked, engine.lease, gone);
   }
 
   #rewritingOf(said: string, lora: LoraInfo): Rewriting {
@@ -273,7 +261,8 @@ function saltOf(bytes: Buffer, places: readonly FieldPlace[], revision: string):
 }
 
 /** What only an engine of ours can. */
-function requireServable({ scale, policy, base_logprobs, score_under }: LoraFields): void {
+function servable(fields: LoraFields): LoraFields {
+  const { scale, policy, base_logprobs, score_under } = fields;
   const refused = [
     scale === 1 ? [] : ['lora.scale'],
     policy === 'latest' ? ['lora.policy'] : [],
@@ -282,4 +271,5 @@ function requireServable({ scale, policy, base_logprobs, score_under }: LoraFiel
   ].flat();
   const [field] = refused;
   if (field !== undefined) throw badRequest(`The engine behind this server cannot do ${field}`, field);
+  return fields;
 }

@@ -2,8 +2,8 @@ import { setImmediate } from 'node:timers/promises';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { Expectation } from '../../../server/contract/expectation.ts';
 import type { Policy } from '../../../server/engine/port.ts';
-import { takeIn } from '../../../server/openai/lease.ts';
 import type { Generation } from '../../../server/openai/plan.ts';
+import { takeInAll } from '../../../server/openai/sequences.ts';
 import { type Bench, bench, put, stage } from '../adapters/bench.ts';
 
 const NEVER = new AbortController().signal;
@@ -29,7 +29,7 @@ async function ask(
     policy,
     generations: [{ prompt: [1] } as Generation],
   };
-  const { lora } = await takeIn({ engine: native, adapters: registry.lookup }, request, signal);
+  const { lora } = await takeInAll({ engine: native, adapters: registry.lookup }, request, signal);
   return lora?.revision;
 }
 

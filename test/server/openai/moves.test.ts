@@ -1,8 +1,8 @@
 import { setImmediate } from 'node:timers/promises';
 import { expect, it, vi } from 'vitest';
 import type { Policy } from '../../../server/engine/port.ts';
-import { takeIn } from '../../../server/openai/lease.ts';
 import type { Generation } from '../../../server/openai/plan.ts';
+import { takeInAll } from '../../../server/openai/sequences.ts';
 import { goodAdapter } from '../../support/adapter-files.ts';
 import { type Bench, bench, put, received, revisionsOf } from '../adapters/bench.ts';
 
@@ -10,8 +10,8 @@ const NEVER = new AbortController().signal;
 
 async function running({ native, registry }: Bench, model: string, policy: Policy) {
   const asked = { model, expect: null, policy, generations: [{ prompt: [1] } as Generation] };
-  const { leases } = await takeIn({ engine: native, adapters: registry.lookup }, asked, NEVER);
-  return leases[0]?.events ?? [];
+  const { sequences } = await takeInAll({ engine: native, adapters: registry.lookup }, asked, NEVER);
+  return sequences[0] ?? [];
 }
 
 it('a move is told with the step that the revision had, also to who reads it when the revision is gone', async () => {
