@@ -1,4 +1,5 @@
-import { spawnSync } from 'node:child_process';
+import { fork, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -12,16 +13,17 @@ import { putAdapter } from './put-adapter.ts';
 import { streamCompletion } from './stream-completion.ts';
 
 /**
- * `npm run bench -- sidecar`: a real vLLM on the processor, asked at once and through the sidecar in turn: first token and
- * tokens per second; and a new revision from its bytes to its first token, beside vLLM's own way by a folder.
+ * `npm run bench -- sidecar`: a real vLLM on the processor, asked at once, through the sidecar, and through a proxy that
+ * does nothing, in turn: first token and tokens per second; and a new revision from its bytes to
+ * its first token, beside vLLM's own way by a folder.
  */
-const ROUNDS = 8;
+const ROUNDS = 16;
 const STREAMS = 8;
 const TOKENS = 64;
 const PUSHES = 8;
 const SINGLES = 150;
-/** A program that has served some hundred requests has been compiled. */
-const WARMING = 300;
+/** Requests, of which as many as streams at a time; a program in Node that has served some thousands has been compiled. */
+const WARMING = 4000;
 /** Between two requests of which each is to find all processes at rest. */
 const PAUSE_MS = 20;
 const [SHORT, LONG] = [32, 512].map((length) =>
@@ -35,6 +37,15 @@ interface Round {
   firstTokenMs: number;
   tokensPerSecond: number;
 }
+
+/** As it is printed. */
+interface Compared {
+  value: string;
+  ratio: string;
+}
+
+/** Where, and for which model. */
+type Asked = [url: string, model: string];
 
 function say(line: string): void {
   process.stdout.write(`${line}\n`);
@@ -87,51 +98,93 @@ async function call(url: string, path: string, body: object): Promise<void> {
 const oneToken = (url: string, model: string, prompt: number[] = SHORT) =>
   streamCompletion(url, { model, prompt, max_tokens: 1 });
 
-async function measure(vllm: string, server: ServerProcess, dir: string): Promise<void> {
+/** The engine alone, behind a proxy that does nothing, and behind the sidecar. */
+interface Subjects {
+  vllm: string;
+  bare: string;
+  server: ServerProcess;
+  dir: string;
+}
+
+async function measure(subjects: Subjects): Promise<void> {
+  const { vllm, bare, server, dir } = subjects;
   const [first, ...others] = await Promise.all(['sql', 'pirate', 'json'].map(fixtureAdapter));
   if (first === undefined) throw new Error('Expected adapters');
   const put = (files: AdapterFiles) =>
     putAdapter(`${server.admin}/v1/adapters/${ADAPTER}`, server.adminToken, files);
   await call(vllm, '/v1/load_lora_adapter', { lora_name: ALONE, lora_path: await saved(dir, ALONE, first) });
   await put(first);
-  const rounds: { alone: Round; through: Round }[] = [];
-  for (let index = 0; index <= ROUNDS; index += 1) {
-    const alone = await round(vllm, ALONE);
-    const through = await round(server.serving, ADAPTER);
-    // The first warms both up.
-    if (index > 0) rounds.push({ alone, through });
-  }
-  const of = (which: 'alone' | 'through', what: keyof Round) => median(rounds.map((one) => one[which][what]));
-  const ratio = (what: keyof Round) =>
-    median(rounds.map(({ alone, through }) => through[what] / alone[what]));
-  say(`${STREAMS} streams of ${TOKENS} tokens, ${ROUNDS} rounds in turn, medians`);
-  say(
-    `  tokens/s     ${of('alone', 'tokensPerSecond').toFixed(1)} alone, ${of('through', 'tokensPerSecond').toFixed(1)} through: ${ratio('tokensPerSecond').toFixed(3)}`,
-  );
-  say(
-    `  first token  ${of('alone', 'firstTokenMs').toFixed(1)} ms alone, ${of('through', 'firstTokenMs').toFixed(1)} ms through: ${(1 / ratio('firstTokenMs')).toFixed(3)} as fast`,
-  );
-  for (let index = 0; index < WARMING; index += 1) await oneToken(server.serving, ADAPTER);
-  for (const prompt of [SHORT, LONG]) await measureFirstTokens(vllm, server, prompt);
-  await measurePushes({ vllm, server, dir }, put, [...others, first]);
+  const asked: Asked[] = [
+    [vllm, ALONE],
+    [bare, ALONE],
+    [server.serving, ADAPTER],
+  ];
+  for (const one of asked) await warm(one);
+  await measureStreams(asked);
+  for (const prompt of [SHORT, LONG]) await measureFirstTokens(asked, prompt);
+  await measurePushes(subjects, put, [...others, first]);
 }
 
-async function measureFirstTokens(vllm: string, server: ServerProcess, prompt: number[]): Promise<void> {
-  const alone: number[] = [];
-  const through: number[] = [];
-  for (let index = 0; index < SINGLES; index += 1) {
-    alone.push(await firstTokenAlone(vllm, ALONE, prompt));
-    through.push(await firstTokenAlone(server.serving, ADAPTER, prompt));
+async function startBareProxy(engine: string): Promise<{ url: string; stop(): void }> {
+  const child = fork(resolve(import.meta.dirname, 'bare-proxy.ts'), [engine]);
+  const [url] = (await once(child, 'message')) as [string];
+  return { url, stop: () => child.disconnect() };
+}
+
+async function warm([url, model]: Asked): Promise<void> {
+  for (let done = 0; done < WARMING; done += STREAMS) {
+    await Promise.all(Array.from({ length: STREAMS }, () => oneToken(url, model)));
   }
-  const [theirs, ours] = [median(alone), median(through)];
+}
+
+async function measureStreams(asked: Asked[]): Promise<void> {
+  const rounds: Round[][] = [];
+  for (let index = 0; index < ROUNDS; index += 1) {
+    const turn: Round[] = [];
+    for (const [url, model] of asked) turn.push(await round(url, model));
+    rounds.push(turn);
+  }
+  say(`${STREAMS} streams of ${TOKENS} tokens, ${ROUNDS} rounds in turn, medians`);
+  compare(
+    'tokens/s',
+    'more',
+    rounds.map((turn) => turn.map((one) => one.tokensPerSecond)),
+  );
+  compare(
+    'first token, ms',
+    'less',
+    rounds.map((turn) => turn.map((one) => one.firstTokenMs)),
+  );
+}
+
+async function measureFirstTokens(asked: Asked[], prompt: number[]): Promise<void> {
+  const turns: number[][] = [];
+  for (let index = 0; index < SINGLES; index += 1) {
+    const turn: number[] = [];
+    for (const [url, model] of asked) turn.push(await firstTokenAlone(url, model, prompt));
+    turns.push(turn);
+  }
+  say(`one request at a time, a prompt of ${prompt.length} tokens, ${SINGLES} in turn, medians`);
+  compare('first token, ms', 'less', turns);
+}
+
+/** Of each turn a value of each of the three; a ratio is of the same turn, and over 1 where it is better than alone. */
+function compare(what: string, better: 'less' | 'more', turns: number[][]): void {
+  const [alone, bare, through] = [0, 1, 2].map((which) => {
+    const ratios = turns.map((turn) => (turn[which] ?? Number.NaN) / (turn[0] ?? Number.NaN));
+    const ratio = better === 'more' ? median(ratios) : 1 / median(ratios);
+    return {
+      value: median(turns.map((turn) => turn[which] ?? Number.NaN)).toFixed(1),
+      ratio: ratio.toFixed(3),
+    };
+  }) as [Compared, Compared, Compared];
   say(
-    `first token of one request at a time, a prompt of ${prompt.length} tokens, ${SINGLES} in turn, medians\n` +
-      `  ${theirs.toFixed(1)} ms alone, ${ours.toFixed(1)} ms through: ${(theirs / ours).toFixed(3)} as fast`,
+    `  ${what}: ${alone.value} alone, ${bare.value} through a bare proxy (${bare.ratio}), ${through.value} through the sidecar: ${through.ratio}`,
   );
 }
 
 async function measurePushes(
-  { vllm, server, dir }: { vllm: string; server: ServerProcess; dir: string },
+  { vllm, server, dir }: Subjects,
   put: (files: AdapterFiles) => Promise<void>,
   contents: AdapterFiles[],
 ): Promise<void> {
@@ -170,9 +223,11 @@ try {
   const attached = ['--engine', 'vllm', '--engine-url', vllm.url, '--engine-dir', join(dir, 'adapters')];
   const flags = ['--model', PARROT, '--slots', '4', '--max-rank', '16', '--log-level', 'warn'];
   const server = await startServer([...attached, ...flags]);
+  const bare = await startBareProxy(vllm.url);
   try {
-    await measure(vllm.url, server, dir);
+    await measure({ vllm: vllm.url, bare: bare.url, server, dir });
   } finally {
+    bare.stop();
     await server.stop();
   }
 } finally {
