@@ -6,7 +6,7 @@ import {
   type onRequestHookHandler,
 } from 'fastify';
 import type { Logger } from 'pino';
-import { keepingTrace } from '../contract/trace.ts';
+import { inTrace } from '../contract/trace.ts';
 import { keepRoom } from '../transfer/connections.ts';
 import { refuseUnreadable } from '../transfer/refusal.ts';
 import { urlOf } from '../transfer/tls-files.ts';
@@ -78,18 +78,24 @@ export function buildHttpApp(options: HttpOptions): FastifyInstance {
   app.addContentTypeParser(
     'application/json',
     { parseAs: 'buffer' },
-    async (request: FastifyRequest, body: Buffer) => {
-      request.account.setBody(body.length);
-      return readsJson ? parseJsonBody(body) : body;
+    (request: FastifyRequest, body: Buffer, done) => {
+      try {
+        request.account.setBody(body.length);
+        done(null, readsJson ? parseJsonBody(body) : body);
+      } catch (error) {
+        done(error as Error);
+      }
     },
   );
   // Fastify's onResponse does not come where the client left before its answer.
   const begin = atOnce((request, reply) => {
-    const done = keepingTrace(() => observe(options, request, reply));
-    reply.raw.once('close', done);
+    const account = budget.open();
+    request.account = account;
     cutOffUnread(reply);
-    request.account = budget.open();
-    reply.raw.once('close', () => request.account.close());
+    reply.raw.once('close', () => {
+      account.close();
+      inTrace(request.trace, () => observe(options, request, reply));
+    });
     if (room.isFull() && !PROBES.has(request.routeOptions.url ?? '')) {
       void reply.header('connection', 'close');
       throw new OpenAiError('overloaded', 'As many connections are busy as may be.');

@@ -15,6 +15,7 @@ const BUILDS = Uint8Array.from({ length: 256 }, (_, byte) =>
   Number([QUOTE, COLON, ...OPEN, ...CLOSE].includes(byte)),
 );
 
+const UTF8 = new TextDecoder();
 /** A caution only, for no field is ever merged into another object. */
 const PROTOTYPE = /"__proto__"\s*:/;
 
@@ -25,7 +26,7 @@ const PROTOTYPE = /"__proto__"\s*:/;
 export function parseJsonBody(bytes: Buffer): unknown {
   if (bytes.length === 0) throw badRequest('Expected a JSON object as the body but received nothing');
   requireFewParts(bytes);
-  const text = new TextDecoder().decode(bytes);
+  const text = UTF8.decode(bytes);
   if (PROTOTYPE.test(text)) throw badRequest('Expected no __proto__ in the body');
   try {
     return withWholeSeed(JSON.parse(text), text);

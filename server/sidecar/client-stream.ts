@@ -3,6 +3,12 @@ import type { FastifyReply } from 'fastify';
 import { STALL_MS_MAX } from '../openai/unread.ts';
 import type { Sink } from './exchange.ts';
 
+/**
+ * A head waits so long for the first bytes. Who is woken by it has nothing to do yet, but would have a processor at the very
+ * moment at which the engine's server makes the prompt ready.
+ */
+const HEAD_MS = 5;
+
 /** What becomes of an answer on its way. */
 export interface Passage {
   /** Of its bytes what can be sent now. */
@@ -15,10 +21,11 @@ export interface Passage {
   brokenOff: string | null;
 }
 
-/** An answer that goes to the client as it comes: its head at once, and no more at a time than the client takes. */
+/** An answer that goes to the client as it comes: its head at once or nearly so, and no more at a time than the client takes. */
 export class ClientStream implements Sink {
   readonly #raw: ServerResponse;
   readonly #passage: Passage;
+  readonly #headTimer: NodeJS.Timeout;
   #hasBegun = false;
 
   constructor(
@@ -30,15 +37,19 @@ export class ClientStream implements Sink {
     this.#raw = reply.raw;
     this.#passage = passage;
     const all = { ...reply.getHeaders(), ...headers } as OutgoingHttpHeaders;
-    this.#raw.writeHead(status, all).flushHeaders();
+    const raw = this.#raw.writeHead(status, all);
+    this.#headTimer = setTimeout(() => raw.flushHeaders(), HEAD_MS);
   }
 
   write(chunk: Buffer, resume: () => void): boolean {
     const bytes = this.#passage.rewrite(chunk);
     if (bytes.length === 0) return true;
     const isTaken = this.#raw.write(bytes);
-    if (!this.#hasBegun) this.#passage.onFirst();
-    this.#hasBegun = true;
+    if (!this.#hasBegun) {
+      this.#hasBegun = true;
+      clearTimeout(this.#headTimer);
+      this.#passage.onFirst();
+    }
     if (!isTaken) this.#await(resume);
     return isTaken;
   }
@@ -56,10 +67,12 @@ export class ClientStream implements Sink {
   }
 
   end(): void {
+    clearTimeout(this.#headTimer);
     this.#raw.end(this.#passage.rest());
   }
 
   breakOff(): void {
+    clearTimeout(this.#headTimer);
     const { brokenOff } = this.#passage;
     if (brokenOff === null) this.#raw.destroy();
     else this.#raw.end(brokenOff);

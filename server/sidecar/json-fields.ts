@@ -3,6 +3,8 @@ const BACKSLASH = 0x5c;
 const COMMA = 0x2c;
 const COLON = 0x3a;
 const OPEN_OBJECT = 0x7b;
+const BETWEEN = Buffer.from(',');
+const END = Buffer.from('}');
 const SPACES = [0x20, 0x09, 0x0a, 0x0d];
 
 /** What a byte does to the value that it is in; most do nothing. */
@@ -50,13 +52,35 @@ export function withFields(
   fields: readonly FieldPlace[] = fieldsOf(bytes),
 ): Buffer {
   const open = bytes.indexOf(OPEN_OBJECT);
-  const kept = fields.filter(({ name }) => !dropped.includes(name) && !Object.hasOwn(added, name));
-  const texts = Object.entries(added).map(([name, value]) => {
-    return Buffer.from(`${JSON.stringify(name)}:${JSON.stringify(value)}`);
-  });
-  const parts = [...kept.map(({ begin, end }) => bytes.subarray(begin, end)), ...texts];
-  const separated = parts.flatMap((part, index) => (index === 0 ? [part] : [Buffer.from(','), part]));
-  return Buffer.concat([bytes.subarray(0, open + 1), ...separated, Buffer.from('}')]);
+  const stays = ({ name }: FieldPlace) => !dropped.includes(name) && !Object.hasOwn(added, name);
+  const kept = stretches(fields, stays).map(({ begin, end }) => bytes.subarray(begin, end));
+  const texts = Object.entries(added).map(
+    ([name, value]) => `${JSON.stringify(name)}:${JSON.stringify(value)}`,
+  );
+  const parts = texts.length === 0 ? kept : [...kept, Buffer.from(texts.join(','))];
+  const separated = parts.flatMap((part, index) => (index === 0 ? [part] : [BETWEEN, part]));
+  return Buffer.concat([bytes.subarray(0, open + 1), ...separated, END]);
+}
+
+/** Fields that stay, each run of them with what lies between. */
+function stretches(
+  fields: readonly FieldPlace[],
+  stays: (field: FieldPlace) => boolean,
+): { begin: number; end: number }[] {
+  const found: { begin: number; end: number }[] = [];
+  let last: { begin: number; end: number } | null = null;
+  for (const field of fields) {
+    const { begin, end } = field;
+    if (!stays(field)) {
+      last = null;
+    } else if (last === null) {
+      last = { begin, end };
+      found.push(last);
+    } else {
+      last.end = end;
+    }
+  }
+  return found;
 }
 
 function skipSpaces(bytes: Buffer, from: number): number {

@@ -74,7 +74,8 @@ export class EventRewriter {
       this.#rest.push(chunk);
       return '';
     }
-    const whole = Buffer.concat([...this.#rest, chunk.subarray(0, end)]);
+    const lines = chunk.subarray(0, end);
+    const whole = this.#rest.length === 0 ? lines : Buffer.concat([...this.#rest, lines]);
     this.#rest = end === chunk.length ? [] : [chunk.subarray(end)];
     return this.#rewritten(whole.toString('utf8'));
   }
@@ -92,11 +93,18 @@ export class EventRewriter {
   }
 
   #event(line: string): string {
-    const [tight, spaced] = this.#asked;
-    const named = line.replace(line.includes(tight) ? tight : spaced, () => this.#name);
+    const named = this.#renamed(line);
     if (!ENDS_CHOICE.test(named)) return named;
     this.generatedTokens = Math.max(this.generatedTokens, tokensIn(named) ?? 0);
     const end = named.lastIndexOf('}');
     return `${named.slice(0, end)},${this.#tail}${named.slice(end + 1)}`;
+  }
+
+  #renamed(line: string): string {
+    for (const asked of this.#asked) {
+      const at = line.indexOf(asked);
+      if (at >= 0) return line.slice(0, at) + this.#name + line.slice(at + asked.length);
+    }
+    return line;
   }
 }

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import type { FastifyReply } from 'fastify';
-import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, expect, it, type Mock, vi } from 'vitest';
 import { ClientStream, type Passage } from '../../../server/sidecar/client-stream.ts';
 
 beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }));
@@ -8,12 +8,14 @@ afterEach(() => void vi.useRealTimers());
 
 /** A stream to a client that takes nothing until it drains. */
 function slow(more: Partial<Passage> = {}) {
-  const raw = Object.assign(new EventEmitter(), {
-    writeHead: vi.fn(() => ({ flushHeaders: vi.fn() })),
-    write: vi.fn(() => false),
-    end: vi.fn(),
-    destroy: vi.fn(),
-  });
+  const raw: EventEmitter & Record<'writeHead' | 'flushHeaders' | 'write' | 'end' | 'destroy', Mock> =
+    Object.assign(new EventEmitter(), {
+      writeHead: vi.fn(() => raw),
+      flushHeaders: vi.fn(),
+      write: vi.fn(() => false),
+      end: vi.fn(),
+      destroy: vi.fn(),
+    });
   const reply = { raw, hijack: vi.fn(), getHeaders: () => ({ 'x-request-id': '1' }) };
   const passage = {
     rewrite: (chunk: Buffer) => chunk,
@@ -26,12 +28,23 @@ function slow(more: Partial<Passage> = {}) {
   return { raw, passage, stream: new ClientStream(reply as unknown as FastifyReply, head, passage) };
 }
 
-it('has its head and the headers of the reply at once', () => {
+it('has the headers of the reply in its head, which goes soon', () => {
   const { raw } = slow();
-  expect(raw.writeHead).toHaveBeenCalledWith(200, {
-    'x-request-id': '1',
-    'content-type': 'text/event-stream',
-  });
+  const headers = { 'x-request-id': '1', 'content-type': 'text/event-stream' };
+  expect(raw.writeHead).toHaveBeenCalledWith(200, headers);
+  vi.advanceTimersByTime(5);
+  expect(raw.flushHeaders).toHaveBeenCalledOnce();
+});
+
+it.each([
+  ['bytes', (stream: ClientStream) => stream.write(Buffer.from('a'), vi.fn())],
+  ['its end', (stream: ClientStream) => stream.end()],
+  ['a break', (stream: ClientStream) => stream.breakOff()],
+])('has its head with %s that come before', (_, comes) => {
+  const { raw, stream } = slow();
+  comes(stream);
+  vi.advanceTimersByTime(1000);
+  expect(raw.flushHeaders).not.toHaveBeenCalled();
 });
 
 it('tells of the first bytes that go out, once', () => {
