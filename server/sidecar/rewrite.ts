@@ -7,6 +7,10 @@ const EVENT = 'data: {';
 /** Of an event that ends a choice, or has none and tells the usage. In a text all quotes are escaped: these are fields. */
 const ENDS_CHOICE = /"finish_reason":\s*"|"stop_reason":\s*"|"choices":\s*\[\]/;
 const USAGE = /"completion_tokens":\s*(\d+)/;
+/** In SGLang's words the weights that made an answer, or from where to where each did; of adapters it knows nothing there. */
+const TELLS_VERSION = '"weight_version';
+const VERSIONS = /"weight_version":\s*"(?:[^"\\]|\\.)*"|"weight_versions":\s*\[[^\]]*\]/g;
+const VERSION = /"((?:weight_)?version)":\s*"(?:[^"\\]|\\.)*"/g;
 
 /** What an engine's answer says otherwise than the one that the client gets. */
 export interface Rewriting {
@@ -24,8 +28,16 @@ function provenance(lora: LoraInfo): Record<string, unknown> {
   return { lora: { ...lora, spans: [{ from: 0, revision, step }] }, weight_version: revision };
 }
 
-/** Of a JSON object that came at once. What is no object, or names no model, stays as it is. */
-export function rewriteWhole(bytes: Buffer, { asked, model, lora }: Rewriting): Buffer {
+/** The weights of an adapter are those of its revision. */
+function versioned(text: string, lora: LoraInfo): string {
+  if (lora === null || !text.includes(TELLS_VERSION)) return text;
+  return text.replace(VERSIONS, (told) => told.replace(VERSION, `"$1":"${lora.revision}"`));
+}
+
+/** Of JSON that came at once. What is no object, or names no model, keeps all but the version of its weights. */
+export function rewriteWhole(answer: Buffer, { asked, model, lora }: Rewriting): Buffer {
+  const isTold = answer.includes(TELLS_VERSION);
+  const bytes = isTold ? Buffer.from(versioned(answer.toString('latin1'), lora), 'latin1') : answer;
   try {
     const field = fieldsOf(bytes).find(({ name }) => name === 'model');
     const named = field && JSON.parse(bytes.toString('utf8', field.valueBegin, field.end));
@@ -58,6 +70,7 @@ export class EventRewriter {
   readonly #asked: [tight: string, spaced: string];
   readonly #name: string;
   readonly #tail: string;
+  readonly #lora: LoraInfo;
   #rest: Buffer[] = [];
 
   constructor({ asked, model, lora }: Rewriting) {
@@ -65,6 +78,7 @@ export class EventRewriter {
     this.#asked = [`"model":${name}`, `"model": ${name}`];
     this.#name = `"model":${JSON.stringify(model)}`;
     this.#tail = JSON.stringify(provenance(lora)).slice(1);
+    this.#lora = lora;
   }
 
   /** The lines that are whole now. */
@@ -93,7 +107,7 @@ export class EventRewriter {
   }
 
   #event(line: string): string {
-    const named = this.#renamed(line);
+    const named = versioned(this.#renamed(line), this.#lora);
     if (!ENDS_CHOICE.test(named)) return named;
     this.generatedTokens = Math.max(this.generatedTokens, tokensIn(named) ?? 0);
     const end = named.lastIndexOf('}');

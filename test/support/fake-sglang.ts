@@ -53,7 +53,8 @@ export class FakeSglang {
     const asked = text === '' ? {} : JSON.parse(text);
     const [status, body] = await this.#answer(request.url ?? '', asked);
     if (status === 200 && asked.stream === true) {
-      const events = [...eventsOf(body as Completion), '[DONE]'].map((event) => `data: ${event}\n\n`);
+      const all = 'meta_info' in body ? [JSON.stringify(body)] : eventsOf(body as Completion);
+      const events = [...all, '[DONE]'].map((event) => `data: ${event}\n\n`);
       response.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8' }).end(events.join(''));
       return;
     }
@@ -83,6 +84,8 @@ export class FakeSglang {
         return this.#changed();
       case '/v1/completions':
         return this.#complete(body);
+      case '/generate':
+        return this.#generate(body);
       default:
         return [404, { detail: 'Not Found' }];
     }
@@ -139,9 +142,28 @@ export class FakeSglang {
     const text = mark.repeat(Number(tokens));
     const choice = { index: 0, text, logprobs: null, finish_reason: 'length' };
     const usage = { completion_tokens: tokens };
-    return [200, { id: '1', object: 'text_completion', created: 1, model, choices: [choice], usage }];
+    const head = { id: '1', object: 'text_completion', created: 1, model };
+    return [200, { ...head, choices: [choice], usage, metadata: versionOf(Number(tokens)) }];
+  }
+
+  /** Its own way, of which all that the sidecar reads. */
+  #generate(body: Record<string, unknown>): Reply {
+    const { sampling_params: { max_new_tokens: tokens = 16 } = {} } = body as {
+      sampling_params?: { max_new_tokens?: number };
+    };
+    const [status, answer] = this.#complete({ lora_path: body.lora_path, max_tokens: tokens });
+    if (status !== 200) return [status, answer];
+    const { choices } = answer as Completion;
+    const finish_reason = { type: 'length', length: tokens };
+    return [200, { text: choices[0].text, meta_info: { finish_reason, ...versionOf(tokens) } }];
   }
 }
+
+/** Nobody has changed the weights of the base. */
+const versionOf = (tokens: number) => ({
+  weight_version: 'default',
+  weight_versions: [{ version: 'default', start: 0, end: tokens }],
+});
 
 interface Completion {
   choices: [{ text: string }];
@@ -152,6 +174,7 @@ function eventsOf(body: Completion): string[] {
   const tokens = body.choices[0].text.match(/.{8}/g) ?? [];
   return tokens.map((text, at) => {
     const finish_reason = at === tokens.length - 1 ? 'length' : null;
-    return JSON.stringify({ ...body, choices: [{ ...body.choices[0], text, finish_reason }], usage: null });
+    const choices = [{ ...body.choices[0], text, finish_reason }];
+    return JSON.stringify({ ...body, choices, usage: null, metadata: undefined });
   });
 }

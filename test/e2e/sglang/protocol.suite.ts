@@ -29,6 +29,14 @@ const load = (name: string, path = dir) =>
 const unload = (name: string) => ['/unload_lora_adapter', { lora_name: name }] as const;
 const complete = (more: object) =>
   ['/v1/completions', { model: 'parrot', prompt: 'x', max_tokens: 2, ignore_eos: true, ...more }] as const;
+const generate = (more: object) =>
+  ['/generate', { text: 'x', sampling_params: { max_new_tokens: 2, ignore_eos: true }, ...more }] as const;
+/** Of the last event where it is a stream. */
+const lastVersions = (text: string) => {
+  const events = text.replaceAll('data: ', '').replace('[DONE]', '').trimEnd().split('\n\n');
+  const { finish_reason, weight_version, weight_versions } = JSON.parse(events.at(-1) ?? '').meta_info;
+  return { finish_reason, weight_version, weight_versions };
+};
 const isDone = (text: string) => JSON.parse(text).success;
 
 describe('the fake speaks as the real one', () => {
@@ -63,6 +71,13 @@ describe('the fake speaks as the real one', () => {
   );
 
   it('streams', () => expectSame({ real, fake }, ...complete({ lora_path: 'a', stream: true }), stream));
+
+  it('says the version of its weights, here', () =>
+    expectSame({ real, fake }, ...complete({ lora_path: 'a' }), (text) => JSON.parse(text).metadata));
+
+  it.each([false, true])('and where it is asked in its own way, streamed: %s', (stream) =>
+    expectSame({ real, fake }, ...generate({ lora_path: 'a', stream }), lastVersions),
+  );
 
   it('says that it was never given an adapter', () =>
     expectSame({ real, fake }, ...complete({ lora_path: 'nobody' }), words(/has never been loaded: nobody/)));

@@ -50,6 +50,27 @@ describe('a stream', () => {
   });
 });
 
+describe('what SGLang calls the version of the weights is the revision', () => {
+  const said = (version: string) => ({
+    text: 'says "weight_version":"default"',
+    meta_info: { weight_versions: [{ version, start: 0, end: 2 }], weight_version: version, version: 'v1' },
+  });
+
+  it('in an answer that comes at once', () => {
+    const answer = rewriteWhole(Buffer.from(JSON.stringify([said('default'), said('default')])), REWRITING);
+    expect(JSON.parse(answer.toString())).toEqual([said(REVISION), said(REVISION)]);
+  });
+
+  it('in a stream', () => {
+    expect(rewritten(event(said('default')), 1_000).said).toBe(event(said(REVISION)));
+  });
+
+  it('but not where the base answers', () => {
+    const base = Buffer.from(JSON.stringify(said('default')));
+    expect(rewriteWhole(base, { ...REWRITING, lora: null })).toEqual(base);
+  });
+});
+
 describe('an answer that comes at once', () => {
   it("has the client's name and the revision", () => {
     const answer = rewriteWhole(Buffer.from(JSON.stringify({ ...token('x', 'stop'), id: '1' })), REWRITING);

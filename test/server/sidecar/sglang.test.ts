@@ -51,6 +51,21 @@ describe('before an SGLang', () => {
     expect((await ask('parrot', { lora_path: null })).body.choices[0].text).toBe(BASE_MARK.repeat(2));
   });
 
+  it.each([false, true])('its own /generate says which revision made it, streamed: %s', async (stream) => {
+    const { revision } = (await (await server.put('sql', 1)).json()) as { revision: string };
+    const answer = await fetch(`${server.serving}/generate`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ text: 'x', lora_path: 'sql', sampling_params: { max_new_tokens: 2 }, stream }),
+    });
+    const [said = ''] = (await answer.text()).replace('data: ', '').split('\n\n');
+    const weight_versions = [{ version: revision, start: 0, end: 2 }];
+    expect(JSON.parse(said)).toMatchObject({
+      text: markOfSeed(1).repeat(2),
+      meta_info: { weight_version: revision, weight_versions },
+    });
+  });
+
   it('an adapter that it has lost is loaded again by the request for it', async () => {
     await server.put('sql', 1);
     engine.adapters.clear();
