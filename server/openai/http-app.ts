@@ -79,12 +79,16 @@ export function buildHttpApp(options: HttpOptions): FastifyInstance {
     'application/json',
     { parseAs: 'buffer' },
     (request: FastifyRequest, body: Buffer, done) => {
+      let content: unknown = body;
       try {
         request.account.setBody(body.length);
-        done(null, readsJson ? parseJsonBody(body) : body);
+        if (readsJson) content = parseJsonBody(body);
       } catch (error) {
         done(error as Error);
+        return;
       }
+      // What follows has its own errors.
+      done(null, content);
     },
   );
   // Fastify's onResponse does not come where the client left before its answer.
