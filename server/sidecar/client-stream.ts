@@ -4,8 +4,8 @@ import { STALL_MS_MAX } from '../openai/unread.ts';
 import type { Sink } from './exchange.ts';
 
 /**
- * A head waits so long for the first bytes. Who is woken by it has nothing to do yet, but would have a processor at the very
- * moment at which the engine's server makes the prompt ready.
+ * A head waits so long for the first bytes: the client that it wakes has nothing to do yet, but may take the processor on
+ * which the engine's server is making the prompt ready.
  */
 const HEAD_MS = 5;
 
@@ -37,8 +37,8 @@ export class ClientStream implements Sink {
     this.#raw = reply.raw;
     this.#passage = passage;
     const all = { ...reply.getHeaders(), ...headers } as OutgoingHttpHeaders;
-    const raw = this.#raw.writeHead(status, all);
-    this.#headTimer = setTimeout(() => raw.flushHeaders(), HEAD_MS);
+    this.#raw.writeHead(status, all);
+    this.#headTimer = setTimeout(() => this.#raw.flushHeaders(), HEAD_MS);
   }
 
   write(chunk: Buffer, resume: () => void): boolean {

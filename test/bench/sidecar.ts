@@ -14,8 +14,8 @@ import { streamCompletion } from './stream-completion.ts';
 
 /**
  * `npm run bench -- sidecar`: a real vLLM on the processor, asked at once, through the sidecar, and through a proxy that
- * does nothing, in turn: first token and tokens per second; and a new revision from its bytes to
- * its first token, beside vLLM's own way by a folder.
+ * does nothing, in turn: first token and tokens per second; and a new revision from its bytes to its first token, beside
+ * vLLM's own way by a folder.
  */
 const ROUNDS = 16;
 const STREAMS = 8;

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import type { FastifyReply } from 'fastify';
-import { afterEach, beforeEach, expect, it, type Mock, vi } from 'vitest';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { ClientStream, type Passage } from '../../../server/sidecar/client-stream.ts';
 
 beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }));
@@ -8,14 +8,13 @@ afterEach(() => void vi.useRealTimers());
 
 /** A stream to a client that takes nothing until it drains. */
 function slow(more: Partial<Passage> = {}) {
-  const raw: EventEmitter & Record<'writeHead' | 'flushHeaders' | 'write' | 'end' | 'destroy', Mock> =
-    Object.assign(new EventEmitter(), {
-      writeHead: vi.fn(() => raw),
-      flushHeaders: vi.fn(),
-      write: vi.fn(() => false),
-      end: vi.fn(),
-      destroy: vi.fn(),
-    });
+  const raw = Object.assign(new EventEmitter(), {
+    writeHead: vi.fn(),
+    flushHeaders: vi.fn(),
+    write: vi.fn(() => false),
+    end: vi.fn(),
+    destroy: vi.fn(),
+  });
   const reply = { raw, hijack: vi.fn(), getHeaders: () => ({ 'x-request-id': '1' }) };
   const passage = {
     rewrite: (chunk: Buffer) => chunk,
